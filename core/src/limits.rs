@@ -1,0 +1,104 @@
+//! Every bound of the system, with its reason, and how the bounds relate.
+//!
+//! What is full pushes back; nothing grows until it dies.
+
+/// Unit of direct I/O and of tearing: runs, flushes and segment writes are multiples of it.
+pub const SECTOR_SIZE: usize = 4096;
+
+/// Alignment of frames, bodies, items and blocks: rkyv's widest field, with room to spare.
+pub const FRAME_ALIGN: usize = 16;
+
+/// Largest record a user may append. Larger things belong in an object store.
+pub const RECORD_SIZE_MAX: usize = 1 << 20;
+
+/// Largest payload of one append (all its records with their length prefixes).
+pub const APPEND_PAYLOAD_SIZE_MAX: usize = RECORD_SIZE_MAX + 4096;
+
+/// Records in one append: bounds a producer window entry and a client's batch.
+pub const APPEND_RECORD_COUNT_MAX: usize = 65_536;
+
+/// Largest block: one largest append with its headers, or many small ones.
+pub const BLOCK_SIZE_MAX: usize = APPEND_PAYLOAD_SIZE_MAX + 4096;
+
+/// Appends gathered into one block; keeps the walk over a block short.
+pub const BLOCK_APPEND_COUNT_MAX: usize = 4096;
+
+/// Largest run (one flush): at least one largest block, its flush header and its vote sector.
+pub const RUN_SIZE_MAX: usize = 2 << 20;
+
+/// One allocation from which runs are cut.
+pub const ARENA_SIZE: usize = 8 << 20;
+
+/// Arenas of a shard: runs being written, and the tail cache of runs kept for readers and peers.
+pub const ARENA_COUNT_MAX: usize = 8;
+
+/// Size of a journal file; a power of two.
+pub const JOURNAL_FILE_SIZE: u64 = 64 << 20;
+
+/// Files in a shard's journal ring.
+pub const JOURNAL_FILE_COUNT: u32 = 4;
+
+/// Journal writes in flight at a time. Two keep the device busy while the next run fills;
+/// more would only make each smaller.
+pub const JOURNAL_WRITES_MAX: usize = 2;
+
+/// Size at which a segment is closed and the next begun.
+pub const SEGMENT_SIZE_MAX: u64 = 64 << 20;
+
+/// Committed bytes of one log that wait in the journal before they are gathered into its segment.
+pub const SEGMENT_WRITE_SIZE: usize = 2 << 20;
+
+/// Body of a frame: fixed fields and a list bounded by the groups of a shard.
+pub const FRAME_BODY_SIZE_MAX: usize = 1 << 20;
+
+/// Payload of a frame: an AppendEntries frame carries up to a run of blocks.
+pub const FRAME_PAYLOAD_SIZE_MAX: usize = RUN_SIZE_MAX;
+
+/// Bytes a leader sends to one follower ahead of its answers.
+pub const PEER_WINDOW_SIZE: u64 = 8 << 20;
+
+/// AppendEntries a leader sends to one follower ahead of its answers.
+pub const PEER_WINDOW_COUNT: usize = 256;
+
+/// Bytes of a group that are in its journal and not committed; beyond, it refuses appends.
+pub const UNDECIDED_SIZE_MAX: u64 = 16 << 20;
+
+/// Voters of a group.
+pub const VOTER_COUNT_MAX: usize = 7;
+
+/// Groups of a shard: bounds the heartbeat frame and the state re-journaled at a file's start.
+pub const GROUP_COUNT_MAX: usize = 1024;
+
+/// Producers a group remembers; the one silent for longest is forgotten first.
+pub const PRODUCER_COUNT_MAX: usize = 256;
+
+/// Appends of one producer that are recognised when retried, and so may be in flight at once.
+pub const PRODUCER_WINDOW: usize = 8;
+
+/// Reads that wait for a quorum's word, per group.
+pub const READ_PENDING_MAX: usize = 4096;
+
+/// Bytes of blocks in one answer to a fetch.
+pub const FETCH_SIZE_MAX: u32 = 1 << 20;
+
+/// Bytes queued to one client that does not read; beyond, its connection is closed.
+pub const CONNECTION_QUEUE_SIZE_MAX: usize = 4 << 20;
+
+/// Name of a cluster, node or log, in bytes.
+pub const NAME_SIZE_MAX: usize = 64;
+
+// A run must hold one largest block, its flush header, a vote sector and padding.
+const _: () = assert!(RUN_SIZE_MAX >= BLOCK_SIZE_MAX + 3 * SECTOR_SIZE);
+// A block must hold one largest append.
+const _: () = assert!(BLOCK_SIZE_MAX >= APPEND_PAYLOAD_SIZE_MAX + 64 + 32);
+// Cutting runs from an arena must not waste most of it.
+const _: () = assert!(ARENA_SIZE >= 4 * RUN_SIZE_MAX);
+// A journal file must hold many runs, or skipping its end would waste it.
+const _: () = assert!(JOURNAL_FILE_SIZE >= 16 * RUN_SIZE_MAX as u64);
+// All that may be undecided in one group must fit the ring without its oldest file.
+const _: () = assert!(UNDECIDED_SIZE_MAX <= JOURNAL_FILE_SIZE * (JOURNAL_FILE_COUNT as u64 - 2));
+// A frame must carry one largest block.
+const _: () = assert!(FRAME_PAYLOAD_SIZE_MAX >= BLOCK_SIZE_MAX);
+// A window must hold one largest frame, or it could never be sent.
+const _: () = assert!(PEER_WINDOW_SIZE >= FRAME_PAYLOAD_SIZE_MAX as u64);
+const _: () = assert!(JOURNAL_FILE_SIZE.is_power_of_two() && SECTOR_SIZE.is_power_of_two());
