@@ -5,4 +5,136 @@
 //! Hop 2 of the data path. Knows
 //! no connection and no meaning of a message; `docs/FORMAT.md` has every byte.
 
+pub mod code;
 pub mod sum;
+
+use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX};
+use code::codes;
+
+codes! {
+    /// What a frame is. Numbers below 16 open and close connections, 16 to 31 pass between nodes,
+    /// from 32 on between client and node.
+    Kind(u8) {
+        /// First frame of a connection.
+        Hello = 1 "hello",
+        /// Answer to a client's hello.
+        Welcome = 2 "welcome",
+        /// Last frame of a connection closed for a reason.
+        Refused = 3 "refused",
+        /// A leader's word on all its groups.
+        Heartbeat = 16 "heartbeat",
+        /// Answer to a heartbeat.
+        HeartbeatAck = 17 "heartbeat_ack",
+        /// Blocks for a follower.
+        AppendEntries = 18 "append_entries",
+        /// Answer to blocks.
+        AppendEntriesAck = 19 "append_entries_ack",
+        /// Asks for a vote.
+        VoteRequest = 20 "vote_request",
+        /// Answer to a vote request.
+        VoteReply = 21 "vote_reply",
+        /// Campaign at once.
+        TimeoutNow = 22 "timeout_now",
+        /// Records for a log.
+        Append = 32 "append",
+        /// Answer to an append.
+        AppendReply = 33 "append_reply",
+        /// Asks for blocks.
+        Fetch = 34 "fetch",
+        /// Answer to a fetch.
+        FetchReply = 35 "fetch_reply",
+        /// Asks how a node is.
+        StatusRequest = 36 "status_request",
+        /// A node's account of itself.
+        Status = 37 "status",
+        /// Asks a leader to hand over.
+        Transfer = 38 "transfer",
+        /// Answer to a transfer.
+        TransferReply = 39 "transfer_reply",
+    }
+}
+
+codes! {
+    /// What a connection carries. One lane's backlog never delays another's frames.
+    Lane(u8) {
+        /// Between nodes: heartbeats, votes, acknowledgements. Never behind blocks.
+        Control = 1 "control",
+        /// Between nodes: blocks of the moment.
+        Data = 2 "data",
+        /// Between nodes: blocks of the past, for a follower that catches up.
+        Bulk = 3 "bulk",
+        /// Between a client and a node.
+        Client = 4 "client",
+    }
+}
+
+impl Kind {
+    /// Largest payload that a frame of this kind may have, in bytes.
+    #[must_use]
+    pub const fn payload_size_max(self) -> usize {
+        match self {
+            Self::Append => APPEND_PAYLOAD_SIZE_MAX,
+            Self::AppendEntries | Self::FetchReply => FRAME_PAYLOAD_SIZE_MAX,
+            _ => 0,
+        }
+    }
+
+    /// Whether the header carries the payload's sum. Blocks bring their own sums, so theirs is 0.
+    #[must_use]
+    pub const fn has_payload_sum(self) -> bool {
+        matches!(self, Self::Append)
+    }
+
+    /// Whether a frame of this kind has a place on this lane.
+    #[must_use]
+    pub const fn travels_on(self, lane: Lane) -> bool {
+        match self {
+            Self::Hello | Self::Refused => true,
+            Self::AppendEntries => matches!(lane, Lane::Data | Lane::Bulk),
+            Self::Heartbeat
+            | Self::HeartbeatAck
+            | Self::AppendEntriesAck
+            | Self::VoteRequest
+            | Self::VoteReply
+            | Self::TimeoutNow => matches!(lane, Lane::Control),
+            Self::Welcome
+            | Self::Append
+            | Self::AppendReply
+            | Self::Fetch
+            | Self::FetchReply
+            | Self::StatusRequest
+            | Self::Status
+            | Self::Transfer
+            | Self::TransferReply => matches!(lane, Lane::Client),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_lane_and_only_blocks_use_the_data_lanes() {
+        for kind in Kind::ALL {
+            assert!(
+                Lane::ALL.iter().any(|lane| kind.travels_on(*lane)),
+                "{kind} has no lane"
+            );
+        }
+        let on = |lane| Kind::ALL.iter().filter(move |kind| kind.travels_on(lane));
+        let blocks = [Kind::Hello, Kind::Refused, Kind::AppendEntries];
+        assert!(on(Lane::Data).eq(blocks.iter()));
+        assert!(on(Lane::Bulk).eq(blocks.iter()));
+    }
+
+    #[test]
+    fn a_kind_or_lane_reads_back_from_its_number() {
+        for code in 0..=u8::MAX {
+            assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
+            assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
+        }
+        assert_eq!(Kind::ALL.len(), 18);
+        assert_eq!(Kind::from_code(0), None);
+    }
+}
