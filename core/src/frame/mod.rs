@@ -6,6 +6,8 @@
 //! no connection and no meaning of a message; `docs/FORMAT.md` has every byte.
 
 pub mod code;
+pub mod greeting;
+pub mod peer;
 pub mod sum;
 
 use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX};

@@ -1,0 +1,138 @@
+//! Bodies of the frames between nodes: heartbeats, replication, votes.
+//!
+//! Flags are a byte that is 0 or 1. Indexes, terms and times are what `id` says. Layout: see
+//! `message`. What the fields mean for safety is `raft`'s business.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// One per link and interval, for all groups that the sender leads. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct Heartbeat {
+    /// Nanoseconds of the sender's clock; comes back as `HeartbeatAck::echo`.
+    pub sent_at: u64,
+    /// The sender's election timeout, nanoseconds.
+    pub timeout: u64,
+    /// One for each group that the sender leads and the receiver votes in.
+    pub beats: Vec<Beat>,
+}
+
+/// A leader's word about one group.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct Beat {
+    /// The leader's term.
+    pub term: u64,
+    /// The leader's commit index.
+    pub commit: u64,
+    /// Index through which the leader's own disk has the group.
+    pub durable: u64,
+    /// Number of the read round that an answer to this confirms.
+    pub round: u64,
+    /// Group.
+    pub group: u32,
+}
+
+/// Answer to a heartbeat. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct HeartbeatAck {
+    /// `Heartbeat::sent_at`, unchanged.
+    pub echo: u64,
+    /// One for each beat answered.
+    pub acks: Vec<BeatAck>,
+}
+
+/// A follower's word about one group.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct BeatAck {
+    /// The follower's term.
+    pub term: u64,
+    /// Read round of the beat answered.
+    pub round: u64,
+    /// Highest index known to match this leader's and durable here; 0 is unknown.
+    pub durable: u64,
+    /// Group.
+    pub group: u32,
+}
+
+/// Blocks for a follower; the payload holds them. Data lane, or bulk lane while catching up.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct AppendEntries {
+    /// The leader's term.
+    pub term: u64,
+    /// Index just before the first block.
+    pub prev_index: u64,
+    /// Term of the block at `prev_index`.
+    pub prev_term: u64,
+    /// The leader's commit index.
+    pub commit: u64,
+    /// Group.
+    pub group: u32,
+    /// Blocks in the payload; 0 is a probe.
+    pub count: u32,
+}
+
+/// Answer to `AppendEntries`. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct AppendEntriesAck {
+    /// The follower's term.
+    pub term: u64,
+    /// Matched: durable through here. Conflict: try again from at most here.
+    pub index: u64,
+    /// Conflict: term of the follower's block at `index`; 0 is none.
+    pub conflict_term: u64,
+    /// `AppendEntries::prev_index`, unchanged, by which a stale refusal is recognised.
+    pub prev_index: u64,
+    /// Group.
+    pub group: u32,
+    /// 1: matched and durable. 0: conflict.
+    pub matched: u8,
+}
+
+/// Asks for a vote. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct VoteRequest {
+    /// Term to be elected in.
+    pub term: u64,
+    /// Last index of the candidate.
+    pub last_index: u64,
+    /// Term of the candidate's last block.
+    pub last_term: u64,
+    /// Group.
+    pub group: u32,
+    /// 1: would you vote (nothing is promised)?
+    pub pre: u8,
+    /// 1: the leader itself asked the candidate to stand.
+    pub transfer: u8,
+}
+
+/// Answer to a vote request. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct VoteReply {
+    /// The term asked for.
+    pub term: u64,
+    /// The voter's own term.
+    pub voter_term: u64,
+    /// Group.
+    pub group: u32,
+    /// `VoteRequest::pre`, unchanged.
+    pub pre: u8,
+    /// 1: granted.
+    pub granted: u8,
+}
+
+/// A leader hands over: campaign at once. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct TimeoutNow {
+    /// The leader's term.
+    pub term: u64,
+    /// Group.
+    pub group: u32,
+}
