@@ -5,6 +5,7 @@
 //! Hop 2 of the data path. Knows
 //! no connection and no meaning of a message; `docs/FORMAT.md` has every byte.
 
+pub mod client;
 pub mod code;
 pub mod greeting;
 pub mod peer;
