@@ -8,8 +8,12 @@
 pub mod client;
 pub mod code;
 pub mod greeting;
+pub mod header;
+pub mod message;
 pub mod peer;
+pub mod refusal;
 pub mod sum;
+pub mod writer;
 
 use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX};
 use code::codes;
