@@ -1,15 +1,18 @@
 //! Frames: how bytes on a connection become checked messages, and messages bytes.
 //!
 //! A frame is a header of fixed layout, a body that rkyv reads in place, and a payload that this
-//! module never looks into.
-//! Hop 2 of the data path. Knows
+//! module never looks into. What a [`Frame`] holds has been checked: header sum, kind, sizes,
+//! cluster, body sum; [`Frame::message`] adds the body's structure. Hop 2 of the data path. Knows
 //! no connection and no meaning of a message; `docs/FORMAT.md` has every byte.
 
+pub mod assembler;
 pub mod client;
 pub mod code;
 pub mod greeting;
 pub mod header;
+mod held;
 pub mod message;
+pub mod payload;
 pub mod peer;
 pub mod refusal;
 pub mod sum;
@@ -17,6 +20,10 @@ pub mod writer;
 
 use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX};
 use code::codes;
+use header::FrameHeader;
+use message::Message;
+use payload::Payload;
+use refusal::Refusal;
 
 codes! {
     /// What a frame is. Numbers below 16 open and close connections, 16 to 31 pass between nodes,
@@ -114,6 +121,53 @@ impl Kind {
             | Self::Transfer
             | Self::TransferReply => matches!(lane, Lane::Client),
         }
+    }
+}
+
+/// A whole frame that was received; borrows the bytes it arrived in.
+///
+/// Only an assembler makes one, so all that a header can tell has been checked, and the body's sum
+/// too. The payload's sum, where there is one, is checked by whoever copies the payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The header.
+    pub header: FrameHeader,
+    /// Without padding; aligned to `FRAME_ALIGN`.
+    body: &'a [u8],
+    payload: Payload<'a>,
+}
+
+impl<'a> Frame<'a> {
+    fn new(header: FrameHeader, body: &'a [u8], payload: Payload<'a>) -> Self {
+        assert_eq!(body.len(), header.body_size as usize);
+        assert_eq!(payload.size(), header.payload_size as usize);
+        Self {
+            header,
+            body,
+            payload,
+        }
+    }
+
+    /// What the frame is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.header.kind
+    }
+
+    /// The body, read in place. Checks its whole structure at each call: call once.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`] if the body's structure is not its kind's. The assembler does not
+    /// know of it: close the connection as for any other refusal.
+    pub fn message(&self) -> Result<Message<'a>, Refusal> {
+        Message::read(self.header.kind, self.body)
+    }
+
+    /// The payload, in the slices it arrived in.
+    #[must_use]
+    pub fn payload(&self) -> Payload<'a> {
+        self.payload
     }
 }
 
