@@ -1,0 +1,119 @@
+//! Frames of every kind, byte for byte as files under `core/tests/golden/`.
+//!
+//! Bytes that were ever published stay readable: a changed file is a changed format, and wants a
+//! new kind or a new version, not a rewrite. Where a rewrite is meant (a kind is new), run
+//! `RINGWOOD_GOLDEN=rewrite cargo test -p ringwood-core --test it golden` and read the diff.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use bytes::BytesMut;
+use ringwood_core::frame::assembler::{Assembler, TagPolicy};
+use ringwood_core::frame::message::{Body, Message};
+use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
+use ringwood_core::frame::{Frame, client, greeting, peer};
+
+use super::samples::{Sample, samples, tag};
+
+fn path(sample: &Sample) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    folder.join(format!("frame_{}.hex", sample.kind))
+}
+
+/// A comment with the body as people read it, then 16 bytes a line.
+fn hex(sample: &Sample) -> String {
+    let mut text = format!("# {}\n", sample.text);
+    for line in sample.bytes.chunks(16) {
+        let bytes: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(text, "{}", bytes.join(" ")).unwrap();
+    }
+    text
+}
+
+fn bytes_of(text: &str) -> Vec<u8> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .flat_map(str::split_whitespace)
+        .map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits"))
+        .collect()
+}
+
+fn rewrites() -> bool {
+    std::env::var("RINGWOOD_GOLDEN").is_ok_and(|mode| mode == "rewrite")
+}
+
+#[test]
+fn golden_frames_are_written_byte_for_byte() {
+    for sample in samples() {
+        let path = path(&sample);
+        if rewrites() {
+            std::fs::write(&path, hex(&sample)).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).expect("every kind has a golden file");
+        assert_eq!(golden, hex(&sample), "{} is not what it was", sample.kind);
+    }
+}
+
+#[test]
+fn golden_frames_are_read_and_written_back_the_same() {
+    if rewrites() {
+        // The files are changing under us.
+        return;
+    }
+    for sample in samples() {
+        let golden = bytes_of(&std::fs::read_to_string(path(&sample)).unwrap());
+        let mut assembler = Assembler::new(TagPolicy::Exact(tag()));
+        assembler.push(golden.clone());
+        let frame = assembler
+            .next()
+            .unwrap()
+            .expect("a golden file is a whole frame");
+        assert_eq!(frame.kind(), sample.kind);
+        assert_eq!(frame.payload().contiguous(), sample.payload);
+        assert_eq!(written_back(&frame), golden);
+        assert!(assembler.next().unwrap().is_none());
+    }
+}
+
+/// The frame, copied into own structs and written again.
+fn written_back(frame: &Frame<'_>) -> Vec<u8> {
+    let claim = PayloadClaim {
+        size: frame.header.payload_size,
+        sum: frame.header.payload_sum,
+    };
+    let mut out = BytesMut::new();
+    let mut writer = FrameWriter::new(tag());
+    macro_rules! write_back {
+        ($($family:ident::$name:ident),*) => {
+            match frame.message().unwrap() {
+                $(Message::$name(body) => {
+                    let body = <$family::$name as Body>::owned(body).unwrap();
+                    writer.write_with_payload(&body, claim, &mut out);
+                })*
+            }
+        };
+    }
+    write_back!(
+        greeting::Hello,
+        greeting::Welcome,
+        greeting::Refused,
+        peer::Heartbeat,
+        peer::HeartbeatAck,
+        peer::AppendEntries,
+        peer::AppendEntriesAck,
+        peer::VoteRequest,
+        peer::VoteReply,
+        peer::TimeoutNow,
+        client::Append,
+        client::AppendReply,
+        client::Fetch,
+        client::FetchReply,
+        client::StatusRequest,
+        client::Status,
+        client::Transfer,
+        client::TransferReply
+    );
+    out.extend_from_slice(&frame.payload().contiguous());
+    out.extend_from_slice(padding(frame.payload().size()));
+    out.to_vec()
+}

@@ -1,0 +1,4 @@
+//! Frames from outside: fixed bytes.
+
+mod golden;
+mod samples;

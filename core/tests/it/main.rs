@@ -1,0 +1,3 @@
+//! Tests of the core from outside, in one binary.
+
+mod frame;
