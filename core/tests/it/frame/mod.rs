@@ -1,4 +1,5 @@
-//! Frames from outside: fixed bytes.
+//! Frames from outside: fixed bytes, streams cut everywhere.
 
 mod golden;
 mod samples;
+mod streams;
