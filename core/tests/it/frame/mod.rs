@@ -1,5 +1,6 @@
-//! Frames from outside: fixed bytes, streams cut everywhere.
+//! Frames from outside: fixed bytes, streams cut everywhere, every refusal.
 
 mod golden;
+mod refusals;
 mod samples;
 mod streams;
