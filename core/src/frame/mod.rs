@@ -1,1 +1,3 @@
-//! Under construction.
+//! Bytes between nodes, and the one checksum of all formats.
+
+pub mod sum;
