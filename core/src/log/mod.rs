@@ -17,9 +17,14 @@
 
 pub mod block;
 pub mod builder;
+pub mod tail;
 
 mod fields;
 mod item;
+#[cfg(test)]
+mod test_rng;
+
+pub use tail::{Base, Entry, Tail};
 
 use crate::id::{Lsn, NodeId, Term};
 
