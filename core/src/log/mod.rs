@@ -17,6 +17,7 @@
 
 pub mod block;
 pub mod builder;
+pub mod producers;
 pub mod tail;
 
 mod fields;
