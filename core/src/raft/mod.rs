@@ -1,1 +1,3 @@
-//! Under construction.
+//! Consensus of one group: who leads, and which blocks are decided.
+
+pub mod quorum;
