@@ -1,3 +1,4 @@
 //! Consensus of one group: who leads, and which blocks are decided.
 
+mod conflict;
 pub mod quorum;
