@@ -2,3 +2,6 @@
 
 mod conflict;
 pub mod quorum;
+mod timer;
+
+pub use timer::Timeouts;
