@@ -2,4 +2,5 @@
 //! effect of `ringwood-core`, and what came of it goes back as an input.
 
 pub mod clock;
+pub mod disk;
 pub mod ring;
