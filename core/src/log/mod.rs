@@ -15,9 +15,12 @@
 //! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment`, `segments`, `cursor` | committed blocks at rest |
 
+pub mod arena;
 pub mod block;
 pub mod builder;
+pub mod checkpoint;
 pub mod producers;
+pub mod ring;
 pub mod tail;
 
 mod fields;
