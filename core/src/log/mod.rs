@@ -19,15 +19,20 @@ pub mod arena;
 pub mod block;
 pub mod builder;
 pub mod checkpoint;
+pub mod flush;
+pub mod journal;
 pub mod producers;
 pub mod ring;
 pub mod tail;
 
+mod cache;
 mod fields;
 mod item;
 #[cfg(test)]
 mod test_rng;
+mod votes;
 
+pub use journal::{Journal, Store, WriteId};
 pub use tail::{Base, Entry, Tail};
 
 use crate::id::{Lsn, NodeId, Term};
