@@ -88,10 +88,11 @@ impl BlockBuilder {
         Offset(self.start.first_offset.0 + u64::from(self.record_count))
     }
 
-    /// Whether the block may take another append of `payload_size` bytes; the run is not asked.
+    /// Whether the block may take another append of `payload_size` bytes, at the end of a run that
+    /// has `run_size` bytes so far. Whether the run may grow is not asked.
     #[must_use]
-    pub fn fits(&self, run: &BytesMut, payload_size: usize) -> bool {
-        let size = run.len() - self.at;
+    pub fn fits(&self, run_size: usize, payload_size: usize) -> bool {
+        let size = run_size - self.at;
         (self.append_count as usize) < BLOCK_APPEND_COUNT_MAX
             && size + append_size(payload_size) <= BLOCK_SIZE_MAX
     }
@@ -112,7 +113,10 @@ impl BlockBuilder {
             header.judge()?;
         }
         let size = header.payload_size as usize;
-        assert!(self.fits(run, size), "the caller asked whether it fits");
+        assert!(
+            self.fits(run.len(), size),
+            "the caller asked whether it fits"
+        );
         assert!(
             run.capacity() - run.len() >= append_size(size),
             "the run must not move"
@@ -393,7 +397,7 @@ mod tests {
         builder
             .push(&mut run, &header, payload.chunks(65_536))
             .expect("it fits");
-        assert!(!builder.fits(&run, payload.len()));
+        assert!(!builder.fits(run.len(), payload.len()));
         builder.finish(&mut run).expect("a block");
         assert_eq!(
             Block::check(&run).expect("a block").records().next(),

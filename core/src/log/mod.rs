@@ -15,16 +15,27 @@
 //! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment`, `segments`, `cursor` | committed blocks at rest |
 
+pub mod arena;
 pub mod block;
 pub mod builder;
+pub mod checkpoint;
+pub mod flush;
+pub mod journal;
 pub mod producers;
+pub mod recovery;
+pub mod ring;
 pub mod tail;
 
+mod cache;
 mod fields;
 mod item;
+mod replay;
 #[cfg(test)]
 mod test_rng;
+mod verdict;
+mod votes;
 
+pub use journal::{Journal, Store, WriteId};
 pub use tail::{Base, Entry, Tail};
 
 use crate::id::{Lsn, NodeId, Term};

@@ -548,8 +548,7 @@ mod tests {
             let refuse = Verdict::Refuse;
             let own = |entry: &&(_, _, AppendHeader, _)| entry.2.producer == asked.producer;
             let known = self.remembered().contains(&asked.producer);
-            let Some((_, _, last, _)) = self.log.iter().filter(own).next_back().filter(|_| known)
-            else {
+            let Some((_, _, last, _)) = self.log.iter().rfind(own).filter(|_| known) else {
                 return judge_first(asked.sequence, ProducerRefusal::Unknown);
             };
             if asked.epoch < last.epoch {
