@@ -24,6 +24,7 @@ pub mod journal;
 pub mod producers;
 pub mod recovery;
 pub mod ring;
+pub mod segment;
 pub mod tail;
 
 mod cache;

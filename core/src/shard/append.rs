@@ -8,15 +8,12 @@ use crate::frame::Frame;
 use crate::frame::client::{AppendReply, ArchivedAppend};
 use crate::frame::code::{Durability, NotCommittedReason, Outcome};
 use crate::id::{
-    ConnectionId, Epoch, GroupId, Index, Nanos, NodeId, Offset, ProducerId, RequestId, Sequence,
+    ConnectionId, Epoch, GroupId, Index, NodeId, ProducerId, RequestId, Sequence,
     Term,
 };
-use crate::log::block::{
-    AppendHeader, BLOCK_HEADER_SIZE, BlockHeader, BlockKind, append_size,
-};
+use crate::log::block::{AppendHeader, BlockKind};
 use crate::log::builder::BlockStart;
 use crate::log::producers::{ProducerRefusal, Verdict};
-use crate::log::{Entry, Place};
 use crate::raft::ProposeRefusal;
 
 use super::group::Ack;
@@ -129,17 +126,19 @@ impl Shard {
         ack: Ack,
     ) -> Result<(), Refusal> {
         let size = header.payload_size as usize;
-        if self.open_block != Some(position) || !self.journal.block_fits(size) {
+        if self.open_block != Some(position) || !self.journal.append_fits(size) {
             self.close_block();
-            if self.journal.is_tight() || self.open_block(position, BlockKind::Records, size).is_none()
-            {
-                self.journal_full_count += 1;
+            if self.open_block(position, BlockKind::Records, size).is_none() {
+                self.refused_full_count += 1;
                 return Err(self.journal_full());
             }
         }
-        let Ok(first_offset) = self.journal.push_append(header, frame.payload().chunks()) else {
+        let block = self.journal.open_block().expect("opened just now");
+        let first_offset = block.next_offset();
+        let chunks = frame.payload().chunks();
+        if self.journal.push_append(header, chunks).is_err() {
             return Err(Refusal::of(NotCommittedReason::Malformed));
-        };
+        }
         let group = &mut self.groups[position];
         let index = group.tail().last_index().next();
         group.producers.note(index, group.raft.term(), header, first_offset);
@@ -156,21 +155,21 @@ impl Shard {
         }
     }
 
-    /// Begins a block of this group at the end of the open run, with room for an append of this
-    /// size. `None`: the journal is full.
+    /// Begins a block of this group in the open run, or in another if its first append would not
+    /// fit. `None`: the journal is full.
     fn open_block(&mut self, position: usize, kind: BlockKind, size: usize) -> Option<()> {
         assert!(self.open_block.is_none());
-        self.make_room(BLOCK_HEADER_SIZE + append_size(size))?;
         let group = &self.groups[position];
         let tail = group.tail();
-        self.journal.begin_block(BlockStart {
+        let start = BlockStart {
             group: group.id,
             kind,
             index: tail.last_index().next(),
             term: group.raft.term(),
             first_offset: tail.next_offset(),
             previous_sum: tail.last_sum(),
-        });
+        };
+        self.journal.begin_block(start, size)?;
         self.open_block = Some(position);
         Some(())
     }
@@ -180,9 +179,8 @@ impl Shard {
     pub(super) fn close_block(&mut self) {
         let Some(position) = self.open_block.take() else { return };
         // Nothing is left of a block whose only append was malformed.
-        let Some((header, place)) = self.journal.finish_block() else { return };
-        let index = self.groups[position].raft.propose(entry(&header, place));
-        assert_eq!(index, header.index);
+        let Some(entry) = self.journal.finish_block() else { return };
+        self.groups[position].raft.propose(entry);
         self.groups[position].is_dirty = true;
     }
 
@@ -193,18 +191,6 @@ impl Shard {
         if self.open_block(position, BlockKind::NoOp, 0).is_some() {
             self.close_block();
         }
-    }
-
-    /// Makes the open run take an item of this size, sealing it and opening the next if it cannot.
-    pub(super) fn make_room(&mut self, size: usize) -> Option<()> {
-        self.journal.open_lsn()?;
-        if self.journal.room() < size {
-            assert!(self.open_block.is_none(), "a block is closed before its run is");
-            self.journal.seal();
-            self.journal.open_lsn()?;
-        }
-        assert!(self.journal.room() >= size, "an empty run takes the largest item");
-        Some(())
     }
 
     /// Everything through `index` is committed: its appends are acknowledged.
@@ -269,24 +255,12 @@ impl Shard {
     }
 }
 
-/// What Raft keeps of a block.
-pub(super) fn entry(header: &BlockHeader, place: Place) -> Entry {
-    Entry {
-        term: header.term,
-        size: header.size,
-        sum: header.sum,
-        place,
-        first_offset: header.first_offset,
-        record_count: header.record_count,
-    }
-}
-
 fn refuse_producer(refusal: ProducerRefusal) -> Refusal {
     let (reason, detail) = match refusal {
         ProducerRefusal::Gap { expected } => (NotCommittedReason::SequenceGap, expected.0),
         ProducerRefusal::Fenced { newest } => (NotCommittedReason::Fenced, u64::from(newest.0)),
-        ProducerRefusal::NewMustBeginAtZero => (NotCommittedReason::SequenceGap, 0),
-        ProducerRefusal::WindowPassed | ProducerRefusal::Overlap => {
+        ProducerRefusal::Unknown => (NotCommittedReason::SequenceGap, 0),
+        ProducerRefusal::TooOld | ProducerRefusal::Reshaped => {
             (NotCommittedReason::WindowPassed, 0)
         }
     };

@@ -110,10 +110,10 @@ impl Shard {
         let (term, commit) = (group.raft.term(), group.raft.commit());
         match step {
             Step::Found(found) => {
-                let (first, last, size) = (found.first, found.last, found.size() as u64);
+                let (last, size) = (found.last, found.size() as u64);
                 self.send_blocks(position, peer, Lane::Bulk, term, commit, found, effects);
                 self.with_raft(now, position, effects, |raft, out| {
-                    raft.caught_up(now, peer, first, last, size, out);
+                    raft.caught_up(now, peer, last, size, out);
                 });
             }
             Step::Absent | Step::Damaged => {

@@ -95,6 +95,8 @@ impl Shard {
         let end = group.end_offset();
         if request.from > end {
             self.reply_fetch(Some(position), &request, FetchOutcome::BeyondEnd, effects);
+        } else if request.from < end && self.loads.is_busy() {
+            self.reply_fetch(Some(position), &request, FetchOutcome::Busy, effects);
         } else if request.from < end {
             let commit = group.raft.commit();
             let job = Job::new(Want::Offset(request.from), commit, request.size_max as usize);
@@ -209,9 +211,10 @@ impl Shard {
                 match result {
                     Ok(()) => TransferOutcome::Started,
                     Err(TransferRefusal::NotLeader { .. }) => TransferOutcome::NotLeader,
-                    Err(TransferRefusal::NotVoter) => TransferOutcome::NotVoter,
+                    Err(TransferRefusal::UnknownVoter) => TransferOutcome::NotVoter,
                     Err(TransferRefusal::AlreadyLeader) => TransferOutcome::Done,
-                    Err(TransferRefusal::Busy) => TransferOutcome::Busy,
+                    Err(TransferRefusal::Silent { .. }) => TransferOutcome::TimedOut,
+                    Err(TransferRefusal::InProgress { .. }) => TransferOutcome::Busy,
                 }
             }
         };

@@ -2,7 +2,7 @@
 //!
 //! One heartbeat per link serves all groups on it. Knows nothing of terms or votes: it keeps times.
 
-use crate::frame::TimeoutReason;
+use crate::frame::code::TimeoutReason;
 use crate::id::{Nanos, NodeId};
 use crate::raft::Timeouts;
 
@@ -49,7 +49,7 @@ impl Samples {
         scratch.clear();
         scratch.extend_from_slice(&self.values);
         let rank = (scratch.len() * per_mille / 1000).min(scratch.len() - 1);
-        *scratch.select_nth_unstable(rank).1
+        Nanos(*scratch.select_nth_unstable(rank).1)
     }
 }
 

@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use crate::id::{Index, Offset, Term};
 use crate::limits::{BLOCK_SIZE_MAX, SECTOR_SIZE};
-use crate::log::{Block, BlockError, BlockHeader, ITEM_HEADER_SIZE, Journal, Tail, journal_position};
+use crate::log::Tail;
+use crate::log::block::{Block, BlockError, BlockHeader, ITEM_HEADER_SIZE};
+use crate::log::journal::Journal;
 
 use super::effects::Source;
 use super::group::Group;
@@ -96,7 +98,9 @@ impl Job {
             Some(index) if index > self.last_max => Step::Absent,
             Some(index) => match cached(group, journal, index, self.last_max, self.size_max) {
                 Some(found) => Step::Found(found),
-                None => self.read_journal(group, index),
+                // What segments hold may be gone from the journal: its files are used again.
+                None if index <= group.segmented => self.read_segment_start(group),
+                None => self.read_journal(group, journal, index),
             },
             None => self.read_segment_start(group),
         }
@@ -121,12 +125,12 @@ impl Job {
         }
     }
 
-    fn read_journal(&mut self, group: &Group, first: Index) -> Step {
+    fn read_journal(&mut self, group: &Group, journal: &Journal, first: Index) -> Step {
         let (last, size) = same_run(group.tail(), first, self.last_max, self.size_max);
         let place = group.tail().entry(first).expect("the index is in the tail").place;
         let begin = place.offset as usize & !(SECTOR_SIZE - 1);
         let end = (place.offset as usize + size).next_multiple_of(SECTOR_SIZE);
-        let (slot, run_position) = journal_position(place.lsn);
+        let (slot, run_position) = journal.ring().locate(place.lsn);
         let skip = place.offset as usize - begin;
         self.reading = Some(Reading::Journal { first, last, skip });
         Step::Read {

@@ -7,10 +7,14 @@
 mod append;
 mod catch_up;
 mod effects;
+mod encoder;
 mod fetch;
 mod group;
 mod input;
 mod liveness;
+mod load;
+mod locate;
+mod open;
 mod peer;
 mod segments;
 mod session;
@@ -20,19 +24,26 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::frame::{Frame, Lane, Message, RefusedReason, Writer};
-use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Index, Lsn, Nanos, NodeId, ShardId};
-use crate::log::{Journal, Recovered};
+use crate::frame::code::RefusedReason;
+use crate::frame::greeting::{Hello, NodeAddress, Refused, Welcome};
+use crate::frame::message::{DETAIL_SIZE_MAX, Message};
+use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
+use crate::frame::refusal::Refusal;
+use crate::frame::{Frame, Lane, greeting};
+use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId};
+use crate::log::arena::Arenas;
+use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
 
-use catch_up::CatchUps;
 pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
-use fetch::Loads;
+use encoder::Encoder;
 use group::{Group, Replicate};
 pub use input::Input;
 use liveness::Liveness;
-use session::{Claim, Party, Sessions};
+use load::Loads;
+pub use open::{OpenError, Read};
 pub use session::WIRE_VERSION;
+use session::{Claim, Party, Sessions};
 
 /// A voter of the cluster, as `init` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +64,9 @@ pub struct LogName {
     /// The name clients use.
     pub name: String,
 }
+
+/// Until the first flush of a life is durable the loop only waits for it.
+const OPENING_PATIENCE: Nanos = Nanos::from_millis(50);
 
 /// What a shard is told once, at its start.
 #[derive(Clone, Debug)]
@@ -89,71 +103,42 @@ pub struct Shard {
     positions: BTreeMap<GroupId, usize>,
     liveness: Liveness,
     sessions: Sessions,
-    writer: Writer,
+    encoder: Encoder,
     outbox: Outbox,
     /// Effects that may leave once the run at their lsn is durable, in the order they arose.
     held: Vec<(Lsn, Effect)>,
     /// Position of the group whose block is open in the journal's open run.
     open_block: Option<usize>,
     loads: Loads,
-    catch_ups: CatchUps,
+    /// Memory that segment writes are gathered in.
+    segment_memory: Arenas,
     next_read: u64,
+    next_segment_write: u64,
+    /// A segment write was refused for want of space, and none has succeeded since.
+    is_disk_full: bool,
+    /// Appends refused because the journal was full.
+    refused_full_count: u64,
+    /// Frames of peers whose blocks were damaged.
+    peer_fault_count: u64,
     /// When the loop was to come back at the latest, for measuring how late it was.
     planned: Nanos,
 }
 
 impl Shard {
-    /// A shard as recovery left it: every group a follower that knows nothing of a leader.
-    #[must_use]
-    pub fn new(now: Nanos, config: Config, recovered: Recovered) -> Self {
-        let peers: Vec<NodeId> =
-            config.voters.iter().map(|voter| voter.id).filter(|id| *id != config.me).collect();
-        assert!(peers.len() + 1 == config.voters.len(), "this node is one of the voters");
-        let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();
-        voters.sort_unstable();
-        let Recovered { journal, mut groups, .. } = recovered;
-        let mut positions = BTreeMap::new();
-        let mut list = Vec::with_capacity(config.logs.len());
-        for log in &config.logs {
-            let found = groups.remove(&log.group).unwrap_or_default();
-            let raft_config = raft::Config {
-                group: log.group,
-                me: config.me,
-                voters: voters.clone(),
-                seed: config.seed ^ (u64::from(log.group.0) << 32),
-            };
-            positions.insert(log.group, list.len());
-            list.push(Group::new(log, Raft::new(now, raft_config, found.hard, found.tail), found));
-        }
-        let liveness = Liveness::new(now, peers.iter().copied());
-        Self {
-            writer: Writer::new(config.cluster),
-            peers,
-            journal: Journal::open(journal),
-            groups: list,
-            positions,
-            liveness,
-            sessions: Sessions::default(),
-            outbox: Outbox::default(),
-            held: Vec::new(),
-            open_block: None,
-            loads: Loads::default(),
-            catch_ups: CatchUps::default(),
-            next_read: 0,
-            planned: now,
-            config,
-        }
-    }
-
     /// The one door in. `now` never goes back.
     pub fn step(&mut self, now: Nanos, input: Input<'_>, effects: &mut Effects) {
         match input {
             Input::Frame { connection, frame } => self.on_frame(now, connection, frame, effects),
             Input::ConnectionClosed(connection) => self.on_connection_closed(connection),
             Input::PeerConnected(peer) => self.on_peer_connected(peer),
+            Input::StreamRefused { connection, refusal } => {
+                self.on_stream_refused(connection, &refusal, effects);
+            }
+            Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
             Input::SegmentStored(write) => self.on_segment_stored(write),
+            Input::SegmentRefused(write) => self.on_segment_refused(now, write),
             Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),
             Input::TurnEnd => self.on_turn_end(now, effects),
         }
@@ -177,7 +162,7 @@ impl Shard {
             version_min: WIRE_VERSION,
             version_max: WIRE_VERSION,
         };
-        self.writer.outgoing(&hello).head
+        self.encoder.frame(&hello).head
     }
 
     fn on_frame(
@@ -190,10 +175,15 @@ impl Shard {
         let message = match frame.message() {
             Ok(message) => message,
             Err(refusal) => {
-                self.refuse(connection, RefusedReason::Malformed, &refusal.to_string(), effects);
+                self.on_stream_refused(connection, &refusal, effects);
                 return;
             }
         };
+        // Before the first flush of this life is durable nothing recovered counts: a frame that
+        // comes earlier counts as lost, and whoever sent it sends again.
+        if !self.journal.is_open() {
+            return;
+        }
         match self.sessions.party(connection) {
             Some(Party::Peer(from)) => self.on_peer_message(now, from, &message, frame, effects),
             Some(Party::Client) => {
@@ -211,7 +201,7 @@ impl Shard {
     ) {
         let Message::Hello(hello) = message else {
             let detail = "the first frame of a connection must be a hello";
-            self.refuse(connection, RefusedReason::NoHello, detail, effects);
+            self.refuse(connection, RefusedReason::HelloMisplaced, detail, effects);
             return;
         };
         let claim = Claim {
@@ -223,7 +213,7 @@ impl Shard {
         };
         match self.sessions.open(connection, claim, self.config.cluster, &self.peers) {
             Ok(Party::Client) => {
-                let frame = self.writer.outgoing(&self.config.welcome());
+                let frame = self.encoder.frame(&self.config.welcome());
                 effects.push(Effect::Reply { connection, frame });
             }
             Ok(Party::Peer(_)) => {}
@@ -244,16 +234,25 @@ impl Shard {
             Message::Fetch(body) => self.on_fetch(now, connection, body, effects),
             Message::StatusRequest(body) => {
                 let status = self.status(body.request.to_native());
-                let frame = self.writer.outgoing(&status);
+                let frame = self.encoder.frame(&status);
                 effects.push(Effect::Reply { connection, frame });
             }
             Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
             _ => {
                 // H8: a client does not speak as a node. Nothing of the body was looked at.
                 let detail = "this frame is not for the client lane";
-                self.refuse(connection, RefusedReason::WrongLane, detail, effects);
+                self.refuse(connection, RefusedReason::UnexpectedKind, detail, effects);
             }
         }
+    }
+
+    fn on_stream_refused(
+        &mut self,
+        connection: ConnectionId,
+        refusal: &Refusal,
+        effects: &mut Effects,
+    ) {
+        self.refuse(connection, refusal.reason(), &refusal.to_string(), effects);
     }
 
     fn refuse(
@@ -263,8 +262,9 @@ impl Shard {
         detail: &str,
         effects: &mut Effects,
     ) {
+        assert!(detail.len() <= DETAIL_SIZE_MAX, "a sentence, not a story");
         let body = Refused { reason: reason.code(), detail: detail.as_bytes().to_vec() };
-        let frame = self.writer.outgoing(&body);
+        let frame = self.encoder.frame(&body);
         effects.push(Effect::Reply { connection, frame });
         effects.push(Effect::Close(connection));
         self.on_connection_closed(connection);
@@ -288,7 +288,7 @@ impl Shard {
     fn on_peer_refused(&mut self, now: Nanos, peer: NodeId, effects: &mut Effects) {
         self.liveness.on_connected(peer, false);
         for position in 0..self.groups.len() {
-            self.with_raft(position, effects, |raft, out| raft.on_peer_refused(now, peer, out));
+            self.with_raft(now, position, effects, |raft, out| raft.on_peer_refused(now, peer, out));
         }
     }
 
@@ -301,7 +301,7 @@ impl Shard {
             return;
         }
         for position in 0..self.groups.len() {
-            self.with_raft(position, effects, |raft, out| raft.stored(now, durable, out));
+            self.with_raft(now, position, effects, |raft, out| raft.stored(now, durable, out));
         }
         let ready = self.held.extract_if(.., |(lsn, _)| *lsn < durable);
         effects.list.extend(ready.map(|(_, effect)| effect));
@@ -311,6 +311,11 @@ impl Shard {
     /// Timers, then the run, then what may leave. Everything that has arrived was stepped before:
     /// a loop that was late finds the heartbeats that came meanwhile before it misses them.
     fn on_turn_end(&mut self, now: Nanos, effects: &mut Effects) {
+        if !self.journal.is_open() {
+            effects.list.extend(self.journal.next_store().map(Effect::Store));
+            self.planned = now.after(OPENING_PATIENCE);
+            return;
+        }
         if now > self.planned {
             self.liveness.on_stall(now.since(self.planned));
         }
@@ -320,16 +325,16 @@ impl Shard {
                 group.raft.set_timeouts(timeouts);
             }
         }
-        self.close_block(effects);
+        self.close_block();
         for position in 0..self.groups.len() {
             if self.groups[position].raft.deadline() <= now {
                 self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
             }
             self.wake_waiting(now, position, effects);
-            self.advance_segment(now, position, effects);
+            self.advance_segments(now, position, effects);
         }
         // A new leader's no-op may be open by now.
-        self.close_block(effects);
+        self.close_block();
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.with_raft(now, position, effects, |raft, out| raft.flush(now, out));
@@ -357,6 +362,9 @@ impl Shard {
                 deadline = deadline.min(waiting.deadline);
             }
         }
+        if let Some(segment) = self.segment_deadline() {
+            deadline = deadline.min(segment);
+        }
         deadline.max(now)
     }
 
@@ -370,12 +378,9 @@ impl Shard {
         effects: &mut Effects,
         call: impl FnOnce(&mut Raft, &mut Outbox),
     ) {
-        // What Raft does may depend on the last block: it must know of it first.
-        if self.open_block == Some(position) {
-            self.close_block(effects);
-        }
+        // What Raft does may depend on the last block, and what it wants persisted stands behind.
+        self.close_block();
         let Some(lsn) = self.journal.open_lsn() else {
-            self.journal_full_count += 1;
             return;
         };
         let mut outbox = std::mem::take(&mut self.outbox);
@@ -385,7 +390,7 @@ impl Shard {
         let mut list = std::mem::take(&mut outbox.list);
         self.outbox = outbox;
         for output in list.drain(..) {
-            self.carry_out(now, position, output, effects);
+            self.carry_out(now, position, lsn, output, effects);
         }
         // Carrying out may have called Raft again, with a list of its own; the larger is kept.
         if list.capacity() > self.outbox.list.capacity() {
@@ -397,11 +402,14 @@ impl Shard {
         &mut self,
         now: Nanos,
         position: usize,
+        lsn: Lsn,
         output: Output,
         effects: &mut Effects,
     ) {
         match output {
             Output::Persist(hard) => {
+                // What depends on it waits for the run that Raft was told of: it must be that one.
+                assert_eq!(self.journal.open_lsn(), Some(lsn), "the run moved within a step");
                 self.journal.put_hard_state(self.groups[position].id, hard);
             }
             Output::Send { to, message, after } => {
@@ -426,18 +434,92 @@ impl Shard {
                 });
             }
             Output::CatchUp { to, next } => self.on_catch_up(now, position, to, next, effects),
-            Output::BecameLeader { term } => self.put_no_op(now, position, term, effects),
+            Output::BecameLeader { .. } => self.put_no_op(position),
             Output::SteppedDown { leader, .. } => {
                 self.abandon_acks(position, leader, effects);
                 self.wake_waiting(now, position, effects);
             }
             Output::Truncated { from } => self.groups[position].truncate_from(from),
-            Output::Committed { index } => self.on_committed(now, position, index, effects),
+            Output::Committed { index } => {
+                self.acknowledge(position, index, effects);
+                self.wake_waiting(now, position, effects);
+            }
             Output::BeatNow => self.liveness.hurry_heartbeat(now),
             Output::ReadReady { id, index } => {
                 self.on_read_ready(now, position, id, index, effects);
             }
             Output::ReadFailed { id } => self.on_read_failed(position, id, effects),
+        }
+    }
+
+    fn send(&mut self, to: NodeId, lane: Lane, frame: Outgoing, effects: &mut Effects) {
+        effects.push(Effect::Send { to, lane, frame });
+    }
+
+    fn message_frame(&mut self, group: GroupId, message: raft::Message) -> Outgoing {
+        let group = group.0;
+        match message {
+            raft::Message::VoteRequest { pre, transfer, term, last_index, last_term } => {
+                self.encoder.frame(&VoteRequest {
+                    group,
+                    pre: u8::from(pre),
+                    transfer: u8::from(transfer),
+                    term: term.0,
+                    last_index: last_index.0,
+                    last_term: last_term.0,
+                })
+            }
+            raft::Message::VoteReply { pre, granted, term, voter_term } => {
+                self.encoder.frame(&VoteReply {
+                    group,
+                    pre: u8::from(pre),
+                    granted: u8::from(granted),
+                    term: term.0,
+                    voter_term: voter_term.0,
+                })
+            }
+            raft::Message::AppendAck { term, matched, index, conflict_term, prev_index } => {
+                self.encoder.frame(&AppendEntriesAck {
+                    group,
+                    matched: u8::from(matched),
+                    term: term.0,
+                    index: index.0,
+                    conflict_term: conflict_term.0,
+                    prev_index: prev_index.0,
+                })
+            }
+            raft::Message::TimeoutNow { term } => {
+                self.encoder.frame(&TimeoutNow { group, term: term.0 })
+            }
+        }
+    }
+}
+
+impl Config {
+    /// What a client is told of the cluster.
+    fn welcome(&self) -> Welcome {
+        Welcome {
+            cluster: self.cluster.0.to_le_bytes(),
+            node: self.me.0,
+            cluster_name: self.cluster_name.clone().into_bytes(),
+            nodes: self
+                .voters
+                .iter()
+                .map(|voter| NodeAddress {
+                    id: voter.id.0,
+                    name: voter.name.clone().into_bytes(),
+                    address: voter.address.clone().into_bytes(),
+                })
+                .collect(),
+            logs: self
+                .logs
+                .iter()
+                .map(|log| greeting::LogName {
+                    group: log.group.0,
+                    name: log.name.clone().into_bytes(),
+                })
+                .collect(),
+            version: WIRE_VERSION,
         }
     }
 }

@@ -1,15 +1,18 @@
 //! What peers say: heartbeats, blocks, votes. Bodies become Raft's plain messages here; the blocks
 //! of an AppendEntries are checked, then copied once, verbatim, into the open run.
 
-use crate::frame::{
-    ArchivedAppendEntries, ArchivedHeartbeat, ArchivedHeartbeatAck, Frame, Lane, Message,
+use crate::frame::message::Message;
+use crate::frame::peer::{
+    self as body, ArchivedAppendEntries, ArchivedHeartbeat, ArchivedHeartbeatAck, Heartbeat,
+    HeartbeatAck,
 };
-use crate::frame::{Beat as BeatBody, BeatAck as BeatAckBody, Heartbeat, HeartbeatAck};
+use crate::frame::{Frame, Lane};
 use crate::id::{GroupId, Index, Nanos, NodeId, Term};
-use crate::log::{Block, BlockError, Entry, blocks};
-use crate::raft::{self, AppendRequest, Beat, BeatAck, BlockId};
+use crate::log::Entry;
+use crate::log::block::{BLOCK_HEADER_SIZE, Block, blocks};
+use crate::raft::{self, AppendRequest, BlockId};
 
-use super::{Effect, Effects, Shard};
+use super::{Effects, Shard};
 
 impl Shard {
     /// A frame of an identified peer. What does not belong between nodes is dropped: a peer of this
@@ -74,7 +77,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Some(&position) = self.positions.get(&GroupId(group)) else { return };
-        self.with_raft(position, effects, |raft, out| raft.step(now, from, message, out));
+        self.with_raft(now, position, effects, |raft, out| raft.step(now, from, message, out));
     }
 
     fn on_heartbeat(
@@ -89,17 +92,18 @@ impl Shard {
         for beat in body.beats.iter() {
             let group = beat.group.to_native();
             let Some(&position) = self.positions.get(&GroupId(group)) else { continue };
-            let beat = Beat {
+            let beat = raft::Beat {
                 term: Term(beat.term.to_native()),
                 commit: Index(beat.commit.to_native()),
                 durable: Index(beat.durable.to_native()),
                 round: beat.round.to_native(),
             };
-            let mut ack = BeatAck::default();
-            self.with_raft(position, effects, |raft, out| {
-                ack = raft.on_beat(now, from, beat, out);
+            let mut ack = None;
+            self.with_raft(now, position, effects, |raft, out| {
+                ack = Some(raft.on_beat(now, from, &beat, out));
             });
-            acks.push(BeatAckBody {
+            let Some(ack) = ack else { continue };
+            acks.push(body::BeatAck {
                 group,
                 term: ack.term.0,
                 round: ack.round,
@@ -108,7 +112,7 @@ impl Shard {
         }
         // No write is awaited. The answer says that no vote of this node for a later term has left
         // it, and such a vote leaves only once durable; `durable` speaks of durable blocks only.
-        let frame = self.writer.outgoing(&HeartbeatAck { echo: body.sent_at.to_native(), acks });
+        let frame = self.encoder.frame(&HeartbeatAck { echo: body.sent_at.to_native(), acks });
         self.send(from, Lane::Control, frame, effects);
     }
 
@@ -124,12 +128,12 @@ impl Shard {
             let Some(&position) = self.positions.get(&GroupId(ack.group.to_native())) else {
                 continue;
             };
-            let ack = BeatAck {
+            let ack = raft::BeatAck {
                 term: Term(ack.term.to_native()),
                 round: ack.round.to_native(),
                 durable: Index(ack.durable.to_native()),
             };
-            self.with_raft(position, effects, |raft, out| raft.on_beat_ack(now, from, &ack, out));
+            self.with_raft(now, position, effects, |raft, out| raft.on_beat_ack(now, from, &ack, out));
         }
     }
 
@@ -163,37 +167,30 @@ impl Shard {
             blocks: &ids,
         };
         let mut accepted = None;
-        self.with_raft(position, effects, |raft, out| {
+        self.with_raft(now, position, effects, |raft, out| {
             accepted = raft.append_entries(now, from, &request, out);
         });
         let Some(accepted) = accepted else { return };
         let mut entries: Vec<Entry> = Vec::with_capacity(checked.len());
         for block in &checked[accepted.skip..] {
-            if self.make_room(block.bytes().len()).is_none() {
-                // The journal is full: what was copied so far is kept, the rest comes again.
-                break;
-            }
-            let place = self.journal.copy_block(block);
-            let header = block.header();
-            let producers = &mut self.groups[position].producers;
-            for append in block.appends() {
-                producers.note(header.index, &append.header, append.first_offset);
-            }
-            entries.push(Entry::of(header, place));
+            // The journal is full: what was copied so far is kept, the rest comes again.
+            let Some(entry) = self.journal.copy_block(block) else { break };
+            self.groups[position].producers.note_block(block);
+            entries.push(entry);
         }
         if entries.is_empty() {
             return;
         }
-        self.with_raft(position, effects, |raft, out| raft.appended(now, &entries, out));
+        self.with_raft(now, position, effects, |raft, out| raft.appended(now, &entries, out));
     }
 
     /// One heartbeat to every peer, for all groups this shard leads.
     pub(super) fn send_heartbeats(&mut self, now: Nanos, effects: &mut Effects) {
-        let beats: Vec<BeatBody> = self
+        let beats: Vec<body::Beat> = self
             .groups
             .iter()
             .filter_map(|group| {
-                group.raft.beat().map(|beat| BeatBody {
+                group.raft.beat().map(|beat| body::Beat {
                     group: group.id.0,
                     term: beat.term.0,
                     commit: beat.commit.0,
@@ -203,11 +200,19 @@ impl Shard {
             })
             .collect();
         let timeout = self.liveness.timeouts().election.0;
-        let frame = self.writer.outgoing(&Heartbeat { sent_at: now.0, timeout, beats });
+        let frame = self.encoder.frame(&Heartbeat { sent_at: now.0, timeout, beats });
         for position in 0..self.peers.len() {
             self.send(self.peers[position], Lane::Control, frame.clone(), effects);
         }
     }
+}
+
+/// What is wrong with a payload of blocks.
+#[derive(Debug)]
+enum BlocksFault {
+    Damaged,
+    OutOfPlace,
+    Count,
 }
 
 /// Every block of a payload, whole and in sequence after `prev_index`.
@@ -216,19 +221,19 @@ fn check_blocks(
     group: GroupId,
     prev_index: Index,
     count: u32,
-) -> Result<Vec<Block<'_>>, BlockError> {
+) -> Result<Vec<Block<'_>>, BlocksFault> {
     let mut checked = Vec::with_capacity((count as usize).min(payload.len() / BLOCK_HEADER_SIZE));
     let mut expected = prev_index.next();
     for block in blocks(payload) {
-        let block = block?;
+        let block = block.map_err(|_| BlocksFault::Damaged)?;
         if block.header().group != group || block.header().index != expected {
-            return Err(BlockError::OutOfPlace);
+            return Err(BlocksFault::OutOfPlace);
         }
         expected = expected.next();
         checked.push(block);
     }
     if checked.len() != count as usize {
-        return Err(BlockError::OutOfPlace);
+        return Err(BlocksFault::Count);
     }
     Ok(checked)
 }

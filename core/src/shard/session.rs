@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::frame::{Lane, RefusedReason};
+use crate::frame::Lane;
+use crate::frame::code::RefusedReason;
 use crate::id::{ClusterId, ConnectionId, NodeId};
 
 /// The one wire version this build speaks.
@@ -54,7 +55,7 @@ impl Sessions {
         assert!(self.party(connection).is_none());
         if !(claim.version_min..=claim.version_max).contains(&WIRE_VERSION) {
             return Err((
-                RefusedReason::Version,
+                RefusedReason::UnsupportedVersion,
                 format!(
                     "this node speaks wire version {WIRE_VERSION}, the caller {} to {}",
                     claim.version_min, claim.version_max
@@ -66,7 +67,10 @@ impl Sessions {
         if claim.cluster != cluster && !(is_client && cluster_unknown) {
             return Err((
                 RefusedReason::WrongCluster,
-                format!("this node belongs to cluster {cluster:032x?}, not {:032x?}", claim.cluster),
+                format!(
+                    "this node belongs to cluster {:032x}, not {:032x}",
+                    cluster.0, claim.cluster.0
+                ),
             ));
         }
         let party = match (is_client, claim.lane) {
@@ -75,14 +79,14 @@ impl Sessions {
                 if !peers.contains(&claim.node) {
                     return Err((
                         RefusedReason::UnknownNode,
-                        format!("node {:016x?} is no voter of this cluster", claim.node),
+                        format!("node {:016x} is no voter of this cluster", claim.node.0),
                     ));
                 }
                 Party::Peer(claim.node)
             }
             _ => {
                 return Err((
-                    RefusedReason::WrongLane,
+                    RefusedReason::UnknownLane,
                     "a client speaks on the client lane, a node on its own lanes".to_owned(),
                 ));
             }
@@ -135,12 +139,12 @@ mod tests {
 
     #[test]
     fn each_misfit_has_its_own_reason() {
-        assert_eq!(refusal(Claim { version_min: 2, version_max: 9, ..claim() }), RefusedReason::Version);
+        assert_eq!(refusal(Claim { version_min: 2, version_max: 9, ..claim() }), RefusedReason::UnsupportedVersion);
         assert_eq!(refusal(Claim { cluster: ClusterId(8), ..claim() }), RefusedReason::WrongCluster);
         assert_eq!(refusal(Claim { cluster: ClusterId(0), ..claim() }), RefusedReason::WrongCluster);
         assert_eq!(refusal(Claim { node: NodeId(9), ..claim() }), RefusedReason::UnknownNode);
-        assert_eq!(refusal(Claim { lane: Some(Lane::Client), ..claim() }), RefusedReason::WrongLane);
-        assert_eq!(refusal(Claim { lane: None, ..claim() }), RefusedReason::WrongLane);
-        assert_eq!(refusal(Claim { node: NodeId(0), ..claim() }), RefusedReason::WrongLane);
+        assert_eq!(refusal(Claim { lane: Some(Lane::Client), ..claim() }), RefusedReason::UnknownLane);
+        assert_eq!(refusal(Claim { lane: None, ..claim() }), RefusedReason::UnknownLane);
+        assert_eq!(refusal(Claim { node: NodeId(0), ..claim() }), RefusedReason::UnknownLane);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::frame::client::{GroupStatus, PeerStatus, ReplicaStatus, Status};
 use crate::frame::code::ReplicaState;
-use crate::raft::Role;
+use crate::raft::{ProgressState, Role};
 
 use super::Shard;
 use super::group::Group;
@@ -19,9 +19,12 @@ impl Shard {
             });
         }
         let mut alarms = Vec::new();
-        if self.journal_full_count > 0 {
-            let count = self.journal_full_count;
+        if self.refused_full_count > 0 {
+            let count = self.refused_full_count;
             alarms.push(format!("journal full: {count} appends refused since start").into_bytes());
+        }
+        if self.is_disk_full {
+            alarms.push(b"disk full: segments cannot grow; free space to heal it".to_vec());
         }
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;
@@ -50,10 +53,10 @@ impl Shard {
             let (durable, state) = if voter.id == self.config.me {
                 (group.raft.durable(), ReplicaState::Leader)
             } else {
-                let progress = group.raft.progress(voter.id);
+                let progress = group.raft.progress(voter.id).expect("a leader follows every voter");
                 let state = if !self.liveness.is_connected(voter.id) {
                     ReplicaState::Absent
-                } else if progress.is_catching_up() {
+                } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
                     ReplicaState::CatchUp
                 } else {
                     ReplicaState::Follower
