@@ -91,7 +91,7 @@ impl Connection {
             step(&frame);
         }
         // Dropping the leases gives their buffers back to the ring.
-        while self.assembler.take_released().is_some() {}
+        self.assembler.take_released().for_each(drop);
         Ok(())
     }
 

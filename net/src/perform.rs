@@ -1,12 +1,11 @@
 //! One arm per effect: what the shard wants becomes operations of the ring.
 
 use ringwood_core::limits::SECTOR_SIZE;
-use ringwood_core::log::Store;
-use ringwood_core::shard::{Effect, Source};
+use ringwood_core::log::journal::Store;
+use ringwood_core::shard::{Effect, Input};
 
 use crate::clock;
 use crate::failure::NodeFailure;
-use crate::peers::LANES;
 use crate::stream;
 use crate::turn::{Job, Turn};
 
@@ -43,27 +42,34 @@ impl Turn {
                     connection.is_closing = true;
                 }
             }
-            Effect::Store(Store { write, slot, position, runs }) => {
-                let mode = self.disk.write_mode();
-                let file = self.disk.journal_file(slot);
+            Effect::Store(Store { write, slot, position, runs, opens_life }) => {
+                if opens_life {
+                    // What recovery read may still be in the drive's cache only.
+                    self.files.sync_journal()?;
+                }
+                let mode = self.files.write_mode();
+                let file = self.files.journal(slot);
                 self.ring.write(Job::Store(write).token(), file, position, runs, mode);
+                self.writes_in_flight += 1;
             }
             Effect::SegmentWrite { write, group, number, position, buffer } => {
                 assert!(buffer.len().is_multiple_of(SECTOR_SIZE));
-                let mode = self.disk.write_mode();
+                let mode = self.files.write_mode();
                 let token = Job::SegmentWrite(write).token();
-                match self.disk.segment_file(group, number) {
+                match self.files.segment_to_write(group, number) {
                     Ok(file) => {
                         self.ring.write(token, &file, position, [buffer], mode);
+                        self.writes_in_flight += 1;
+                    }
+                    Err(error) if error.is_full() => {
+                        let input = Input::SegmentRefused(write);
+                        self.shard.step(clock::now(), input, &mut self.effects);
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
             Effect::Load { load, source, position, size } => {
-                let file = match source {
-                    Source::Journal { slot } => self.disk.journal_file(slot).clone(),
-                    Source::Segment { group, number } => self.disk.segment_file(group, number)?,
-                };
+                let file = self.files.source(source)?;
                 self.ring.read(Job::Load(load).token(), &file, position, size);
             }
         }
@@ -99,6 +105,5 @@ impl Turn {
             let token = Job::LinkSend { lane: id, generation }.token();
             ring.send(token, &socket, batch.drain(..));
         }
-        debug_assert!(LANES.len() < 256);
     }
 }

@@ -59,7 +59,7 @@ impl Outbox {
         }
         while batch.len() < SEND_SLICE_COUNT_MAX {
             let Some(slice) = self.slices.front() else { break };
-            if self.size_sending + slice.len() > VECTORED_SIZE_MAX {
+            if (self.size_sending + slice.len()) as u64 > VECTORED_SIZE_MAX {
                 break;
             }
             self.size_sending += slice.len();

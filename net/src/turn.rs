@@ -6,16 +6,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringwood_core::frame::Frame;
 use ringwood_core::frame::refusal::Refusal;
 use ringwood_core::id::{ConnectionId, Nanos};
 use ringwood_core::limits::CONNECTION_COUNT_MAX;
-use ringwood_core::log::WriteId;
+use ringwood_core::log::journal::WriteId;
 use ringwood_core::shard::{Effects, Input, LoadId, SegmentWriteId, Shard};
 
 use crate::clock;
 use crate::conn::{self, Connections};
-use crate::disk::Disk;
 use crate::failure::NodeFailure;
+use crate::files::Files;
 use crate::peers::{LANES, LaneId, Loss, Peers};
 use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
 
@@ -94,7 +95,9 @@ pub(crate) struct Turn {
     pub(crate) effects: Effects,
     pub(crate) connections: Connections,
     pub(crate) peers: Peers,
-    pub(crate) disk: Disk,
+    pub(crate) files: Files,
+    /// Writes of journal and segments that have not completed.
+    pub(crate) writes_in_flight: usize,
     pub(crate) listener: Socket,
     /// Reused for every gathered send.
     pub(crate) batch: Vec<Bytes>,
@@ -108,7 +111,7 @@ impl Turn {
         shard: Shard,
         peers: Peers,
         connections: Connections,
-        disk: Disk,
+        files: Files,
         listener: Socket,
     ) -> Self {
         Self {
@@ -117,7 +120,8 @@ impl Turn {
             effects: Effects::default(),
             connections,
             peers,
-            disk,
+            files,
+            writes_in_flight: 0,
             listener,
             batch: Vec::new(),
             accept_at: None,
@@ -177,17 +181,22 @@ impl Turn {
                 self.on_link_sent(now, lane, generation, result);
             }
             Job::Store(write) => {
+                self.writes_in_flight -= 1;
                 result.map_err(|error| NodeFailure::Disk { what: "a journal write", error })?;
                 self.shard.step(now, Input::Stored(write), &mut self.effects);
             }
-            Job::SegmentWrite(write) => match result {
-                Ok(_) => self.shard.step(now, Input::SegmentStored(write), &mut self.effects),
-                // The journal still holds the blocks; space freed lets the next try succeed.
-                Err(IoError::DiskFull) => {
-                    self.shard.step(now, Input::SegmentRefused(write), &mut self.effects);
-                }
-                Err(error) => return Err(NodeFailure::Disk { what: "a segment write", error }),
-            },
+            Job::SegmentWrite(write) => {
+                self.writes_in_flight -= 1;
+                let input = match result {
+                    Ok(_) => Input::SegmentStored(write),
+                    // The journal still holds the blocks; space freed lets the next try succeed.
+                    Err(IoError::DiskFull) => Input::SegmentRefused(write),
+                    Err(error) => {
+                        return Err(NodeFailure::Disk { what: "a segment write", error });
+                    }
+                };
+                self.shard.step(now, input, &mut self.effects);
+            }
             Job::Load(load) => {
                 let bytes = match result {
                     Ok(Outcome::Read(bytes)) => bytes,
@@ -234,7 +243,7 @@ impl Turn {
         let mut is_over = false;
         match result {
             Ok(Outcome::Received(lease)) if !connection.is_closing => {
-                let step = |frame: &_| {
+                let step = |frame: &Frame<'_>| {
                     shard.step(now, Input::Frame { connection: id, frame }, effects);
                 };
                 refused = connection.on_received(lease, step).err();
@@ -391,18 +400,17 @@ impl Turn {
     /// Waits for the writes in flight, so that a clean stop leaves no torn tail to recover.
     fn drain_writes(&mut self, completions: &mut Vec<Completion>) -> Result<(), NodeFailure> {
         let deadline = clock::now().after(Nanos::from_millis(2_000));
-        let mut left = self.disk.writes_in_flight();
         loop {
             for completion in completions.drain(..) {
                 if completion.token == Token::WAKER {
                     continue;
                 }
                 if matches!(Job::of(completion.token), Job::Store(_) | Job::SegmentWrite(_)) {
-                    left = left.saturating_sub(1);
+                    self.writes_in_flight -= 1;
                 }
             }
             let rest = deadline.since(clock::now());
-            if left == 0 || rest == Nanos(0) {
+            if self.writes_in_flight == 0 || rest == Nanos(0) {
                 return Ok(());
             }
             self.ring.submit_and_wait(Some(Duration::from_nanos(rest.0)), completions)?;
