@@ -65,17 +65,11 @@ pub(super) struct Replicate {
     /// First and last index to send; an empty probe has `last < first`.
     pub(super) first: Index,
     pub(super) last: Index,
-    pub(super) commit: Index,
 }
 
 impl Group {
     /// A replica as recovery left it.
-    pub(super) fn new(
-        id: GroupId,
-        raft: Raft,
-        producers: Producers,
-        segments: Segments,
-    ) -> Self {
+    pub(super) fn new(id: GroupId, raft: Raft, producers: Producers, segments: Segments) -> Self {
         let segmented = raft.tail().base().index;
         Self {
             id,
@@ -100,7 +94,8 @@ impl Group {
     pub(super) fn end_offset(&self) -> Offset {
         let tail = self.tail();
         let commit = self.raft.commit();
-        tail.entry(commit).map_or(tail.base().next_offset, Entry::next_offset)
+        tail.entry(commit)
+            .map_or(tail.base().next_offset, Entry::next_offset)
     }
 
     /// Blocks from `from` on are gone, and with them what hung on them. Who waited for them was
@@ -114,7 +109,9 @@ impl Group {
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
         self.acks.retain(|ack| ack.connection != connection);
         self.retried.retain(|ack| ack.connection != connection);
-        self.waiting.retain(|request| request.connection != connection);
-        self.reading.retain(|_, request| request.connection != connection);
+        self.waiting
+            .retain(|request| request.connection != connection);
+        self.reading
+            .retain(|_, request| request.connection != connection);
     }
 }
