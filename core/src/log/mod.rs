@@ -19,11 +19,14 @@ pub mod arena;
 pub mod block;
 pub mod builder;
 pub mod checkpoint;
+pub mod cursor;
 pub mod flush;
 pub mod journal;
 pub mod producers;
 pub mod recovery;
 pub mod ring;
+pub mod segment;
+pub mod segments;
 pub mod tail;
 
 mod cache;
