@@ -1,0 +1,4 @@
+//! Tests of the deciding half that need more room than a file's end.
+
+mod log_crash;
+mod log_disk;
