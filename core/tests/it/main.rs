@@ -2,3 +2,4 @@
 
 mod log_crash;
 mod log_disk;
+mod log_journal;
