@@ -852,10 +852,17 @@ impl Journal {
     pub fn pressure(&self) -> Pressure {
         let file = self.ring.file_of(Lsn(self.head.0.saturating_sub(1)));
         let last = self.granted_file + u64::from(self.ring.file_count) - 1;
-        let used = self.head.0 + self.ring.reserve_size();
+        let left = self
+            .end()
+            .0
+            .saturating_sub(self.head.0 + self.ring.reserve_size());
         Pressure {
             files_free: u32::try_from(last.saturating_sub(file)).unwrap_or(u32::MAX),
-            size_free: self.end().0.saturating_sub(used),
+            size_free: if left < self.ring.run_size as u64 {
+                0
+            } else {
+                left
+            },
         }
     }
 

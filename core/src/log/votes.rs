@@ -143,6 +143,8 @@ pub(super) fn mend(bytes: &[u8], wants: impl Fn(&FlushHeader) -> bool) -> Option
         }
         let mut mended = bytes.get(..votes.header.size as usize)?.to_vec();
         mended[..FLUSH_HEADER_SIZE].copy_from_slice(&votes.header.write());
+        // Padding says nothing, so its loss loses nothing.
+        mended[FLUSH_HEADER_SIZE + votes.header.items_size as usize..at].fill(0);
         for (offset, item) in votes.votes() {
             mended
                 .get_mut(offset..offset + HARD_STATE_SIZE)?

@@ -49,6 +49,8 @@ pub(super) struct Group {
     pub(super) segments: Segments,
     /// All through here is in synced segments, as the latest checkpoint put says.
     pub(super) segmented: Index,
+    /// Sum of the block there; 0 if there is none.
+    pub(super) segmented_sum: u32,
     /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
     pub(super) replicates: Vec<Replicate>,
     /// Has something to flush at the end of the turn.
@@ -70,7 +72,7 @@ pub(super) struct Replicate {
 impl Group {
     /// A replica as recovery left it.
     pub(super) fn new(id: GroupId, raft: Raft, producers: Producers, segments: Segments) -> Self {
-        let segmented = raft.tail().base().index;
+        let base = raft.tail().base();
         Self {
             id,
             raft,
@@ -80,7 +82,8 @@ impl Group {
             waiting: Vec::new(),
             reading: BTreeMap::new(),
             segments,
-            segmented,
+            segmented: base.index,
+            segmented_sum: base.sum,
             replicates: Vec::new(),
             is_dirty: false,
         }

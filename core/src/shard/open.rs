@@ -189,7 +189,7 @@ fn nothing() -> GroupRecovered {
 
 /// Marks this directory's flushes: a client cannot know the incarnation, so no record of its can
 /// look like a flush of this journal.
-fn node_tag(config: &Config) -> u32 {
+pub(super) fn node_tag(config: &Config) -> u32 {
     let mut bytes = config.incarnation.0.to_le_bytes().to_vec();
     bytes.extend_from_slice(&config.me.0.to_le_bytes());
     bytes.extend_from_slice(&config.cluster.0.to_le_bytes());
@@ -209,12 +209,11 @@ fn read_header(
     };
     let bytes = read(Source::Segment { group, number }, 0, SEGMENT_HEADER_SIZE)
         .map_err(|fault| failed(Some(fault)))?;
-    let header = SegmentHeader::read(&bytes).map_err(|_| failed(None))?;
+    let header = SegmentHeader::check(&bytes).map_err(|_| failed(None))?;
     let is_ours = header.cluster == config.cluster
-        && header.node == config.me
-        && header.incarnation == config.incarnation
+        && header.node_tag == node_tag(config)
         && header.group == group
-        && header.number == number;
+        && header.segment == number;
     if is_ours {
         Ok(header)
     } else {

@@ -14,6 +14,7 @@ use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use super::effects::SegmentWriteId;
 use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
+use super::open::node_tag;
 use super::{Effect, Effects, Shard};
 
 /// How long a write that found the disk full waits before it is tried again.
@@ -253,15 +254,16 @@ impl Shard {
                     .entry(before.next())
                     .expect("gathered from the tail");
                 let number = active.map_or(0, |number| number + 1);
+                let tail = group.tail();
                 let header = SegmentHeader {
                     cluster: config.cluster,
-                    node: config.me,
-                    incarnation: config.incarnation,
+                    node_tag: node_tag(config),
                     group: group.id,
-                    number,
+                    segment: number,
                     first_index: before.next(),
                     first_offset: first.first_offset,
-                    previous_term: group.tail().term_at(before).expect("just below the first"),
+                    previous_term: tail.term_at(before).expect("just below the first"),
+                    previous_sum: group.segmented_sum,
                     previous_size: active.map_or(0, |number| group.segments.size_of(number)),
                 };
                 buffer.put_slice(&header.encode());
@@ -397,6 +399,7 @@ impl Shard {
             through: plan.through,
         };
         group.segmented = plan.through;
+        group.segmented_sum = entry.sum;
     }
 
     /// Runs below `durable` are on disk: checkpoints in them hold, and what they cover may go.
