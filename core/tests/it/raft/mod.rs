@@ -1,0 +1,5 @@
+//! Raft without a shard: scripts first, then seeds.
+
+mod host;
+mod network;
+mod oracle;
