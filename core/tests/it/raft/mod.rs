@@ -3,3 +3,5 @@
 mod host;
 mod network;
 mod oracle;
+mod promises;
+mod scripts;
