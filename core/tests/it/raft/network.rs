@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use ringwood_core::id::{GroupId, Index, Nanos, NodeId};
-use ringwood_core::raft::{Output, Timeouts};
+use ringwood_core::raft::{Message, Output, Timeouts};
 
 use super::host::{Did, Host, Wire, node};
 use super::oracle::Oracle;
@@ -42,6 +42,7 @@ struct Options {
     double_percent: u64,
     delay_max: u64,
     store_max: u64,
+    late_percent: u64,
     stall_percent: u64,
     crash_percent: u64,
     part_percent: u64,
@@ -66,9 +67,10 @@ impl Options {
             double_percent: often(random, 30),
             delay_max: MILLI / 10 + random.below(timeout / 4),
             store_max: MILLI / 10 + random.below(timeout / 4),
+            late_percent: often(random, 5),
             stall_percent: often(random, 5),
             crash_percent: often(random, 10),
-            part_percent: often(random, 10),
+            part_percent: often(random, 20),
             mischief_percent: often(random, 20),
             turn_percent: 20 + random.below(81),
             timeout,
@@ -255,12 +257,14 @@ impl World {
                 self.schedule(self.options.timeout / 5, Event::Beat { host, life });
             }
             Event::EndTurn { host, life } if life == self.lives[host] => self.end_turn(host),
-            Event::Refused { host, peer, life } if life == self.lives[host] => {
-                if self.is_up(host) && !self.is_up(peer.0 as usize - 1) {
-                    self.met.refusals += 1;
-                    self.hosts[host].call(|raft, out| raft.on_peer_refused(now, peer, out));
-                    self.after_input(host);
-                }
+            Event::Refused { host, peer, life }
+                if life == self.lives[host]
+                    && self.is_up(host)
+                    && !self.is_up(peer.0 as usize - 1) =>
+            {
+                self.met.refusals += 1;
+                self.hosts[host].call(|raft, out| raft.on_peer_refused(now, peer, out));
+                self.after_input(host);
             }
             Event::Chaos if !self.healed => {
                 self.chaos();
@@ -340,7 +344,10 @@ impl World {
         }
         let double = lossy && self.random.percent(self.options.double_percent);
         for _ in 0..=usize::from(double) {
-            let delay = MILLI / 20 + self.random.below(self.options.delay_max);
+            let mut delay = MILLI / 20 + self.random.below(self.options.delay_max);
+            if lossy && self.random.percent(self.options.late_percent) {
+                delay += self.random.below(8 * self.options.timeout); // Out of another term.
+            }
             let (from, wire) = (node(from as u64 + 1), wire.clone());
             self.schedule(delay, Event::Deliver { from, to, wire });
         }
@@ -414,16 +421,22 @@ impl World {
 
     fn part(&mut self) {
         let count = self.hosts.len();
-        let shape = self.random.below(4);
-        let side: Vec<_> = (0..count).map(|_| self.random.percent(50)).collect();
+        let shape = self.random.below(6);
+        let mut side: Vec<_> = (0..count).map(|_| self.random.percent(50)).collect();
+        if let (true, Some(leader)) = (shape > 3, self.leaders().pop()) {
+            // The leader with a minority: its blocks of these moments are to be cut.
+            side.fill(false);
+            side[leader] = true;
+            side[(leader + 1) % count] |= count > 4;
+        }
         let lone = self.random.below(count as u64) as usize;
         for from in 0..count {
             for to in 0..count {
                 self.cut[from][to] = match shape {
                     0 => false,
-                    1 => side[from] != side[to],
-                    2 => from == lone || to == lone,
-                    _ => self.random.percent(20), // Each direction for itself.
+                    1 => from == lone || to == lone,
+                    2 => self.random.percent(20), // Each direction for itself.
+                    _ => side[from] != side[to],
                 };
             }
         }
@@ -433,7 +446,11 @@ impl World {
     fn mischief(&mut self, host: usize) {
         let now = Nanos(self.now);
         let peer = node(1 + self.random.below(self.options.host_count));
-        match self.random.below(7) {
+        let leader = self.hosts[host]
+            .raft()
+            .leader()
+            .filter(|leader| *leader != node(host as u64 + 1));
+        match self.random.below(10) {
             0 => self.hosts[host].miss_next = true,
             1 => self.hosts[host].fail_next = true,
             2 => self.hosts[host].seal(),
@@ -445,7 +462,22 @@ impl World {
                 let through = Index(self.random.below(committed + 1));
                 self.hosts[host].release(through);
             }
-            _ => self.read(host),
+            6 => self.read(host),
+            // Or it may not have been the peer's address any more.
+            7 => {
+                let leader = leader.unwrap_or(peer);
+                self.hosts[host].call(|raft, out| raft.on_peer_refused(now, leader, out));
+            }
+            // A word of the leader from long ago, or a transfer it gave up since.
+            _ => {
+                let message = Message::TimeoutNow {
+                    term: self.hosts[host].raft().term(),
+                };
+                if let Some(leader) = leader {
+                    let wire = Wire::Message(message);
+                    self.hosts[host].receive(now, leader, wire, usize::MAX);
+                }
+            }
         }
         self.after_input(host);
     }
