@@ -163,7 +163,7 @@ impl Raft {
             "nothing is proposed during a transfer"
         );
         leader.undecided_size += u64::from(entry.size);
-        self.tail.push(entry);
+        self.push(entry);
         self.tail.last_index()
     }
 
@@ -232,12 +232,12 @@ impl Raft {
         self.serve_reads(out);
     }
 
-    /// Links to this peer are new: what was in flight on the old ones is lost.
+    /// Links to this peer are new: what was in flight on the old ones is lost, and so is a chunk
+    /// that was being read for it; it will be asked for again.
     pub fn on_peer_connected(&mut self, peer: NodeId) {
         let now = self.now;
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.progress_mut(peer)
-            && !matches!(progress.state(), super::ProgressState::CatchUp { .. })
         {
             progress.become_probe(now);
         }
@@ -253,15 +253,16 @@ impl Raft {
         out: &mut Outbox,
     ) {
         self.pass(now);
-        let now = self.now;
-        assert!(
-            sent_through <= self.tail.last_index(),
-            "only what is in the log is sent"
-        );
+        let (now, last) = (self.now, self.tail.last_index());
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.progress_mut(peer)
         {
-            progress.caught_up(now, sent_through, sent_size);
+            if sent_through <= last {
+                progress.caught_up(now, sent_through, sent_size);
+            } else {
+                // Read for an earlier leadership, and cut since.
+                progress.catch_up_failed(now);
+            }
             self.send_blocks(peer, out);
         }
     }
@@ -277,7 +278,8 @@ impl Raft {
     }
 
     /// An [`Output::Replicate`] could not be sent from `first` on, for the blocks are no longer in
-    /// memory: they are to be read, as a chunk.
+    /// memory: they are to be read, as a chunk. What else this turn has for the peer need not be
+    /// sent: it would meet a gap.
     pub fn missed(&mut self, now: Nanos, peer: NodeId, first: Index, out: &mut Outbox) {
         self.pass(now);
         if let RoleState::Leader(leader) = &mut self.role
@@ -320,8 +322,10 @@ impl Raft {
             self.on_match(from, answer.index, out);
             return;
         }
-        // Nobody refuses the beginning, nor names a place above the one refused.
-        if answer.prev_index == Index(0) || answer.prev_index > last {
+        if answer.prev_index == Index(0) {
+            return; // The beginning always matches: this refused a message of an older term.
+        }
+        if answer.prev_index > last {
             self.is_well_formed(false);
             return;
         }

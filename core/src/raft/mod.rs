@@ -41,7 +41,7 @@ use leader::{AppendAnswer, Leader};
 use timer::{Chance, Timer, Timers};
 
 use crate::id::{Index, Lsn, Nanos, NodeId, Term};
-use crate::log::{HardState, Tail};
+use crate::log::{Entry, HardState, Tail};
 
 /// Headers kept in the tail although segments hold their blocks: what a follower that lags a
 /// little, and the next leader looking for where logs part, will ask for.
@@ -427,6 +427,25 @@ impl Raft {
         }
     }
 
+    /// Puts a block's header at the end of the log.
+    fn push(&mut self, entry: Entry) {
+        assert!(
+            entry.term >= self.tail.last_term(),
+            "terms never go down in a log"
+        );
+        assert!(
+            entry.term <= self.hard.term,
+            "no block is newer than its leader"
+        );
+        // Else a later block that is durable would vouch for an earlier one that is not.
+        let last = self.tail.entry(self.tail.last_index());
+        assert!(
+            last.is_none_or(|last| last.place.lsn <= entry.place.lsn),
+            "places never go down"
+        );
+        self.tail.push(entry);
+    }
+
     /// Puts term and vote into the open run.
     fn persist(&mut self, hard: HardState, out: &mut Outbox) {
         let new_term = hard.term > self.hard.term;
@@ -443,6 +462,7 @@ impl Raft {
             new_term || hard.vote.is_some(),
             "a vote is never taken back"
         );
+        assert!(out.lsn >= self.durable, "the open run is not durable");
         self.hard = hard;
         self.hard_pending = Some(out.lsn);
         out.list.push(Output::Persist(hard));

@@ -1,5 +1,5 @@
-//! A node that is nothing but one Raft and a disk which forgets what it had not stored: forty lines
-//! of shard. Every call into Raft is followed by the check of its invariants.
+//! A node that is nothing but one Raft and a disk which forgets what it had not stored: as
+//! little shard as will do. Every call into Raft is followed by the check of its invariants.
 
 use ringwood_core::id::{GroupId, Index, Lsn, Nanos, NodeId, Term};
 use ringwood_core::log::{Base, Entry, HardState, Place, Tail};

@@ -2,7 +2,8 @@
 //! forget what was not stored. First a phase in which anything may happen and only safety is
 //! asked, then everything heals and the group must come to life.
 //!
-//! A failing seed names itself; `RINGWOOD_SEED=n cargo test raft` plays that one alone.
+//! A failing seed names itself; `RINGWOOD_SEED=n cargo test raft` plays that one alone, and
+//! `RINGWOOD_SEEDS=n` as many as wanted.
 
 use std::collections::BTreeMap;
 
@@ -555,7 +556,11 @@ fn seeds_keep_every_promise_and_heal() {
         return;
     }
     let mut total = Met::default();
-    for seed in 0..SEED_COUNT {
+    let wanted = std::env::var("RINGWOOD_SEEDS").ok();
+    let seed_count = wanted.map_or(SEED_COUNT, |count| {
+        count.parse().expect("a number of seeds")
+    });
+    for seed in 0..seed_count {
         let met = std::panic::catch_unwind(|| play(seed)).unwrap_or_else(|_| {
             panic!("seed {seed} failed: RINGWOOD_SEED={seed} plays it alone");
         });

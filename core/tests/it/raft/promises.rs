@@ -35,9 +35,7 @@ fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> Raft {
         seed: 3,
     };
     let mut tail = Tail::new(Base::default());
-    terms
-        .iter()
-        .for_each(|term| tail.push(entry(*term, 4096, 64)));
+    terms.iter().for_each(|term| tail.push(entry(*term, 0, 64)));
     let hard = HardState {
         term: tail.last_term(),
         vote: None,
@@ -379,7 +377,7 @@ fn a_leader_does_not_leave_for_a_vote_request() {
             now,
             3,
             vote_request(9, (9, 1), pre, false),
-            4096
+            8192
         )));
         assert!(raft.is_leader());
     }
@@ -388,7 +386,7 @@ fn a_leader_does_not_leave_for_a_vote_request() {
         now,
         3,
         vote_request(9, (9, 1), false, true),
-        4096
+        8192
     )));
     assert_eq!((raft.role(), raft.term()), (Role::Follower, Term(9)));
 }
@@ -638,4 +636,131 @@ fn some_headers_stay_for_followers_that_lag_a_little() {
         Nanos(u64::MAX),
         "alone, it waits for nothing"
     );
+}
+
+#[test]
+fn a_place_below_the_base_matches_for_it_is_committed() {
+    let mut raft = raft(2, &[1, 1, 2, 2]);
+    append(&mut raft, 2, (4, 2), &[], 4096);
+    let beat = Beat {
+        term: Term(2),
+        commit: Index(4),
+        durable: Index(4),
+        round: 0,
+    };
+    raft.on_beat(Nanos(1), node(1), &beat, &mut outbox(4096));
+    assert_eq!(raft.commit(), Index(4));
+    // As after a restart from segments that hold three blocks.
+    let mut tail = raft.tail().clone();
+    tail.release_through(Index(3));
+    let config = Config {
+        group: GroupId(0),
+        me: node(2),
+        voters: [1, 2, 3].map(node).into(),
+        seed: 3,
+    };
+    let mut raft = Raft::new(Nanos(0), config, raft.hard_state(), tail);
+    let (skip, outputs) = append(&mut raft, 2, (1, 1), &[1, 2, 2, 2], 8192);
+    assert_eq!((skip, raft.last()), (Some(3), Index(5)));
+    assert_eq!(ack(&outputs), (true, Index(5), After::Stored(Lsn(8192))));
+    let (skip, outputs) = append(&mut raft, 2, (0, 0), &[1], 8192);
+    assert_eq!(
+        (skip, ack(&outputs)),
+        (None, (true, Index(3), After::Now)),
+        "and all below too"
+    );
+    assert_eq!(raft.faults().disagreement_count, 0);
+}
+
+#[test]
+fn a_candidate_counts_its_own_vote_only_when_durable() {
+    let mut raft = raft_in_group(0, 1, 1, &[]);
+    raft.tick(Nanos(0), &mut outbox(8192));
+    raft.stored(Nanos(0), Lsn(8192), &mut outbox(8192));
+    assert_eq!(raft.role(), Role::Candidate);
+    // A disk slower than T does not make it begin again.
+    raft.tick(raft.deadline(), &mut outbox(8192));
+    assert_eq!((raft.role(), raft.term()), (Role::Candidate, Term(1)));
+    raft.stored(Nanos(0), Lsn(12288), &mut outbox(12288));
+    assert_eq!(raft.role(), Role::Leader);
+}
+
+#[test]
+fn a_chunk_goes_on_where_the_last_one_ended() {
+    let mut raft = raft(1, &[]);
+    elect(&mut raft, 4096);
+    let now = raft.deadline().0 - 1;
+    for _ in 0..9 {
+        raft.propose(entry(1, 8192, 64));
+    }
+    replicates(&mut raft, now);
+    let mut out = outbox(8192);
+    raft.missed(Nanos(now), node(2), Index(1), &mut out);
+    assert_eq!(
+        out.list,
+        [Output::CatchUp {
+            to: node(2),
+            next: Index(1)
+        }]
+    );
+    assert!(
+        replicates(&mut raft, now).is_empty(),
+        "the shard has the word"
+    );
+    raft.caught_up(Nanos(now), node(2), Index(4), 256, &mut out);
+    assert!(
+        replicates(&mut raft, now).is_empty(),
+        "a probe, as it was before"
+    );
+    step(&mut raft, now, 2, matched(1, 4), 8192);
+    assert_eq!(replicates(&mut raft, now), [(node(2), Index(5), Index(10))]);
+    raft.missed(Nanos(now), node(2), Index(5), &mut out);
+    raft.on_peer_connected(node(2));
+    assert_eq!(
+        replicates(&mut raft, now),
+        [(node(2), Index(5), Index(10))],
+        "links are new"
+    );
+    out.list.clear();
+    raft.caught_up(Nanos(now), node(2), Index(7), 256, &mut out);
+    assert!(out.list.is_empty(), "that chunk was for the old ones");
+    raft.missed(Nanos(now), node(2), Index(5), &mut out);
+    raft.catch_up_failed(node(2));
+    assert!(replicates(&mut raft, now).is_empty(), "not within the turn");
+    let later = now + 2 * Timeouts::DEFAULT.heartbeat.0;
+    raft.tick(Nanos(later), &mut out);
+    let sent = replicates(&mut raft, later);
+    assert!(sent.contains(&(node(2), Index(5), Index(10))));
+}
+
+#[test]
+fn a_refusal_of_an_older_leadership_of_the_same_node_is_no_answer_to_this_one() {
+    let mut follower = raft(2, &[1, 1]);
+    let beat = Beat {
+        term: Term(3),
+        commit: Index(0),
+        durable: Index(0),
+        round: 0,
+    };
+    follower.on_beat(Nanos(1), node(1), &beat, &mut outbox(4096));
+    let (_, outputs) = append(&mut follower, 1, (2, 1), &[1], 4096);
+    let Output::Send { message, .. } = outputs[0] else {
+        panic!("{outputs:?}")
+    };
+    let mut raft = raft(1, &[1, 1]);
+    elect(&mut raft, 4096);
+    let now = raft.deadline().0 - 1;
+    let before = raft.progress(node(2)).unwrap().next();
+    if let Message::AppendAck { prev_index, .. } = message {
+        let answer = Message::AppendAck {
+            term: raft.term(),
+            matched: false,
+            index: Index(0),
+            conflict_term: Term(0),
+            prev_index,
+        };
+        step(&mut raft, now, 2, answer, 8192);
+    }
+    assert_eq!(raft.progress(node(2)).unwrap().next(), before);
+    assert_eq!(raft.faults().malformed_count, 0);
 }
