@@ -114,7 +114,10 @@ impl Raft {
             hard.term >= tail.last_term(),
             "a term is journaled before its blocks"
         );
-        let last_place = tail.entry(tail.last_index()).map(|entry| entry.place.lsn);
+        // Copies may stand later in the journal than the blocks after them.
+        let indexes = tail.base().index.0 + 1..=tail.last_index().0;
+        let places = indexes.filter_map(|index| tail.entry(Index(index)));
+        let last_place = places.map(|entry| entry.place.lsn).max();
         let chance = Chance::new(config.seed ^ config.me.0 ^ (u64::from(config.group.0) << 32));
         let mut raft = Self {
             timeouts: Timeouts::DEFAULT,
@@ -123,7 +126,6 @@ impl Raft {
             timers: Timers::default(),
             hard,
             hard_pending: None,
-            // Places never go down along the tail, so this covers every entry.
             durable: last_place.map_or(Lsn(0), |lsn| Lsn(lsn.0 + 1)),
             commit: tail.base().index,
             tail,
@@ -441,7 +443,7 @@ impl Raft {
         let last = self.tail.entry(self.tail.last_index());
         assert!(
             last.is_none_or(|last| last.place.lsn <= entry.place.lsn),
-            "places never go down"
+            "new blocks stand in new runs"
         );
         self.tail.push(entry);
     }

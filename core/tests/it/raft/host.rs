@@ -1,7 +1,7 @@
 //! A node that is nothing but one Raft and a disk which forgets what it had not stored: as
 //! little shard as will do. Every call into Raft is followed by the check of its invariants.
 
-use ringwood_core::id::{GroupId, Index, Lsn, Nanos, NodeId, Term};
+use ringwood_core::id::{GroupId, Index, Lsn, Nanos, NodeId, Offset, Term};
 use ringwood_core::log::{Base, Entry, HardState, Place, Tail};
 use ringwood_core::raft::invariants::{Seen, check};
 use ringwood_core::raft::{
@@ -73,9 +73,11 @@ impl Durable {
             index: self.checkpoint,
             term: entry.term,
             sum: entry.sum,
-            next_offset: entry.first_offset,
+            next_offset: Offset(entry.first_offset.0 + u64::from(entry.record_count)),
         }));
-        self.log[below..].iter().for_each(|entry| tail.push(*entry));
+        for entry in &self.log[below..] {
+            tail.push(*entry);
+        }
         tail
     }
 }

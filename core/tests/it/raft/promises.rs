@@ -35,7 +35,9 @@ fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> Raft {
         seed: 3,
     };
     let mut tail = Tail::new(Base::default());
-    terms.iter().for_each(|term| tail.push(entry(*term, 0, 64)));
+    for term in terms {
+        tail.push(entry(*term, 0, 64));
+    }
     let hard = HardState {
         term: tail.last_term(),
         vote: None,
