@@ -11,7 +11,9 @@ use super::{
     Beat, BeatAck, Outbox, Output, ProposeRefusal, Raft, RoleState, conflict, message, quorum,
 };
 use crate::id::{Index, Nanos, NodeId, Term};
-use crate::limits::{BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, UNDECIDED_SIZE_MAX};
+use crate::limits::{
+    BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, UNDECIDED_SIZE_MAX, VOTER_COUNT_MAX,
+};
 use crate::log::{Entry, HardState};
 
 /// Messages to one peer in one flush: a whole window in full frames. More means tiny leftovers of
@@ -59,8 +61,11 @@ impl Leader {
 
     /// What a quorum has reached of something each peer has, with `own` for the leader itself.
     fn reached<T: Copy + Ord>(&self, own: T, of: impl Fn(&Progress) -> T) -> T {
-        let values: Vec<_> = self.progresses().map(of).chain([own]).collect();
-        quorum::reached(&values)
+        let mut values = [own; VOTER_COUNT_MAX];
+        for (value, progress) in values[1..].iter_mut().zip(self.progresses()) {
+            *value = of(progress);
+        }
+        quorum::reached(&values[..self.peers.len() + 1])
     }
 
     /// The latest round of reads that a quorum answered.

@@ -41,6 +41,7 @@ use leader::{AppendAnswer, Leader};
 use timer::{Chance, Timer, Timers};
 
 use crate::id::{Index, Lsn, Nanos, NodeId, Term};
+use crate::limits::VOTER_COUNT_MAX;
 use crate::log::{Entry, HardState, Tail};
 
 /// Headers kept in the tail although segments hold their blocks: what a follower that lags a
@@ -389,17 +390,16 @@ impl Raft {
         plausible
     }
 
+    /// The other voters, by value: they are walked in every turn, while other fields change.
     fn peers(&self) -> impl Iterator<Item = NodeId> + use<> {
-        let me = self.config.me;
-        self.config
-            .voters
-            .clone()
-            .into_iter()
-            .filter(move |voter| *voter != me)
+        let (me, count) = (self.config.me, self.config.voters.len());
+        let mut voters = [me; VOTER_COUNT_MAX];
+        voters[..count].copy_from_slice(&self.config.voters);
+        voters.into_iter().filter(move |voter| *voter != me)
     }
 
-    /// Whether the leader of this term is known to have everything through here: what it was seen
-    /// to have, and what is committed, for a leader has that in any term (leader completeness).
+    /// The leader of this term is known to have everything through here: what it was seen to
+    /// have, and what is committed, for every later leader has that (thesis 3.6.3).
     fn known_index(&self) -> Index {
         self.verified.max(self.commit)
     }

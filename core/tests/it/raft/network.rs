@@ -152,6 +152,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let options = Options::draw(&mut random);
+        Self::with(options, random, seed)
+    }
+
+    fn with(options: Options, mut random: Random, seed: u64) -> Self {
         let count = options.host_count;
         let group = GroupId(random.below(5) as u32);
         let mut hosts: Vec<_> = (1..=count)
@@ -483,6 +487,12 @@ impl World {
         self.after_input(host);
     }
 
+    fn cut_off(&mut self, host: usize) {
+        for other in 0..self.hosts.len() {
+            (self.cut[host][other], self.cut[other][host]) = (true, true);
+        }
+    }
+
     fn heal(&mut self) {
         self.healed = true;
         self.options.delay_max = MILLI;
@@ -584,4 +594,47 @@ fn seeds_keep_every_promise_and_heal() {
     assert!(total.crashes > 100);
     assert!(total.transfers > 100);
     assert!(total.refusals > 100);
+}
+
+/// How long five hosts on a quick network are without a leader, in microseconds, once theirs is
+/// `gone`; the median and the longest of 200 runs.
+fn gap_micros(gone: impl Fn(&mut World, usize)) -> (u64, u64) {
+    let gap = |seed| {
+        let mut random = Random(seed);
+        let mut options = Options::draw(&mut random);
+        (options.host_count, options.timeout, options.spread) = (5, 30 * MILLI, 15 * MILLI);
+        let mut world = World::with(options, random, seed);
+        world.heal();
+        (world.options.delay_max, world.options.store_max) = (MILLI / 10, MILLI / 2);
+        world.run_until(500 * MILLI);
+        let leader = world.leaders()[0];
+        gone(&mut world, leader);
+        let began_at = world.now;
+        while world.leaders().iter().all(|host| *host == leader) {
+            world.run_until(world.now + MILLI / 20);
+        }
+        (world.now - began_at) / 1000
+    };
+    let mut gaps: Vec<_> = (0..200).map(gap).collect();
+    gaps.sort_unstable();
+    (gaps[100], gaps[199])
+}
+
+#[test]
+fn a_killed_leader_costs_milliseconds_and_a_frozen_one_two_timeouts() {
+    let killed = gap_micros(|world, leader| {
+        world.crash(leader);
+        let peer = node(leader as u64 + 1);
+        for host in (0..5).filter(|host| *host != leader) {
+            let delay = world.random.below(MILLI);
+            let life = world.lives[host];
+            world.schedule(delay, Event::Refused { host, peer, life });
+        }
+    });
+    let frozen = gap_micros(|world, leader| world.cut_off(leader));
+    println!("killed {killed:?}, frozen {frozen:?}");
+    assert!(killed.0 < 10_000, "{killed:?}");
+    assert!(killed.1 < 60_000, "{killed:?}");
+    assert!(frozen.0 < 45_000, "{frozen:?}");
+    assert!(frozen.1 < 90_000, "{frozen:?}");
 }
