@@ -4,7 +4,7 @@
 //! of a script says what it shows. Then blocks: commands, `----`, transcript, an empty line.
 //!
 //! ```text
-//! nodes COUNT [GROUP]     all start, empty          log N: 1 1 2    restart N with blocks of these terms
+//! nodes COUNT [GROUP]     all start, empty          log N: 1 1 2    N restarts with these terms
 //! timeout N               N's timer fires next      wait 10ms       all timers that are due fire
 //! deliver [A B]           what is on its way        drop [A B]      lose it
 //! store N                 N's disk is done          settle          deliver and store until quiet
