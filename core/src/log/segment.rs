@@ -175,6 +175,7 @@ mod tests {
             first_offset: Offset(2000),
             previous_term: Term(4),
             previous_sum: 0xFEED_BEEF,
+            previous_size: 0x0000_0000_0203_1000,
         };
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::check(&bytes), Ok(header));

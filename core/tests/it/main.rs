@@ -4,3 +4,4 @@ mod frame;
 mod log_crash;
 mod log_disk;
 mod log_journal;
+mod raft;
