@@ -8,6 +8,8 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::frame::sum::Sum;
+use crate::id::Nanos;
 use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, APPEND_RECORD_COUNT_MAX, RECORD_SIZE_MAX};
 
 /// Bytes of the size that stands before each record.
@@ -71,6 +73,11 @@ impl Records {
     #[must_use]
     pub fn chunks(&self) -> &[Bytes] {
         &self.chunks
+    }
+
+    /// Adds the framed bytes to a sum.
+    pub(super) fn sum_into(&self, sum: &mut Sum) {
+        self.chunks.iter().for_each(|chunk| sum.update(chunk));
     }
 }
 
@@ -153,6 +160,16 @@ impl RecordsBuilder {
             record_count: self.record_count,
         }
     }
+}
+
+/// Records that wait for their outcome: the unit that a client resolves.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// The caller's number for them.
+    pub(super) token: u64,
+    /// When the first of them was handed over.
+    pub(super) since: Nanos,
+    pub(super) records: Records,
 }
 
 #[cfg(test)]
