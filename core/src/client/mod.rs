@@ -34,7 +34,7 @@ pub use effects::{Effect, Effects};
 pub use fetch::{AskError, FetchRequest, Fetched};
 pub use outcome::Outcome;
 pub use produce::{AGE_SPREAD_MAX, Identity, SEALED_SIZE_SOFT_MAX};
-pub use records::{RECORD_PREFIX_SIZE, RecordTooLarge, Records, RecordsBuilder};
+pub use records::{RecordTooLarge, Records, RecordsBuilder};
 pub use session::{ADDRESS_COUNT_MAX, Cluster, LinkFault, LogInfo, NodeInfo};
 pub use survey::NodeReport;
 

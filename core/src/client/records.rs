@@ -11,9 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::frame::sum::Sum;
 use crate::id::Nanos;
 use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, APPEND_RECORD_COUNT_MAX, RECORD_SIZE_MAX};
-
-/// Bytes of the size that stands before each record.
-pub const RECORD_PREFIX_SIZE: usize = size_of::<u32>();
+use crate::log::block::RECORD_PREFIX_SIZE;
 
 /// A record above this is not copied: the copy would cost more than a slice of its own.
 const COPY_SIZE_MAX: usize = 8 << 10;
