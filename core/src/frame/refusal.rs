@@ -202,6 +202,10 @@ impl fmt::Display for Refusal {
                     "payload of {kind} has {size} bytes, allowed are {size_max}"
                 )
             }
+            Self::WrongCluster {
+                found: ClusterTag::UNKNOWN,
+                ..
+            } => f.write_str("frame names no cluster"),
             Self::WrongCluster { expected, found } => {
                 write!(f, "frame of cluster {found}, expected {expected}")
             }

@@ -9,9 +9,13 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
+use ringwood_core::frame::code::{
+    Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason, ReplicaState,
+    TimeoutReason, TransferOutcome,
+};
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
-use ringwood_core::frame::{Frame, client, greeting, peer};
+use ringwood_core::frame::{Frame, Lane, client, greeting, peer};
 
 use super::samples::{Sample, samples, tag};
 
@@ -72,6 +76,52 @@ fn golden_frames_are_read_and_written_back_the_same() {
         assert_eq!(frame.payload().contiguous(), sample.payload);
         assert_eq!(written_back(&frame), golden);
         assert!(assembler.next().unwrap().is_none());
+    }
+}
+
+#[test]
+fn the_format_document_has_every_kind_code_and_golden_hello() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/FORMAT.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for sample in samples() {
+        let kind = sample.kind;
+        let row = format!("| {} | {kind:?} | ", kind.code());
+        assert!(document.contains(&row), "{row} is missing");
+        assert!(
+            document.contains(&format!("**{} {kind:?}**, ", kind.code())),
+            "{kind:?}: no body"
+        );
+    }
+    macro_rules! assert_codes {
+        ($($name:ident($width:ident)),*) => {$(
+            let values: Vec<String> =
+                $name::ALL.iter().map(|value| format!("{} `{value}`", value.code())).collect();
+            let row = format!(
+                "| {} | {} | {} |",
+                stringify!($name),
+                stringify!($width),
+                values.join(", ")
+            );
+            assert!(document.contains(&row), "{row} is missing");
+        )*};
+    }
+    assert_codes!(
+        Outcome(u8),
+        NotCommittedReason(u8),
+        Durability(u8),
+        FetchOutcome(u8),
+        ReadMode(u8),
+        TransferOutcome(u8),
+        TimeoutReason(u8),
+        ReplicaState(u8),
+        RefusedReason(u16),
+        Lane(u8)
+    );
+    for line in hex(&samples()[0]).lines().skip(1) {
+        assert!(
+            document.contains(line),
+            "the document's hello is not the golden one"
+        );
     }
 }
 
