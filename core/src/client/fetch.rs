@@ -14,6 +14,7 @@ use crate::frame::client::{ArchivedFetchReply, ArchivedTransferReply, Fetch, Tra
 use crate::frame::code::{FetchOutcome, ReadMode, TransferOutcome};
 use crate::frame::payload::Payload;
 use crate::id::{ConnectionId, GroupId, Nanos, NodeId, Offset};
+use crate::log::block::{BlockError, blocks};
 
 /// A long wait at a log's end is asked for in pieces of this length, so that a node that is alive
 /// is heard of at least that often.
@@ -48,6 +49,35 @@ pub struct Fetched {
     pub end_offset: Offset,
     /// Offset of the oldest record kept.
     pub first_offset: Offset,
+}
+
+impl Fetched {
+    /// The records from an offset on, as slices of `blocks`.
+    ///
+    /// # Errors
+    ///
+    /// If a block is not sound, by its sums or by its structure.
+    pub fn records(&self, from: Offset) -> Result<Vec<Record>, BlockError> {
+        let mut records = Vec::new();
+        for block in blocks(&self.blocks) {
+            for (offset, bytes) in block?.records() {
+                if offset >= from {
+                    let bytes = self.blocks.slice_ref(bytes);
+                    records.push(Record { offset, bytes });
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// A record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where it stands in its log.
+    pub offset: Offset,
+    /// The bytes that were appended.
+    pub bytes: Bytes,
 }
 
 /// Why a question has no answer. Nothing was changed by it, but for a transfer that timed out:

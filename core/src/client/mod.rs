@@ -31,7 +31,7 @@ mod survey;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use effects::{Effect, Effects};
-pub use fetch::{AskError, FetchRequest, Fetched};
+pub use fetch::{AskError, FetchRequest, Fetched, Record};
 pub use outcome::Outcome;
 pub use produce::{AGE_SPREAD_MAX, Identity, SEALED_SIZE_SOFT_MAX};
 pub use records::{RecordTooLarge, Records, RecordsBuilder};

@@ -124,10 +124,7 @@ pub struct LogInfo {
 #[derive(Debug)]
 enum State {
     /// No connection; not dialled before `retry_at`.
-    Closed {
-        retry_at: Nanos,
-        fault: Option<LinkFault>,
-    },
+    Closed { retry_at: Nanos },
     /// Dialled, or greeted, and not welcomed yet.
     Opening {
         connection: ConnectionId,
@@ -146,6 +143,8 @@ struct Place {
     /// The node found or expected there.
     node: Option<NodeId>,
     state: State,
+    /// Why the last connection ended, or did not come about.
+    fault: Option<LinkFault>,
     /// Since when dials fail.
     failing_since: Option<Nanos>,
 }
@@ -155,10 +154,8 @@ impl Place {
         Self {
             address,
             node,
-            state: State::Closed {
-                retry_at: Nanos(0),
-                fault: None,
-            },
+            state: State::Closed { retry_at: Nanos(0) },
+            fault: None,
             failing_since: None,
         }
     }
@@ -279,16 +276,15 @@ impl Session {
     /// Why the place has no connection, if its last dial failed and none is under way.
     pub(super) fn failed_place(&self, place: usize) -> Option<LinkFault> {
         match &self.places[place].state {
-            State::Closed { fault, .. } => fault.clone(),
+            State::Closed { .. } => self.places[place].fault.clone(),
             State::Opening { .. } | State::Open { .. } => None,
         }
     }
 
-    /// The last fault of each address that has no connection.
+    /// The last fault of each address that was tried and has no open connection.
     pub(super) fn faults(&self) -> Vec<(String, LinkFault)> {
-        let all = 0..self.places.len();
-        let faults =
-            all.filter_map(|at| Some((self.address(at).to_owned(), self.failed_place(at)?)));
+        let closed = self.places.iter().filter(|place| place.open().is_none());
+        let faults = closed.filter_map(|p| Some((p.address.clone(), p.fault.clone()?)));
         faults.collect()
     }
 
@@ -315,7 +311,7 @@ impl Session {
         let key = |at: usize| match self.places[at].state {
             State::Open { .. } => (0, Nanos(0)),
             State::Opening { .. } => (1, Nanos(0)),
-            State::Closed { retry_at, .. } => (2, retry_at),
+            State::Closed { retry_at } => (2, retry_at),
         };
         let there = (0..self.places.len()).filter(|at| self.places[*at].node == Some(node));
         there.min_by_key(|at| key(*at))
@@ -339,7 +335,7 @@ impl Session {
 
     pub(super) fn want_place(&mut self, now: Nanos, place: usize, effects: &mut Effects) {
         let place = &mut self.places[place];
-        let State::Closed { retry_at, .. } = place.state else {
+        let State::Closed { retry_at } = place.state else {
             return;
         };
         if retry_at > now {
@@ -406,8 +402,8 @@ impl Session {
         let since = *place.failing_since.get_or_insert(now);
         place.state = State::Closed {
             retry_at: now.after(wait(now.since(since), &mut self.jitter)),
-            fault: Some(fault),
         };
+        place.fault = Some(fault);
         true
     }
 
@@ -478,7 +474,9 @@ impl Session {
     pub(super) fn next_timer(&self) -> Option<Nanos> {
         let timers = self.places.iter().filter_map(|place| match place.state {
             State::Opening { deadline, .. } => Some(deadline),
-            State::Closed { .. } | State::Open { .. } => None,
+            // While no node is known all addresses are dialled again and again.
+            State::Closed { retry_at } => self.cluster.is_none().then_some(retry_at),
+            State::Open { .. } => None,
         });
         timers.min()
     }
