@@ -11,3 +11,5 @@ pub mod frame;
 pub mod log;
 pub mod raft;
 pub mod shard;
+
+pub mod client;
