@@ -2,4 +2,5 @@
 
 mod log_crash;
 mod log_disk;
+mod log_golden;
 mod log_journal;
