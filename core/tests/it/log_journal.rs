@@ -207,9 +207,8 @@ fn ring_after_ring_is_written_over() {
     assert!(rounds >= 3, "{rounds} rounds");
 }
 
-#[test]
-fn state_larger_than_a_run_is_whole_before_older_files_are_given_up() {
-    // Full producer tables: each group's checkpoint takes most of a run.
+/// Groups whose state takes several runs: full windows of all producers they may have.
+fn with_much_state() -> (Node, Vec<Checkpoint>) {
     let mut producers = Producers::default();
     for offset in 0..256 * 8 {
         let header = AppendHeader {
@@ -223,7 +222,7 @@ fn state_larger_than_a_run_is_whole_before_older_files_are_given_up() {
         producers.note(Index(1), Term(1), &header, Offset(offset));
     }
     let table = producers.snapshot_at(Index(1));
-    let checkpoint = |group: u32| Checkpoint {
+    let checkpoint = |group| Checkpoint {
         group: GroupId(group),
         index: Index(1),
         term: Term(1),
@@ -234,94 +233,62 @@ fn state_larger_than_a_run_is_whole_before_older_files_are_given_up() {
         producers: table.clone(),
     };
     let mut node = Node::new();
-    for group in 2..5 {
-        node.journal
-            .put_checkpoint(&checkpoint(group))
-            .expect("room");
+    let checkpoints: Vec<_> = (2..6).map(checkpoint).collect();
+    for checkpoint in &checkpoints {
+        node.journal.put_checkpoint(checkpoint).expect("room");
     }
     node.journal.seal();
     node.settle();
-    let file = |node: &Node| RING.file_of(node.journal.durable());
-    while file(&node) == 0 {
-        node.put(50_000).expect("room");
-        node.checkpoint().expect("room");
-        node.journal.seal();
-        // One run at a time becomes durable, everything is released, and the node crashes.
-        while let Some(store) = node.journal.next_store() {
-            for at in 0..=store.runs.len() {
-                let mut disk = Disk::new(RING);
-                disk.visible.clone_from(&node.disk.visible);
-                let from = store.position as usize;
-                let bytes = store.runs[..at].concat();
-                disk.visible[store.slot as usize][from..from + bytes.len()].copy_from_slice(&bytes);
-                let found = disk.recover().expect("sound");
-                for group in 2..5 {
-                    let found = found.groups[&GroupId(group)].checkpoint.clone();
-                    assert_eq!(found, Some(checkpoint(group)));
-                }
+    (node, checkpoints)
+}
+
+/// That none of the journal's next flushes calls a file sufficient that is not, if only the flushes
+/// before it are there.
+fn check_claims(journal: &mut Journal) -> usize {
+    let mut incomplete = 0;
+    while let Some(store) = journal.next_store() {
+        for run in &store.runs {
+            // Header: lsn at 16, files kept at 62, flags at 63 (bit 1: the file has all state).
+            let lsn = Lsn(u64::from_le_bytes(
+                run[16..24].try_into().expect("eight bytes"),
+            ));
+            if RING.file_of(lsn) > 0 && run[63] & 2 == 0 {
+                assert!(run[62] > 0, "{lsn}: the older file still holds some state");
+                incomplete += 1;
             }
-            node.disk.submit(store);
-            let write = node.disk.complete(0);
-            node.journal.stored(write);
-            node.journal.release_below(node.journal.durable());
         }
+        journal.stored(store.write);
+        journal.release_below(journal.durable());
     }
+    incomplete
 }
 
 #[test]
-fn a_file_is_not_called_sufficient_before_all_state_stands_in_it() {
-    // As the story above, but the runs of the new file's state are stored one at a time, the ring
-    // released in between, and flushes that say so let stand alone: none may claim the new file.
-    let mut node = Node::new();
-    let mut producers = Producers::default();
-    for producer in 0..256 {
-        let header = AppendHeader {
-            payload_sum: 0,
-            payload_size: 0,
-            producer: ProducerId(producer),
-            sequence: Sequence(0),
-            epoch: Epoch(0),
-            record_count: 1,
-        };
-        producers.note(Index(1), Term(1), &header, Offset(producer));
-    }
-    let table = producers.snapshot_at(Index(1));
-    for group in 2..12 {
-        let checkpoint = Checkpoint {
-            group: GroupId(group),
-            index: Index(1),
-            term: Term(1),
-            block_sum: 7,
-            next_offset: Offset(256),
-            segment: 0,
-            segment_size: 8192,
-            producers: table.clone(),
-        };
-        node.journal.put_checkpoint(&checkpoint).expect("room");
-    }
-    node.journal.seal();
-    node.settle();
-    let mut seen = 0;
-    for _ in 0..30 {
-        let bytes = node.block(50_000);
-        let entry = node
-            .journal
-            .copy_block(&Block::check(&bytes).expect("as built"));
-        let Some(entry) = entry else { break };
-        node.tail.push(entry);
+fn state_larger_than_a_run_is_whole_before_older_files_are_given_up() {
+    let (mut node, checkpoints) = with_much_state();
+    let mut incomplete = 0;
+    while RING.file_of(node.journal.durable()) == 0 {
+        node.put(50_000).expect("room");
         node.checkpoint().expect("room");
         node.journal.seal();
         while let Some(store) = node.journal.next_store() {
-            for run in &store.runs {
-                // Header: lsn at 16, files kept at 62, flags at 63 (bit 1: complete).
-                let lsn = Lsn(u64::from_le_bytes(
-                    run[16..24].try_into().expect("eight bytes"),
-                ));
-                let complete = run[63] & 2 != 0;
-                if RING.file_of(lsn) > 0 && !complete {
-                    assert!(run[62] > 0, "{lsn}: the older file still holds some state");
-                    seen += 1;
+            // A crash with the first few runs stored. Then the next life releases all it can.
+            for count in 0..=store.runs.len() {
+                let mut disk = Disk::new(RING);
+                disk.visible.clone_from(&node.disk.visible);
+                let from = store.position as usize;
+                let bytes = store.runs[..count].concat();
+                disk.visible[store.slot as usize][from..from + bytes.len()].copy_from_slice(&bytes);
+                let found = disk.recover().expect("sound");
+                for checkpoint in &checkpoints {
+                    let found = &found.groups[&checkpoint.group].checkpoint;
+                    assert_eq!(found.as_ref(), Some(checkpoint));
                 }
+                let mut next = Node::unopened(disk);
+                incomplete += check_claims(&mut next.journal);
+                next.journal.open_lsn().expect("room");
+                next.journal.seal();
+                incomplete += check_claims(&mut next.journal);
             }
             node.disk.submit(store);
             let write = node.disk.complete(0);
@@ -329,7 +296,26 @@ fn a_file_is_not_called_sufficient_before_all_state_stands_in_it() {
             node.journal.release_below(node.journal.durable());
         }
     }
-    assert!(seen > 0, "state was to take several runs");
+    assert!(incomplete > 0, "state was to take several runs");
+}
+
+#[test]
+fn a_life_whose_number_was_seen_is_not_begun_again() {
+    let mut node = Node::new();
+    node.put(10).expect("room");
+    node.settle();
+    let node = Node::unopened(node.disk);
+    let life = node.journal.life();
+    let mut journal = node.journal;
+    let opening = journal.next_store().expect("the opening flush");
+    // Its header is on disk, and whole; what follows is not.
+    let mut image = node.disk.visible.clone();
+    let from = opening.position as usize;
+    image[opening.slot as usize][from..from + 4096].copy_from_slice(&opening.runs[0][..4096]);
+    image[opening.slot as usize][from + 4095] ^= 1;
+    let recovered = recover_image(&node.disk.identity, &image).expect("never promised");
+    assert_eq!(recovered.journal.life(), life);
+    assert_eq!(Journal::open(recovered.journal).life(), life + 1);
 }
 
 #[test]

@@ -3,5 +3,6 @@
 mod frame;
 mod log_crash;
 mod log_disk;
+mod log_golden;
 mod log_journal;
 mod raft;
