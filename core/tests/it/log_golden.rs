@@ -133,6 +133,7 @@ fn a_segment_begins_as_ever() {
         first_offset: Offset(100),
         previous_term: Term(2),
         previous_sum: 0x0403_0201,
+        previous_size: 0x0403_1000,
     };
     check(
         include_str!("../golden/log_segment_header.hex"),
