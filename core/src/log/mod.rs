@@ -11,7 +11,8 @@
 //! | `item`, `checkpoint` | what else stands in a journal |
 //! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
 //! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
-//! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
+//! | `flights`, `grants` | how far it is durable; which files may be entered |
+//! | `verdict`, `replay`, `recovery`, `recovered` | what a crash left, and what it means |
 //! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment`, `segments`, `cursor` | committed blocks at rest |
 
@@ -31,7 +32,10 @@ pub mod tail;
 
 mod cache;
 mod fields;
+mod flights;
+mod grants;
 mod item;
+mod recovered;
 mod replay;
 #[cfg(test)]
 mod test_rng;
