@@ -13,7 +13,7 @@
 //! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
 //! | `flights`, `grants` | how far it is durable; which files may be entered |
 //! | `verdict`, `replay`, `recovery`, `recovered` | what a crash left, and what it means |
-//! | `tail`, `producers` | what a group remembers of its blocks |
+//! | `tail`, `producers`, `producer_table` | what a group remembers of its blocks |
 //! | `segment`, `segments`, `cursor` | committed blocks at rest |
 
 pub mod arena;
@@ -35,6 +35,7 @@ mod fields;
 mod flights;
 mod grants;
 mod item;
+mod producer_table;
 mod recovered;
 mod replay;
 #[cfg(test)]
