@@ -1,7 +1,7 @@
 //! The shard's journal: blocks, votes and checkpoints of all its groups, in the order in which they
 //! must be durable.
 //!
-//! Keeps the open run, the sealed ones on their way to disk, what is durable, and which files may be
+//! Keeps the open run, the sealed ones on their way to disk, what is durable, which files may be
 //! written over. Does no I/O: writes leave by [`Journal::next_store`], completions come back by
 //! [`Journal::stored`]. Knows nothing of Raft's rules. Hops *block* and *store* of the data path.
 //!
@@ -118,8 +118,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins a new life where recovery found the last one's end. Its first flush is sealed already:
-    /// the first [`Journal::next_store`] is it, and nothing else leaves before it is stored.
+    /// Begins a new life where recovery found the last one's end. Its first flush is sealed by
+    /// then: the first [`Journal::next_store`] is it, and nothing else leaves before it is stored.
     #[must_use]
     pub fn open(recovered: JournalRecovered) -> Self {
         let place = recovered
@@ -163,9 +163,9 @@ impl Journal {
     /// The lsn of the open run, which has room for a few hard states; opens a run when there is
     /// none. None is backpressure: the ring is full, or all memory is held by writes and readers.
     ///
-    /// The lsn stays the same until a `put_checkpoint`, `begin_block`, `copy_block` or `carry_block`
-    /// needed another run, or `seal` was called. A run in which nothing was put is not written: what
-    /// waits for its lsn waits until something is.
+    /// The lsn stays until `put_checkpoint`, `begin_block`, `copy_block` or `carry_block` needed
+    /// another run, or `seal` was called. A run in which nothing was put is not written: what waits
+    /// for its lsn waits until something is.
     pub fn open_lsn(&mut self) -> Option<Lsn> {
         if let (Some(run), Some(_)) = (&self.open, &self.block) {
             return Some(run.lsn);

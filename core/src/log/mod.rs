@@ -8,12 +8,11 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `block`, `builder` | the Raft entry as bytes; the one copy of a payload |
-//! | `item`, `checkpoint` | what else stands in a journal |
+//! | `item`, `checkpoint` (`producer_table`) | what else stands in a journal |
 //! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
-//! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
-//! | `flights`, `grants` | how far it is durable; which files may be entered |
-//! | `verdict`, `replay`, `recovery`, `recovered` | what a crash left, and what it means |
-//! | `tail`, `producers`, `producer_table` | what a group remembers of its blocks |
+//! | `flush`, `votes`, `journal` (`flights`, `grants`) | a run made durable; its votes; the writer |
+//! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
+//! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment`, `segments`, `cursor` | committed blocks at rest |
 
 pub mod arena;

@@ -51,7 +51,7 @@ pub enum ProducerRefusal {
     },
     /// It was stored, or never will be: it lies before the window that is remembered.
     TooOld,
-    /// The producer is new, or was forgotten for its long silence, and does not begin at sequence 0.
+    /// The producer is new, or was forgotten for its silence, and does not begin at sequence 0.
     Unknown,
     /// The window holds its records in other portions: a retry must repeat the append as it was.
     Reshaped,

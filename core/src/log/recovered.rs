@@ -10,8 +10,8 @@ use crate::id::{GroupId, Index, Lsn};
 
 /// What the journal needs of a group to make any file's start self-sufficient.
 ///
-/// It is the latest *put*, durable or not. That is safe: a hard state and a checkpoint are true from
-/// the moment they are put (a checkpoint is put after the segments were synced), they only move up,
+/// It is the latest *put*, durable or not. That is safe: hard state and checkpoint are true from the
+/// moment they are put (a checkpoint is put after the segments were synced), they only move up,
 /// and a run that repeats one lies behind the run that had it first, so whoever sees the repetition
 /// durable sees nothing that was not promised in order.
 #[derive(Clone, Debug, Default)]
