@@ -185,6 +185,14 @@ impl Journal {
         }
     }
 
+    /// The lsn of the open run as it is: asking changes nothing, while [`Journal::open_lsn`] moves on
+    /// to another run when this one is nearly full. Between the steps of one group's turn, this tells
+    /// whether the run that a message waits for is still the one that is put into.
+    #[must_use]
+    pub fn run_lsn(&self) -> Option<Lsn> {
+        self.open.as_ref().map(|run| run.lsn)
+    }
+
     /// Bytes an item may still take in the open run; 0 if none is open.
     #[must_use]
     pub fn room(&self) -> usize {
