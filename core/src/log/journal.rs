@@ -137,6 +137,13 @@ impl JournalRecovered {
         self.head
     }
 
+    /// All below was durable before the crash, as an accepted flush says. What lies between here
+    /// and `head` was found whole, and counts as durable once the new life is open.
+    #[must_use]
+    pub fn promised(&self) -> Lsn {
+        self.promised
+    }
+
     /// The life before the one that opens next.
     #[must_use]
     pub fn life(&self) -> u64 {

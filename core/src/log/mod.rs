@@ -22,14 +22,18 @@ pub mod checkpoint;
 pub mod flush;
 pub mod journal;
 pub mod producers;
+pub mod recovery;
 pub mod ring;
+pub mod segment;
 pub mod tail;
 
 mod cache;
 mod fields;
 mod item;
+mod replay;
 #[cfg(test)]
 mod test_rng;
+mod verdict;
 mod votes;
 
 pub use journal::{Journal, Store, WriteId};
