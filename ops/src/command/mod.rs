@@ -1,0 +1,5 @@
+//! The verbs, one file each: its flags, what it does, what it prints.
+//!
+//! A verb returns how the process is to exit, or why it failed; it never exits itself.
+
+pub(crate) mod status;
