@@ -37,6 +37,7 @@ pub(crate) struct Cli {
 /// What to do. In the order in which a newcomer meets them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Append(command::append::Args),
     Status(command::status::Args),
 }
 

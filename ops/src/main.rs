@@ -8,13 +8,15 @@ mod connect;
 mod exit;
 mod flags;
 mod output;
+mod records;
 mod signals;
 mod survey;
+mod tally;
 mod units;
 
 use std::process::ExitCode;
 
-use crate::command::status;
+use crate::command::{append, status};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
@@ -40,6 +42,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let global = cli.global;
     let ended = runtime.block_on(async {
         match cli.verb {
+            Verb::Append(args) => append::run(args, &global).await,
             Verb::Status(args) => status::run(args, &global).await,
         }
     });

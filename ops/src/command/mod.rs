@@ -2,4 +2,5 @@
 //!
 //! A verb returns how the process is to exit, or why it failed; it never exits itself.
 
+pub(crate) mod append;
 pub(crate) mod status;
