@@ -38,6 +38,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Append(command::append::Args),
+    Read(command::read::Args),
+    Tail(command::tail::Args),
     Status(command::status::Args),
 }
 
@@ -87,7 +89,7 @@ impl Global {
 
 /// Global flags that would mean nothing to a verb. They are kept out of its help, and refused
 /// rather than ignored: a flag that does nothing is a lie a script believes for years.
-const FOREIGN: [(&str, &[&str]); 0] = [];
+const FOREIGN: [(&str, &[&str]); 2] = [("read", &["output"]), ("tail", &["output"])];
 
 /// Reads the command line of this process.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {

@@ -16,7 +16,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use crate::command::{append, status};
+use crate::command::{append, read, status, tail};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
@@ -43,6 +43,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let ended = runtime.block_on(async {
         match cli.verb {
             Verb::Append(args) => append::run(args, &global).await,
+            Verb::Read(args) => read::run(args, &global).await,
+            Verb::Tail(args) => tail::run(args, &global).await,
             Verb::Status(args) => status::run(args, &global).await,
         }
     });
