@@ -41,6 +41,8 @@ pub(crate) enum Verb {
     Read(command::read::Args),
     Tail(command::tail::Args),
     Status(command::status::Args),
+    Init(command::init::Args),
+    Serve(command::serve::Args),
 }
 
 /// Flags that stand before or after any verb that talks to a cluster.
@@ -89,7 +91,12 @@ impl Global {
 
 /// Global flags that would mean nothing to a verb. They are kept out of its help, and refused
 /// rather than ignored: a flag that does nothing is a lie a script believes for years.
-const FOREIGN: [(&str, &[&str]); 2] = [("read", &["output"]), ("tail", &["output"])];
+const FOREIGN: [(&str, &[&str]); 4] = [
+    ("init", &["endpoints", "timeout", "output"]),
+    ("serve", &["endpoints", "timeout", "output"]),
+    ("read", &["output"]),
+    ("tail", &["output"]),
+];
 
 /// Reads the command line of this process.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {

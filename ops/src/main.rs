@@ -9,6 +9,7 @@ mod exit;
 mod flags;
 mod output;
 mod records;
+mod refusal;
 mod signals;
 mod survey;
 mod tally;
@@ -16,7 +17,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use crate::command::{append, read, status, tail};
+use crate::command::{append, init, read, serve, status, tail};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
@@ -46,6 +47,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Read(args) => read::run(args, &global).await,
             Verb::Tail(args) => tail::run(args, &global).await,
             Verb::Status(args) => status::run(args, &global).await,
+            Verb::Init(args) => init::run(args),
+            Verb::Serve(args) => serve::run(args).await,
         }
     });
     // A read of stdin that nobody answers must not hold up the exit.
