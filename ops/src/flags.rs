@@ -37,6 +37,7 @@ pub(crate) struct Cli {
 /// What to do. In the order in which a newcomer meets them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Dev(command::dev::Args),
     Append(command::append::Args),
     Read(command::read::Args),
     Tail(command::tail::Args),
@@ -91,7 +92,8 @@ impl Global {
 
 /// Global flags that would mean nothing to a verb. They are kept out of its help, and refused
 /// rather than ignored: a flag that does nothing is a lie a script believes for years.
-const FOREIGN: [(&str, &[&str]); 4] = [
+const FOREIGN: [(&str, &[&str]); 5] = [
+    ("dev", &["endpoints", "timeout", "output"]),
     ("init", &["endpoints", "timeout", "output"]),
     ("serve", &["endpoints", "timeout", "output"]),
     ("read", &["output"]),
@@ -212,6 +214,18 @@ mod tests {
                 ["h:1", "h:2"],
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn a_flag_without_use_is_refused() {
+        for line in [
+            "ringwood --endpoints h:1 dev",
+            "ringwood dev -o json",
+            "ringwood tail l -o json",
+        ] {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
         }
     }
 

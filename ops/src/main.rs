@@ -3,6 +3,7 @@
 //! Reads the command line, runs the verb, and turns what came of it into an exit code; nothing
 //! else exits. stdout carries data, stderr messages: a cause on one line, a fix on the next.
 
+mod children;
 mod command;
 mod connect;
 mod exit;
@@ -17,7 +18,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use crate::command::{append, init, read, serve, status, tail};
+use crate::command::{append, dev, init, read, serve, status, tail};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
@@ -43,6 +44,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let global = cli.global;
     let ended = runtime.block_on(async {
         match cli.verb {
+            Verb::Dev(args) => dev::run(args).await,
             Verb::Append(args) => append::run(args, &global).await,
             Verb::Read(args) => read::run(args, &global).await,
             Verb::Tail(args) => tail::run(args, &global).await,
