@@ -368,6 +368,17 @@ fn bad_input_gets_an_answer_and_good_input_goes_on() {
         b"",
         "in use",
     );
+    let words = [
+        "dev",
+        "--nodes",
+        "1",
+        "--processes",
+        "--port",
+        port,
+        "--dir",
+        other,
+    ];
+    refused(&words, b"", "node-1 ended before it was ready");
     let same = dir.path().to_str().expect("plain text");
     refused(&["dev", "--port", "0", "--dir", same], b"", "");
     refused(

@@ -105,7 +105,7 @@ fn require_voters(dir: &Path, voters: &[VoterAddress]) -> Result<(), Failure> {
     if voters.is_empty() {
         return Ok(());
     }
-    let identity = Identity::read(dir).map_err(refusal::of_config)?;
+    let identity = Identity::read(dir).map_err(|error| refusal::of_config(&error))?;
     let is_known = |voter: &&VoterAddress| identity.voters.iter().any(|v| v.name == voter.name);
     let Some(stranger) = voters.iter().find(|voter| !is_known(voter)) else {
         return Ok(());
