@@ -1,6 +1,6 @@
 //! A running node, seen from outside: over its port, byte by byte.
 
 mod hostile;
+mod partition;
 mod smoke;
 mod wire;
-mod partition;
