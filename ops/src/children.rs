@@ -12,7 +12,7 @@ use ringwood_net::config::Identity;
 use ringwood_net::{Layout, VoterAddress};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -62,35 +62,46 @@ pub(crate) struct Children {
 
 impl Children {
     /// Makes directories that are missing, starts all nodes, and waits until each listens. If one
-    /// does not, the others are killed.
+    /// does not, the others are stopped.
     pub(crate) async fn start(options: &ChildrenOptions) -> Result<Self, Failure> {
         let mut children = Self {
             started: Vec::new(),
             lives: JoinSet::new(),
             stopping: watch::Sender::new(false),
         };
-        let mut living = Vec::new();
+        match children.start_all(options).await {
+            Ok(()) => Ok(children),
+            Err(failure) => {
+                children.stop().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_all(&mut self, options: &ChildrenOptions) -> Result<(), Failure> {
+        let mut starting = Vec::new();
         for number in 0..options.addresses.len() {
             let plan = Plan::new(options, number)?;
-            living.push((plan.spawn()?, plan));
-        }
-        for (number, (mut child, plan)) in living.into_iter().enumerate() {
-            until_ready(&mut child, &plan.name).await?;
-            let pid = child
-                .id()
-                .ok_or_else(|| ended(&plan.name, "as soon as it was ready"))?;
-            children.started.push(Started {
+            let mut child = plan.spawn()?;
+            let stdout = child.stdout.take().expect("stdout is a pipe");
+            self.started.push(Started {
                 name: plan.name,
-                pid,
+                pid: child.id().expect("it was not waited for"),
                 address: plan.address,
                 serve: plan.serve,
             });
-            let stopping = children.stopping.subscribe();
-            children
-                .lives
+            let stopping = self.stopping.subscribe();
+            self.lives
                 .spawn(async move { (number, live(child, stopping).await) });
+            starting.push(stdout);
         }
-        Ok(children)
+        for (number, stdout) in starting.into_iter().enumerate() {
+            if !is_ready(stdout).await {
+                let cause = format!("{} ended before it was ready", self.started[number].name);
+                return Err(Failure::new(Exit::Refused, cause).fix("see what it said above"));
+            }
+        }
+        Ok(())
     }
 
     /// The children in the order of their names.
@@ -121,19 +132,15 @@ impl Children {
     }
 
     /// Asks all that live to stop, and waits.
-    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
+    pub(crate) async fn stop(mut self) {
         self.stopping.send_replace(true);
         while let Some(ended) = self.lives.join_next().await {
             let (number, status) = ended.expect("watching a child does not panic");
-            if !status.is_some_and(|status| status.success()) {
-                let how = status.map_or("it had to be killed".to_string(), |s| s.to_string());
-                output::message(format!(
-                    "{} did not stop well: {how}",
-                    self.started[number].name
-                ));
+            if status.is_none() {
+                let name = &self.started[number].name;
+                output::message(format!("{name} did not stop and was killed"));
             }
         }
-        Ok(())
     }
 }
 
@@ -171,7 +178,7 @@ impl Plan {
                 voters: voters.clone(),
                 logs: options.logs.clone(),
             };
-            ringwood_net::init(&home, &layout).map_err(refusal::of_config)?;
+            ringwood_net::init(&home, &layout).map_err(|error| refusal::of_config(&error))?;
         }
         let mut plan = Self {
             name: name(number),
@@ -187,7 +194,7 @@ impl Plan {
 
     /// What to type to start this node by hand, no longer than needed.
     fn command_line(&self, voters: &[VoterAddress]) -> Result<String, Failure> {
-        let identity = Identity::read(&self.home).map_err(refusal::of_config)?;
+        let identity = Identity::read(&self.home).map_err(|error| refusal::of_config(&error))?;
         let is_known = |voter: &VoterAddress| {
             identity
                 .voters
@@ -229,23 +236,16 @@ impl Plan {
     }
 }
 
-/// Waits for the line that says that the node listens. Its messages go to our stderr by themselves.
-async fn until_ready(child: &mut Child, name: &str) -> Result<(), Failure> {
-    let stdout = child.stdout.take().expect("stdout is a pipe");
+/// Waits for the line that says that the node listens; false if it ended without. What it has to
+/// say about that goes to our stderr by itself.
+async fn is_ready(stdout: ChildStdout) -> bool {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if line.starts_with("ready") {
-            return Ok(());
+            return true;
         }
     }
-    match child.wait().await {
-        Ok(status) => Err(ended(name, &format!("before it was ready: {status}"))),
-        Err(error) => Err(Failure::new(Exit::Internal, format!("{name}: {error}"))),
-    }
-}
-
-fn ended(name: &str, how: &str) -> Failure {
-    Failure::new(Exit::Refused, format!("{name} ended {how}")).fix("see what it said above")
+    false
 }
 
 /// Until the child's end, by itself or because all are stopping. `None`: it had to be killed.

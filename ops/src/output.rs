@@ -14,7 +14,8 @@ use crate::exit::{Exit, Failure};
 /// How facts are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    // For people; may change in any version. (Not a doc comment: help would print it for every verb.)
+    // Not doc comments: help would print them for every verb.
+    // For people; may change in any version.
     Table,
     // For programs: one document with a "schema"; fields are only ever added.
     Json,

@@ -440,7 +440,8 @@ mod tests {
         assert_eq!(json["nodes"][0]["timeout_reason"], "rtt");
         assert_eq!(json["logs"][0]["end_offset"], "90");
         let replica = serde_json::json!(
-            {"node": "node-3", "role": "voter", "state": "follower", "durable": "8", "lag_bytes": "512"}
+            {"node": "node-3", "role": "voter", "state": "follower",
+             "durable": "8", "lag_bytes": "512"}
         );
         assert_eq!(json["logs"][0]["replicas"][2], replica);
     }

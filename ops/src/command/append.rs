@@ -233,7 +233,9 @@ impl Appender<'_> {
                 Ok(Ready::Record(record)) => tokio::select! {
                     biased;
                     // Waits while the client has all the bytes it may hold.
-                    pending = self.client.enqueue(self.log, record) => self.pending.push_back(pending),
+                    pending = self.client.enqueue(self.log, record) => {
+                        self.pending.push_back(pending);
+                    }
                     _ = stop.asked() => self.ask_to_end(),
                 },
                 Ok(Ready::Wait) => return true,

@@ -241,7 +241,10 @@ impl Nodes {
                 .await
                 .map_err(|panic| Failure::new(Exit::Internal, panic))?
                 .map_err(|failure| Failure::new(Exit::Internal, failure)),
-            Self::Processes(children) => children.stop().await,
+            Self::Processes(children) => {
+                children.stop().await;
+                Ok(())
+            }
         }
     }
 }

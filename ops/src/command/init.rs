@@ -68,7 +68,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         logs,
     };
     check(&layout)?;
-    ringwood_net::init(&args.dir, &layout).map_err(refusal::of_config)?;
+    ringwood_net::init(&args.dir, &layout).map_err(|error| refusal::of_config(&error))?;
     let (node, dir) = (&layout.node, args.dir.display());
     let (voters, logs) = (layout.voters.len(), layout.logs.len());
     let _ = output::print(&format!(

@@ -47,7 +47,8 @@ pub(crate) struct Args {
     node: Option<String>,
 
     /// Addresses of voters that have moved since 'init'; names stay
-    #[arg(long, value_name = "NAME=HOST:PORT,..", value_delimiter = ',', value_parser = parse_voter)]
+    #[arg(long, value_name = "NAME=HOST:PORT,..", value_delimiter = ',')]
+    #[arg(value_parser = parse_voter)]
     voters: Vec<VoterAddress>,
 
     /// Write through the page cache, where a file system has no direct I/O; to try things out only
@@ -105,7 +106,7 @@ fn require_voters(dir: &Path, voters: &[VoterAddress]) -> Result<(), Failure> {
     if voters.is_empty() {
         return Ok(());
     }
-    let identity = Identity::read(dir).map_err(refusal::of_config)?;
+    let identity = Identity::read(dir).map_err(|error| refusal::of_config(&error))?;
     let is_known = |voter: &&VoterAddress| identity.voters.iter().any(|v| v.name == voter.name);
     let Some(stranger) = voters.iter().find(|voter| !is_known(voter)) else {
         return Ok(());
@@ -123,7 +124,8 @@ fn require_voters(dir: &Path, voters: &[VoterAddress]) -> Result<(), Failure> {
 }
 
 /// Binds this process's life to its parent's: killed when that dies, however it dies. False if it
-/// is gone already. The kernel watches the parent's *thread*: `dev` starts children on its main one.
+/// is gone already. The kernel watches the parent's *thread*: `dev` starts children on its main
+/// one.
 fn is_bound_to(parent: Pid) -> Result<bool, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
         Failure::new(Exit::Internal, format!("cannot watch the parent: {error}"))
