@@ -11,3 +11,6 @@ pub mod frame;
 pub mod log;
 pub mod raft;
 pub mod shard;
+
+#[cfg(feature = "sim")]
+pub mod sim;

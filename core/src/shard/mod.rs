@@ -144,6 +144,18 @@ impl Shard {
         }
     }
 
+    /// The replicas' consensus, by ascending group: what the simulator judges.
+    #[cfg(feature = "sim")]
+    pub(crate) fn rafts(&self) -> impl Iterator<Item = &Raft> + Clone {
+        self.groups.iter().map(|group| &group.raft)
+    }
+
+    /// Whether this life's first flush is durable; before that nothing is promised to anyone.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_open(&self) -> bool {
+        self.journal.is_open()
+    }
+
     /// When `TurnEnd` is due at the latest, if nothing arrives before.
     #[must_use]
     pub fn deadline(&self) -> Nanos {

@@ -1,3 +1,4 @@
 //! Tests of the core from outside, in one binary.
 
 mod frame;
+mod seeds;
