@@ -12,5 +12,9 @@ pub mod log;
 pub mod raft;
 pub mod shard;
 
+<<<<<<< HEAD
 #[cfg(feature = "sim")]
 pub mod sim;
+=======
+pub mod client;
+>>>>>>> main

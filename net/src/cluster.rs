@@ -68,22 +68,44 @@ impl Cluster {
                 first => port_of(first, number)?,
             };
             let listener = listen(port)?;
-            let address = listener.local_address().map_err(|error| StartError::Listen {
-                address: (Ipv4Addr::LOCALHOST, port).into(),
-                error,
-            })?;
+            let address = listener
+                .local_address()
+                .map_err(|error| StartError::Listen {
+                    address: (Ipv4Addr::LOCALHOST, port).into(),
+                    error,
+                })?;
             voters.push(VoterAddress {
                 name: node_name(number),
                 address: address.to_string(),
             });
             listeners.push(listener);
         }
-        let mut cluster =
-            Self { dir: dir.to_owned(), nodes: Vec::new(), voters, options };
-        for (number, listener) in listeners.into_iter().enumerate() {
+        let mut cluster = Self {
+            dir: dir.to_owned(),
+            nodes: Vec::new(),
+            voters,
+            options,
+        };
+        for number in 0..cluster.options.node_count {
             cluster.init_node(number)?;
-            let node = cluster.builder(number).listener(listener).start()?;
-            cluster.nodes.push(Some(node));
+        }
+        // Side by side: a new node fills its journal with zeros, and waits for the disk meanwhile.
+        let started: Vec<Result<Node, StartError>> = std::thread::scope(|scope| {
+            let starting: Vec<_> = listeners
+                .into_iter()
+                .enumerate()
+                .map(|(number, listener)| {
+                    let builder = cluster.builder(number).listener(listener);
+                    scope.spawn(move || builder.start())
+                })
+                .collect();
+            starting
+                .into_iter()
+                .map(|thread| thread.join().expect("a start does not panic"))
+                .collect()
+        });
+        for node in started {
+            cluster.nodes.push(Some(node?));
         }
         Ok(cluster)
     }
@@ -91,7 +113,10 @@ impl Cluster {
     /// `HOST:PORT` of every node, running or not.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        self.voters.iter().map(|voter| voter.address.clone()).collect()
+        self.voters
+            .iter()
+            .map(|voter| voter.address.clone())
+            .collect()
     }
 
     /// The nodes; none where one was stopped.

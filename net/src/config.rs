@@ -153,10 +153,17 @@ impl Layout {
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), ConfigError> {
         check_name("cluster", &self.cluster)?;
-        check_names("voter", self.voters.iter().map(|voter| &voter.name), VOTER_COUNT_MAX)?;
+        check_names(
+            "voter",
+            self.voters.iter().map(|voter| &voter.name),
+            VOTER_COUNT_MAX,
+        )?;
         check_names("log", self.logs.iter(), GROUP_COUNT_MAX)?;
         for voter in &self.voters {
-            let port = voter.address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            let port = voter
+                .address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(_))) {
                 return Err(ConfigError::Address {
                     node: voter.name.clone(),
@@ -165,7 +172,11 @@ impl Layout {
             }
         }
         if !self.voters.iter().any(|voter| voter.name == self.node) {
-            let voters: Vec<&str> = self.voters.iter().map(|voter| voter.name.as_str()).collect();
+            let voters: Vec<&str> = self
+                .voters
+                .iter()
+                .map(|voter| voter.name.as_str())
+                .collect();
             return Err(ConfigError::NotVoter {
                 node: self.node.clone(),
                 voters: voters.join(", "),
@@ -203,7 +214,10 @@ fn digest(words: &[&str], salt: u8) -> u64 {
 fn check_name(what: &'static str, name: &str) -> Result<(), ConfigError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > NAME_SIZE_MAX || !name.bytes().all(is_plain) {
-        return Err(ConfigError::Name { what, name: name.to_owned() });
+        return Err(ConfigError::Name {
+            what,
+            name: name.to_owned(),
+        });
     }
     Ok(())
 }
@@ -214,13 +228,20 @@ fn check_names<'a>(
     count_max: usize,
 ) -> Result<(), ConfigError> {
     if names.len() == 0 || names.len() > count_max {
-        return Err(ConfigError::Count { what, count: names.len(), count_max });
+        return Err(ConfigError::Count {
+            what,
+            count: names.len(),
+            count_max,
+        });
     }
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         check_name(what, name)?;
         if !seen.insert(name) {
-            return Err(ConfigError::Twice { what, name: name.clone() });
+            return Err(ConfigError::Twice {
+                what,
+                name: name.clone(),
+            });
         }
     }
     Ok(())
@@ -233,10 +254,15 @@ fn check_names<'a>(
 /// empty directory.
 pub fn init(dir: &Path, layout: &Layout) -> Result<(), ConfigError> {
     layout.check()?;
-    let io = |error| ConfigError::Io { path: dir.to_owned(), error };
+    let io = |error| ConfigError::Io {
+        path: dir.to_owned(),
+        error,
+    };
     fs::create_dir_all(dir).map_err(io)?;
     if fs::read_dir(dir).map_err(io)?.next().is_some() {
-        return Err(ConfigError::NotEmpty { path: dir.to_owned() });
+        return Err(ConfigError::NotEmpty {
+            path: dir.to_owned(),
+        });
     }
     let file = IdentityFile {
         format: 1,
@@ -260,7 +286,10 @@ pub fn init(dir: &Path, layout: &Layout) -> Result<(), ConfigError> {
 /// Writes a small file so that it is there whole or not at all.
 fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = dir.join(format!("{name}.new"));
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;
@@ -277,15 +306,23 @@ impl Identity {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(ConfigError::NotInitialised { path: dir.to_owned() });
+                return Err(ConfigError::NotInitialised {
+                    path: dir.to_owned(),
+                });
             }
             Err(error) => return Err(ConfigError::Io { path, error }),
         };
-        let damaged = |why: String| ConfigError::Damaged { path: path.clone(), why };
+        let damaged = |why: String| ConfigError::Damaged {
+            path: path.clone(),
+            why,
+        };
         let file: IdentityFile =
             toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
         if file.format != 1 {
-            return Err(damaged(format!("format {} is not known to this version", file.format)));
+            return Err(damaged(format!(
+                "format {} is not known to this version",
+                file.format
+            )));
         }
         let layout = Layout {
             cluster: file.cluster,
@@ -296,13 +333,17 @@ impl Identity {
         layout.check()?;
         // Ids are derived, so a name edited by hand shows here.
         if file.cluster_id != format!("{:032x}", layout.cluster_id().0) {
-            return Err(damaged("cluster_id does not fit the names of cluster and voters".into()));
+            return Err(damaged(
+                "cluster_id does not fit the names of cluster and voters".into(),
+            ));
         }
         if file.node_id != format!("{:016x}", layout.node_id(&layout.node).0) {
             return Err(damaged("node_id does not fit the node's name".into()));
         }
         let Ok(incarnation @ 1..) = u64::from_str_radix(&file.incarnation, 16) else {
-            return Err(damaged("incarnation is not a 64-bit number in hexadecimal".into()));
+            return Err(damaged(
+                "incarnation is not a 64-bit number in hexadecimal".into(),
+            ));
         };
         let voters = layout.voters.iter().map(|voter| Voter {
             id: layout.node_id(&voter.name),
@@ -358,7 +399,10 @@ mod tests {
         assert_eq!(identity.node_name, "node-2");
         assert_eq!(identity.address(), "127.0.0.1:7402");
         assert_eq!(identity.logs[1].group, GroupId(2));
-        assert!(matches!(init(&home, &layout()), Err(ConfigError::NotEmpty { .. })));
+        assert!(matches!(
+            init(&home, &layout()),
+            Err(ConfigError::NotEmpty { .. })
+        ));
     }
 
     #[test]
@@ -381,13 +425,27 @@ mod tests {
         let text = fs::read_to_string(&path).expect("it is there");
         fs::write(&path, text.replace("127.0.0.1:7401", "10.0.0.1:9000")).expect("writable");
         let identity = Identity::read(&home).expect("addresses may change");
-        assert!(identity.voters.iter().any(|voter| voter.address == "10.0.0.1:9000"));
+        assert!(
+            identity
+                .voters
+                .iter()
+                .any(|voter| voter.address == "10.0.0.1:9000")
+        );
         fs::write(&path, text.replace("harbour", "seaport")).expect("writable");
-        assert!(matches!(Identity::read(&home), Err(ConfigError::Damaged { .. })));
+        assert!(matches!(
+            Identity::read(&home),
+            Err(ConfigError::Damaged { .. })
+        ));
         fs::write(&path, "format = 1").expect("writable");
-        assert!(matches!(Identity::read(&home), Err(ConfigError::Damaged { .. })));
+        assert!(matches!(
+            Identity::read(&home),
+            Err(ConfigError::Damaged { .. })
+        ));
         fs::remove_file(&path).expect("it is there");
-        assert!(matches!(Identity::read(&home), Err(ConfigError::NotInitialised { .. })));
+        assert!(matches!(
+            Identity::read(&home),
+            Err(ConfigError::NotInitialised { .. })
+        ));
     }
 
     #[test]

@@ -42,7 +42,11 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(tag: ClusterTag) -> Self {
-        Self { list: BTreeMap::new(), next: 1, tag }
+        Self {
+            list: BTreeMap::new(),
+            next: 1,
+            tag,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -72,7 +76,9 @@ impl Connections {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Connection)> {
-        self.list.iter_mut().map(|(id, connection)| (*id, connection))
+        self.list
+            .iter_mut()
+            .map(|(id, connection)| (*id, connection))
     }
 }
 
@@ -104,9 +110,10 @@ impl Connection {
 /// The answer in a stranger's own protocol, where there is one worth giving.
 pub(crate) fn answer_stranger(refusal: &Refusal) -> Option<Bytes> {
     match refusal {
-        Refusal::NotAFrame { stranger: Stranger::Http, .. } => {
-            Some(Bytes::from_static(HTTP_ANSWER))
-        }
+        Refusal::NotAFrame {
+            stranger: Stranger::Http,
+            ..
+        } => Some(Bytes::from_static(HTTP_ANSWER)),
         _ => None,
     }
 }

@@ -28,7 +28,12 @@ impl Files {
     pub(crate) fn open(directory: Directory, calibration: &Calibration) -> Result<Self, DiskError> {
         directory.create_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
-        Ok(Self { directory, journal, segments: BTreeMap::new(), mode: calibration.mode })
+        Ok(Self {
+            directory,
+            journal,
+            segments: BTreeMap::new(),
+            mode: calibration.mode,
+        })
     }
 
     /// Makes the journal's writes cheaper on this ring, where the kernel offers it.
@@ -94,9 +99,13 @@ impl Files {
         position: u64,
         size: usize,
     ) -> Result<Bytes, DiskFault> {
-        let missing = DiskFault { errno: libc::ENOENT };
+        let missing = DiskFault {
+            errno: libc::ENOENT,
+        };
         let file = self.source(source).map_err(|_| missing)?;
-        disk::read(&file, position, size).map_err(|error| DiskFault { errno: errno_of(error) })
+        disk::read(&file, position, size).map_err(|error| DiskFault {
+            errno: errno_of(error),
+        })
     }
 
     /// Makes all that was ever written to the journal durable, and waits for it.
@@ -104,7 +113,10 @@ impl Files {
         for file in &self.journal {
             rustix::fs::fdatasync(file).map_err(|errno| {
                 let error = IoError::of(Family::File, errno.raw_os_error());
-                NodeFailure::Disk { what: "a sync of the journal", error }
+                NodeFailure::Disk {
+                    what: "a sync of the journal",
+                    error,
+                }
             })?;
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! The byte-moving half of Ringwood. It decides nothing: what is to be sent, written or read is an
 //! effect of `ringwood-core`, and what came of it goes back as an input.
-
 //!
 //! | module | noun |
 //! | --- | --- |
@@ -9,7 +8,9 @@
 //! | `stream`, `conn`, `peers` | bytes to and from clients and other nodes |
 //! | `turn`, `perform` | the loop: collect, step, carry out, enter once |
 //! | `config`, `node`, `failure` | who a node is, how it starts, why it ends |
+//! | `client` | the other side: an async client for programs outside the nodes |
 
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod config;

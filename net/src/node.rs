@@ -98,7 +98,9 @@ impl Node {
     /// Whether its thread still runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 
     /// Stops it: writes in flight end, sockets close, the directory is free afterwards.
@@ -118,11 +120,16 @@ impl Node {
     }
 
     fn end(&mut self) -> Result<(), NodeFailure> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         self.stopping.store(true, Ordering::Release);
         self.waker.wake();
         let joined = thread.join();
-        assert!(joined.is_ok(), "a panic on a shard ends the process before anybody joins");
+        assert!(
+            joined.is_ok(),
+            "a panic on a shard ends the process before anybody joins"
+        );
         self.ended.try_recv().unwrap_or(Ok(()))
     }
 }
@@ -167,7 +174,11 @@ impl NodeBuilder {
     /// out: after a failed sync nobody knows what is on disk.
     #[must_use]
     pub fn buffered_io(mut self, buffered: bool) -> Self {
-        self.access = if buffered { Access::BufferedForDevelopmentOnly } else { Access::Direct };
+        self.access = if buffered {
+            Access::BufferedForDevelopmentOnly
+        } else {
+            Access::Direct
+        };
         self
     }
 
@@ -188,10 +199,18 @@ impl NodeBuilder {
             && expected != identity.node_name
         {
             let (found, cluster) = (identity.node_name, identity.cluster_name);
-            return Err(StartError::WrongNode { found, cluster, expected });
+            return Err(StartError::WrongNode {
+                found,
+                cluster,
+                expected,
+            });
         }
         for voter in self.voters.iter().flatten() {
-            if let Some(known) = identity.voters.iter_mut().find(|known| known.name == voter.name) {
+            if let Some(known) = identity
+                .voters
+                .iter_mut()
+                .find(|known| known.name == voter.name)
+            {
                 known.address.clone_from(&voter.address);
             }
         }
@@ -203,7 +222,10 @@ impl NodeBuilder {
         };
         let address = listener
             .local_address()
-            .map_err(|error| StartError::Listen { address: ([0, 0, 0, 0], 0).into(), error })?;
+            .map_err(|error| StartError::Listen {
+                address: ([0, 0, 0, 0], 0).into(),
+                error,
+            })?;
         let peers = resolve_peers(&identity)?;
         let calibration = directory.calibrate()?;
         let storage = calibration.to_string();
@@ -218,7 +240,14 @@ impl NodeBuilder {
                 .name(format!("shard-0 {name}"))
                 .spawn(move || {
                     let _abort = AbortOnPanic;
-                    let open = Open { identity, directory, calibration, listener, peers, options };
+                    let open = Open {
+                        identity,
+                        directory,
+                        calibration,
+                        listener,
+                        peers,
+                        options,
+                    };
                     match open.open() {
                         Ok(mut turn) => {
                             let waker = turn.ring.waker();
@@ -235,9 +264,19 @@ impl NodeBuilder {
                 })
                 .map_err(StartError::Thread)?
         };
-        let Started { waker, uring } =
-            started.recv().expect("the thread reports, or ends the process")?;
-        Ok(Node { address, name, storage, uring, stopping, waker, ended, thread: Some(thread) })
+        let Started { waker, uring } = started
+            .recv()
+            .expect("the thread reports, or ends the process")?;
+        Ok(Node {
+            address,
+            name,
+            storage,
+            uring,
+            stopping,
+            waker,
+            ended,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -253,7 +292,14 @@ struct Open {
 
 impl Open {
     fn open(self) -> Result<Turn, StartError> {
-        let Self { identity, directory, calibration, listener, peers, options } = self;
+        let Self {
+            identity,
+            directory,
+            calibration,
+            listener,
+            peers,
+            options,
+        } = self;
         let mut files = Files::open(directory, &calibration)?;
         let mut ring = Ring::new(&options)?;
         files.register(&mut ring);
@@ -271,11 +317,21 @@ impl Open {
         };
         let tag = ClusterTag::of(config.cluster);
         let now = clock::now();
-        let shard = Shard::open(now, config, JournalRing::STANDARD, &mut |source, position, size| {
-            files.read(source, position, size)
-        })?;
+        let shard = Shard::open(
+            now,
+            config,
+            JournalRing::STANDARD,
+            &mut |source, position, size| files.read(source, position, size),
+        )?;
         let peers = Peers::new(now, peers.into_iter());
-        Ok(Turn::new(ring, shard, peers, Connections::new(tag), files, listener))
+        Ok(Turn::new(
+            ring,
+            shard,
+            peers,
+            Connections::new(tag),
+            files,
+            listener,
+        ))
     }
 }
 
@@ -302,12 +358,26 @@ fn listen(asked: Option<SocketAddr>, identity: &Identity) -> Result<Socket, Star
 }
 
 fn resolve_peers(identity: &Identity) -> Result<Vec<(NodeId, SocketAddr)>, StartError> {
-    let peers = identity.voters.iter().filter(|voter| voter.id != identity.node);
-    peers.map(|voter| Ok((voter.id, resolve(&voter.name, &voter.address)?))).collect()
+    let peers = identity
+        .voters
+        .iter()
+        .filter(|voter| voter.id != identity.node);
+    peers
+        .map(|voter| Ok((voter.id, resolve(&voter.name, &voter.address)?)))
+        .collect()
 }
 
 fn resolve(node: &str, address: &str) -> Result<SocketAddr, StartError> {
-    let error = |error| StartError::Resolve { node: node.into(), address: address.into(), error };
+    let error = |error| StartError::Resolve {
+        node: node.into(),
+        address: address.into(),
+        error,
+    };
     let none = || std::io::Error::other("the name has no address");
-    address.to_socket_addrs().map_err(error)?.next().ok_or_else(none).map_err(error)
+    address
+        .to_socket_addrs()
+        .map_err(error)?
+        .next()
+        .ok_or_else(none)
+        .map_err(error)
 }

@@ -33,7 +33,9 @@ pub(crate) struct LaneId {
 #[derive(Debug)]
 enum State {
     /// Not connected; dialled again at this moment.
-    Waiting { until: Nanos },
+    Waiting {
+        until: Nanos,
+    },
     Dialling(Socket),
     Up(Socket),
 }
@@ -98,7 +100,9 @@ impl Link {
     }
 
     pub(crate) fn on_connected(&mut self) {
-        let State::Dialling(socket) = &self.state else { panic!("connected without dialling") };
+        let State::Dialling(socket) = &self.state else {
+            panic!("connected without dialling")
+        };
         self.pause = PAUSE_MIN;
         self.state = State::Up(socket.clone());
     }
@@ -111,10 +115,15 @@ impl Link {
         match state {
             State::Up(socket) => (Some(socket), Loss::Silent),
             State::Dialling(socket) => {
-                self.state = State::Waiting { until: now.after(self.pause) };
+                self.state = State::Waiting {
+                    until: now.after(self.pause),
+                };
                 self.pause = Nanos((self.pause.0 * 2).min(PAUSE_MAX.0));
                 let refused = error == Some(IoError::Refused);
-                (Some(socket), if refused { Loss::Refused } else { Loss::Silent })
+                (
+                    Some(socket),
+                    if refused { Loss::Refused } else { Loss::Silent },
+                )
             }
             State::Waiting { until } => {
                 self.state = State::Waiting { until };
@@ -154,7 +163,10 @@ impl Peers {
 
     pub(crate) fn find(&mut self, peer: NodeId, lane: Lane) -> Option<&mut Link> {
         let lane = LANES.iter().position(|at| *at == lane)?;
-        self.links.iter_mut().find(|links| links[0].peer == peer).map(|links| &mut links[lane])
+        self.links
+            .iter_mut()
+            .find(|links| links[0].peer == peer)
+            .map(|links| &mut links[lane])
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = LaneId> + use<> {

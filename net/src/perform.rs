@@ -42,17 +42,30 @@ impl Turn {
                     connection.is_closing = true;
                 }
             }
-            Effect::Store(Store { write, slot, position, runs, opens_life }) => {
+            Effect::Store(Store {
+                write,
+                slot,
+                position,
+                runs,
+                opens_life,
+            }) => {
                 if opens_life {
                     // What recovery read may still be in the drive's cache only.
                     self.files.sync_journal()?;
                 }
                 let mode = self.files.write_mode();
                 let file = self.files.journal(slot);
-                self.ring.write(Job::Store(write).token(), file, position, runs, mode);
+                self.ring
+                    .write(Job::Store(write).token(), file, position, runs, mode);
                 self.writes_in_flight += 1;
             }
-            Effect::SegmentWrite { write, group, number, position, buffer } => {
+            Effect::SegmentWrite {
+                write,
+                group,
+                number,
+                position,
+                buffer,
+            } => {
                 assert!(buffer.len().is_multiple_of(SECTOR_SIZE));
                 let mode = self.files.write_mode();
                 let token = Job::SegmentWrite(write).token();
@@ -68,16 +81,27 @@ impl Turn {
                     Err(error) => return Err(error.into()),
                 }
             }
-            Effect::Load { load, source, position, size } => {
+            Effect::Load {
+                load,
+                source,
+                position,
+                size,
+            } => {
                 let file = self.files.source(source)?;
-                self.ring.read(Job::Load(load).token(), &file, position, size);
+                self.ring
+                    .read(Job::Load(load).token(), &file, position, size);
             }
         }
         Ok(())
     }
 
     fn send_replies(&mut self) {
-        let Self { connections, ring, batch, .. } = self;
+        let Self {
+            connections,
+            ring,
+            batch,
+            ..
+        } = self;
         let mut slow = Vec::new();
         for (id, connection) in connections.iter_mut() {
             if connection.is_slow_reader() {
@@ -93,16 +117,24 @@ impl Turn {
     }
 
     fn send_to_peers(&mut self) {
-        let Self { peers, ring, batch, .. } = self;
+        let Self {
+            peers, ring, batch, ..
+        } = self;
         for id in peers.ids() {
             let link = peers.link(id);
             let generation = link.generation;
-            let Some(socket) = link.socket().cloned() else { continue };
+            let Some(socket) = link.socket().cloned() else {
+                continue;
+            };
             if !stream::is_ready(Some(&socket), &link.outbox) {
                 continue;
             }
             link.outbox.take_batch(batch);
-            let token = Job::LinkSend { lane: id, generation }.token();
+            let token = Job::LinkSend {
+                lane: id,
+                generation,
+            }
+            .token();
             ring.send(token, &socket, batch.drain(..));
         }
     }

@@ -23,7 +23,11 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new() -> Self {
-        Self { slices: VecDeque::new(), size: 0, size_sending: 0 }
+        Self {
+            slices: VecDeque::new(),
+            size: 0,
+            size_sending: 0,
+        }
     }
 
     /// Bytes queued or on their way to the kernel.
@@ -46,7 +50,10 @@ impl Outbox {
     }
 
     pub(crate) fn push_bytes(&mut self, bytes: Bytes) {
-        assert!(!bytes.is_empty(), "an empty slice would never be seen to leave");
+        assert!(
+            !bytes.is_empty(),
+            "an empty slice would never be seen to leave"
+        );
         self.size += bytes.len();
         self.slices.push_back(bytes);
     }
@@ -58,7 +65,9 @@ impl Outbox {
             return;
         }
         while batch.len() < SEND_SLICE_COUNT_MAX {
-            let Some(slice) = self.slices.front() else { break };
+            let Some(slice) = self.slices.front() else {
+                break;
+            };
             if (self.size_sending + slice.len()) as u64 > VECTORED_SIZE_MAX {
                 break;
             }

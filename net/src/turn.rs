@@ -84,7 +84,10 @@ fn lane_number(id: LaneId, generation: u32) -> u64 {
 }
 
 fn lane_of(number: u64) -> (LaneId, u32) {
-    let lane = LaneId { peer: (number >> 8 & 0xff) as usize, lane: (number & 0xff) as usize };
+    let lane = LaneId {
+        peer: (number >> 8 & 0xff) as usize,
+        lane: (number & 0xff) as usize,
+    };
     (lane, (number >> 16) as u32)
 }
 
@@ -134,6 +137,7 @@ impl Turn {
     /// What ended the node: a failed write or read of its disk, or of the ring itself.
     pub(crate) fn run(&mut self, is_stopping: impl Fn() -> bool) -> Result<(), NodeFailure> {
         let mut completions = Vec::new();
+        self.open_life(&mut completions)?;
         self.ring.accept(Job::Accept.token(), &self.listener);
         loop {
             let now = clock::now();
@@ -152,6 +156,20 @@ impl Turn {
         }
     }
 
+    /// Writes the flush that makes what was recovered count, before anybody is listened to.
+    fn open_life(&mut self, completions: &mut Vec<Completion>) -> Result<(), NodeFailure> {
+        while !self.shard.is_open() {
+            self.shard
+                .step(clock::now(), Input::TurnEnd, &mut self.effects);
+            self.perform()?;
+            self.ring.submit_and_wait(Some(SLEEP_MAX), completions)?;
+            for completion in completions.drain(..) {
+                self.on_completion(clock::now(), completion)?;
+            }
+        }
+        Ok(())
+    }
+
     /// How long nothing is planned.
     fn sleep(&self, now: Nanos) -> Duration {
         let mut deadline = self.shard.deadline();
@@ -168,7 +186,11 @@ impl Turn {
         if completion.token == Token::WAKER {
             return Ok(());
         }
-        let Completion { token, more, result } = completion;
+        let Completion {
+            token,
+            more,
+            result,
+        } = completion;
         match Job::of(token) {
             Job::Accept => self.on_accepted(now, more, result),
             Job::Receive(id) => self.on_received(now, id, more, result),
@@ -182,8 +204,12 @@ impl Turn {
             }
             Job::Store(write) => {
                 self.writes_in_flight -= 1;
-                result.map_err(|error| NodeFailure::Disk { what: "a journal write", error })?;
-                self.shard.step(now, Input::Stored(write), &mut self.effects);
+                result.map_err(|error| NodeFailure::Disk {
+                    what: "a journal write",
+                    error,
+                })?;
+                self.shard
+                    .step(now, Input::Stored(write), &mut self.effects);
             }
             Job::SegmentWrite(write) => {
                 self.writes_in_flight -= 1;
@@ -192,7 +218,10 @@ impl Turn {
                     // The journal still holds the blocks; space freed lets the next try succeed.
                     Err(IoError::DiskFull) => Input::SegmentRefused(write),
                     Err(error) => {
-                        return Err(NodeFailure::Disk { what: "a segment write", error });
+                        return Err(NodeFailure::Disk {
+                            what: "a segment write",
+                            error,
+                        });
                     }
                 };
                 self.shard.step(now, input, &mut self.effects);
@@ -201,9 +230,15 @@ impl Turn {
                 let bytes = match result {
                     Ok(Outcome::Read(bytes)) => bytes,
                     Ok(_) => panic!("a read ends with what was read"),
-                    Err(error) => return Err(NodeFailure::Disk { what: "a read", error }),
+                    Err(error) => {
+                        return Err(NodeFailure::Disk {
+                            what: "a read",
+                            error,
+                        });
+                    }
                 };
-                self.shard.step(now, Input::Loaded { load, bytes }, &mut self.effects);
+                self.shard
+                    .step(now, Input::Loaded { load, bytes }, &mut self.effects);
             }
         }
         Ok(())
@@ -224,9 +259,13 @@ impl Turn {
     }
 
     fn receive(&mut self, id: ConnectionId) {
-        let connection = self.connections.find(id).expect("asked for an open connection");
+        let connection = self
+            .connections
+            .find(id)
+            .expect("asked for an open connection");
         connection.is_receiving = true;
-        self.ring.receive(Job::Receive(id).token(), &connection.socket);
+        self.ring
+            .receive(Job::Receive(id).token(), &connection.socket);
     }
 
     fn on_received(
@@ -236,15 +275,29 @@ impl Turn {
         more: bool,
         result: Result<Outcome, IoError>,
     ) {
-        let Self { connections, shard, effects, .. } = self;
-        let Some(connection) = connections.find(id) else { return };
+        let Self {
+            connections,
+            shard,
+            effects,
+            ..
+        } = self;
+        let Some(connection) = connections.find(id) else {
+            return;
+        };
         connection.is_receiving = more;
         let mut refused: Option<Refusal> = None;
         let mut is_over = false;
         match result {
             Ok(Outcome::Received(lease)) if !connection.is_closing => {
                 let step = |frame: &Frame<'_>| {
-                    shard.step(now, Input::Frame { connection: id, frame }, effects);
+                    shard.step(
+                        now,
+                        Input::Frame {
+                            connection: id,
+                            frame,
+                        },
+                        effects,
+                    );
                 };
                 refused = connection.on_received(lease, step).err();
             }
@@ -259,7 +312,10 @@ impl Turn {
                     shard.step(now, Input::ConnectionClosed(id), effects);
                 }
                 None => {
-                    let input = Input::StreamRefused { connection: id, refusal };
+                    let input = Input::StreamRefused {
+                        connection: id,
+                        refusal,
+                    };
                     shard.step(now, input, effects);
                 }
             }
@@ -272,7 +328,9 @@ impl Turn {
     }
 
     fn on_sent(&mut self, now: Nanos, id: ConnectionId, result: Result<Outcome, IoError>) {
-        let Some(connection) = self.connections.find(id) else { return };
+        let Some(connection) = self.connections.find(id) else {
+            return;
+        };
         if result.is_err() {
             self.end_connection(now, id);
             return;
@@ -287,7 +345,8 @@ impl Turn {
     pub(crate) fn end_connection(&mut self, now: Nanos, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(id) {
             self.ring.close(&connection.socket);
-            self.shard.step(now, Input::ConnectionClosed(id), &mut self.effects);
+            self.shard
+                .step(now, Input::ConnectionClosed(id), &mut self.effects);
         }
     }
 
@@ -305,10 +364,19 @@ impl Turn {
                 Ok(socket) => socket,
                 // No descriptor left: the next turn tries again.
                 Err(IoError::NoDescriptors | IoError::NoMemory) => continue,
-                Err(error) => return Err(NodeFailure::Socket { address: link.address, error }),
+                Err(error) => {
+                    return Err(NodeFailure::Socket {
+                        address: link.address,
+                        error,
+                    });
+                }
             };
             link.on_dial(socket.clone());
-            let token = Job::Dial { lane: id, generation: link.generation }.token();
+            let token = Job::Dial {
+                lane: id,
+                generation: link.generation,
+            }
+            .token();
             self.ring.connect(token, &socket, link.address);
         }
         Ok(())
@@ -336,9 +404,20 @@ impl Turn {
             self.lose_link(now, id, None);
             return;
         }
-        self.peers.link(id).outbox.push_bytes(self.shard.hello(LANES[id.lane]));
-        self.ring.receive(Job::LinkReceive { lane: id, generation }.token(), &socket);
-        self.shard.step(now, Input::PeerConnected(peer), &mut self.effects);
+        self.peers
+            .link(id)
+            .outbox
+            .push_bytes(self.shard.hello(LANES[id.lane]));
+        self.ring.receive(
+            Job::LinkReceive {
+                lane: id,
+                generation,
+            }
+            .token(),
+            &socket,
+        );
+        self.shard
+            .step(now, Input::PeerConnected(peer), &mut self.effects);
     }
 
     /// Nothing comes back on a link but its end, or the reason why the peer refuses it.
@@ -357,7 +436,11 @@ impl Turn {
         match result {
             Ok(Outcome::Received(_)) | Err(IoError::NoBuffers) => {
                 if !more && let Some(socket) = link.socket() {
-                    let token = Job::LinkReceive { lane: id, generation }.token();
+                    let token = Job::LinkReceive {
+                        lane: id,
+                        generation,
+                    }
+                    .token();
                     self.ring.receive(token, socket);
                 }
             }
@@ -405,7 +488,10 @@ impl Turn {
                 if completion.token == Token::WAKER {
                     continue;
                 }
-                if matches!(Job::of(completion.token), Job::Store(_) | Job::SegmentWrite(_)) {
+                if matches!(
+                    Job::of(completion.token),
+                    Job::Store(_) | Job::SegmentWrite(_)
+                ) {
                     self.writes_in_flight -= 1;
                 }
             }
@@ -413,7 +499,8 @@ impl Turn {
             if self.writes_in_flight == 0 || rest == Nanos(0) {
                 return Ok(());
             }
-            self.ring.submit_and_wait(Some(Duration::from_nanos(rest.0)), completions)?;
+            self.ring
+                .submit_and_wait(Some(Duration::from_nanos(rest.0)), completions)?;
         }
     }
 }

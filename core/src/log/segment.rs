@@ -1,125 +1,192 @@
-//! A segment's first sector: whose it is, and what lies before it.
+//! A segment file's first sector: whose blocks it holds, and from where on.
 //!
-//! Keeps the layout. Knows no file and no block.
+//! Keeps the layout. Knows no block and no other segment. Hop *segment* of the data path.
 //!
 //! ```text
-//!  0       4     8         12       16       32     40            48       52
-//!  | magic | sum | version | group  | cluster| node | incarnation | number | zero
-//!  56            64             72              80              88
-//!  | first index | first offset | previous term | previous size | zeros to the sector's end
+//!  0       4     8         9      12         16        32      36        40
+//!  | magic | sum | version | zero | node tag | cluster | group | segment | ...
+//!  40            48             56              64             68
+//!  | first index | first offset | previous term | previous sum | zero | ...
+//!  72
+//!  | previous size | zeros to the sector's end
 //! ```
+//! Behind it lie the group's blocks as they are everywhere, gathered in writes that are each padded
+//! with zeros to a sector. The file is only ever appended to.
 
-use crate::frame::sum::Sum;
-use crate::id::{ClusterId, GroupId, Incarnation, Index, NodeId, Offset, Term};
+use std::fmt;
+
+use super::fields::{all_zero, put_u32, put_u64, u32_at, u64_at};
+use crate::frame::sum::{Sum, crc32c};
+use crate::id::{ClusterId, GroupId, Index, Offset, Term};
 use crate::limits::SECTOR_SIZE;
 
 /// Bytes in front of a segment's first block.
 pub const SEGMENT_HEADER_SIZE: usize = SECTOR_SIZE;
-const MAGIC: [u8; 4] = *b"RWSG";
-const VERSION: u32 = 1;
-const FIELDS_SIZE: usize = 88;
 
-/// The head of a segment.
+const MAGIC: u32 = u32::from_le_bytes(*b"RWSG");
+const VERSION: u8 = 1;
+
+const SUM_AT: usize = 4;
+const VERSION_AT: usize = SUM_AT + 4;
+const NODE_TAG_AT: usize = VERSION_AT + 4;
+const CLUSTER_AT: usize = NODE_TAG_AT + 4;
+const GROUP_AT: usize = CLUSTER_AT + 16;
+const SEGMENT_AT: usize = GROUP_AT + 4;
+const FIRST_INDEX_AT: usize = SEGMENT_AT + 4;
+const FIRST_OFFSET_AT: usize = FIRST_INDEX_AT + 8;
+const PREVIOUS_TERM_AT: usize = FIRST_OFFSET_AT + 8;
+const PREVIOUS_SUM_AT: usize = PREVIOUS_TERM_AT + 8;
+const PREVIOUS_SIZE_AT: usize = PREVIOUS_SUM_AT + 8;
+const END_AT: usize = PREVIOUS_SIZE_AT + 8;
+
+/// What a segment's first sector says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Whose cluster.
+    /// The cluster of the log.
     pub cluster: ClusterId,
-    /// Whose node.
-    pub node: NodeId,
-    /// Of which life of its directory.
-    pub incarnation: Incarnation,
-    /// Of which group.
+    /// Marks the node whose file it is.
+    pub node_tag: u32,
+    /// The group whose blocks it holds.
     pub group: GroupId,
-    /// Which of its segments, dense from 0.
-    pub number: u32,
-    /// Index of the first block in it.
+    /// Its number in the group, from 0 without gaps.
+    pub segment: u32,
+    /// Index of its first block.
     pub first_index: Index,
-    /// Offset of the first record in or after it.
+    /// Offset of its first record.
     pub first_offset: Offset,
-    /// Term of the block before the first; 0 for index 1.
+    /// Term of the block before the first; 0 if there is none.
     pub previous_term: Term,
-    /// Synced bytes of the segment before it; 0 for the first. What that file holds beyond was
-    /// never vouched for.
+    /// Sum of the block before the first; 0 if there is none.
+    pub previous_sum: u32,
+    /// Synced bytes of the segment before this one; 0 if there is none. What its file holds beyond
+    /// was never vouched for.
     pub previous_size: u64,
 }
 
-/// Why a sector is not the head of a segment.
+/// Why a sector is not a segment's first. The disk is at fault; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentError {
     /// Fewer bytes than a sector.
-    Short,
-    /// Not a segment.
+    Truncated,
+    /// No segment begins here.
     Magic,
-    /// Damaged.
+    /// A version this program does not know.
+    Version,
+    /// The sector's sum is wrong.
     Sum,
-    /// Of a version that this program does not read.
-    Version(u32),
+    /// Reserved bytes that are not zero, or an index 0.
+    Reserved,
 }
 
-impl SegmentHeader {
-    /// The sector.
-    #[must_use]
-    pub fn encode(&self) -> [u8; SEGMENT_HEADER_SIZE] {
-        assert!(self.first_index.0 > 0, "a segment begins with a block");
-        let mut sector = [0; SEGMENT_HEADER_SIZE];
-        let mut put = |at: usize, bytes: &[u8]| {
-            sector[at..at + bytes.len()].copy_from_slice(bytes);
-        };
-        put(0, &MAGIC);
-        put(8, &VERSION.to_le_bytes());
-        put(12, &self.group.0.to_le_bytes());
-        put(16, &self.cluster.0.to_le_bytes());
-        put(32, &self.node.0.to_le_bytes());
-        put(40, &self.incarnation.0.to_le_bytes());
-        put(48, &self.number.to_le_bytes());
-        put(56, &self.first_index.0.to_le_bytes());
-        put(64, &self.first_offset.0.to_le_bytes());
-        put(72, &self.previous_term.0.to_le_bytes());
-        put(80, &self.previous_size.to_le_bytes());
-        let sum = sum_of(&sector);
-        sector[4..8].copy_from_slice(&sum.to_le_bytes());
-        sector
-    }
-
-    /// Reads a sector.
-    ///
-    /// # Errors
-    /// Why it is none.
-    pub fn read(bytes: &[u8]) -> Result<Self, SegmentError> {
-        if bytes.len() < SEGMENT_HEADER_SIZE {
-            return Err(SegmentError::Short);
-        }
-        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        if bytes[..4] != MAGIC {
-            return Err(SegmentError::Magic);
-        }
-        if u32_at(4) != sum_of(&bytes[..SEGMENT_HEADER_SIZE]) {
-            return Err(SegmentError::Sum);
-        }
-        if u32_at(8) != VERSION {
-            return Err(SegmentError::Version(u32_at(8)));
-        }
-        Ok(Self {
-            cluster: ClusterId(u128::from(u64_at(24)) << 64 | u128::from(u64_at(16))),
-            node: NodeId(u64_at(32)),
-            incarnation: Incarnation(u64_at(40)),
-            group: GroupId(u32_at(12)),
-            number: u32_at(48),
-            first_index: Index(u64_at(56)),
-            first_offset: Offset(u64_at(64)),
-            previous_term: Term(u64_at(72)),
-            previous_size: u64_at(80),
+impl fmt::Display for SegmentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Truncated => "the segment's first sector is cut short",
+            Self::Magic => "no segment begins here",
+            Self::Version => "the segment is of an unknown version",
+            Self::Sum => "the sum of the segment's first sector is wrong",
+            Self::Reserved => "reserved bytes of the segment's first sector are not zero",
         })
     }
 }
 
-fn sum_of(sector: &[u8]) -> u32 {
-    let mut sum = Sum::new();
-    sum.update(&sector[..4]);
-    sum.update(&[0; 4]);
-    sum.update(&sector[8..]);
-    sum.value()
+impl std::error::Error for SegmentError {}
+
+impl SegmentHeader {
+    /// The sector's bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_SIZE] {
+        assert!(self.first_index.0 > 0, "blocks are numbered from 1");
+        let mut bytes = [0; SEGMENT_HEADER_SIZE];
+        put_u32(&mut bytes, 0, MAGIC);
+        bytes[VERSION_AT] = VERSION;
+        put_u32(&mut bytes, NODE_TAG_AT, self.node_tag);
+        bytes[CLUSTER_AT..GROUP_AT].copy_from_slice(&self.cluster.0.to_le_bytes());
+        put_u32(&mut bytes, GROUP_AT, self.group.0);
+        put_u32(&mut bytes, SEGMENT_AT, self.segment);
+        put_u64(&mut bytes, FIRST_INDEX_AT, self.first_index.0);
+        put_u64(&mut bytes, FIRST_OFFSET_AT, self.first_offset.0);
+        put_u64(&mut bytes, PREVIOUS_TERM_AT, self.previous_term.0);
+        put_u32(&mut bytes, PREVIOUS_SUM_AT, self.previous_sum);
+        put_u64(&mut bytes, PREVIOUS_SIZE_AT, self.previous_size);
+        let sum = crc32c(&bytes);
+        put_u32(&mut bytes, SUM_AT, sum);
+        bytes
+    }
+
+    /// Reads and checks the sector at the start of `bytes`, which may be longer.
+    ///
+    /// # Errors
+    /// The first misdeed found.
+    pub fn check(bytes: &[u8]) -> Result<Self, SegmentError> {
+        let Some(bytes) = bytes.get(..SEGMENT_HEADER_SIZE) else {
+            return Err(SegmentError::Truncated);
+        };
+        if u32_at(bytes, 0) != MAGIC {
+            return Err(SegmentError::Magic);
+        }
+        if bytes[VERSION_AT] != VERSION {
+            return Err(SegmentError::Version);
+        }
+        let mut sum = Sum::new();
+        sum.update(&bytes[..SUM_AT]);
+        sum.update(&[0; 4]);
+        sum.update(&bytes[SUM_AT + 4..]);
+        if sum.value() != u32_at(bytes, SUM_AT) {
+            return Err(SegmentError::Sum);
+        }
+        let reserved = [
+            &bytes[VERSION_AT + 1..NODE_TAG_AT],
+            &bytes[PREVIOUS_SUM_AT + 4..PREVIOUS_SIZE_AT],
+            &bytes[END_AT..],
+        ];
+        if !reserved.into_iter().all(all_zero) || u64_at(bytes, FIRST_INDEX_AT) == 0 {
+            return Err(SegmentError::Reserved);
+        }
+        let cluster = bytes[CLUSTER_AT..GROUP_AT]
+            .try_into()
+            .expect("sixteen bytes were sliced");
+        Ok(Self {
+            cluster: ClusterId(u128::from_le_bytes(cluster)),
+            node_tag: u32_at(bytes, NODE_TAG_AT),
+            group: GroupId(u32_at(bytes, GROUP_AT)),
+            segment: u32_at(bytes, SEGMENT_AT),
+            first_index: Index(u64_at(bytes, FIRST_INDEX_AT)),
+            first_offset: Offset(u64_at(bytes, FIRST_OFFSET_AT)),
+            previous_term: Term(u64_at(bytes, PREVIOUS_TERM_AT)),
+            previous_sum: u32_at(bytes, PREVIOUS_SUM_AT),
+            previous_size: u64_at(bytes, PREVIOUS_SIZE_AT),
+        })
+    }
 }
 
-const _: () = assert!(FIELDS_SIZE <= SEGMENT_HEADER_SIZE);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_comes_back_and_no_flipped_bit_passes() {
+        let header = SegmentHeader {
+            cluster: ClusterId(0x0123_4567_89AB_CDEF_0011_2233_4455_6677),
+            node_tag: 9,
+            group: GroupId(3),
+            segment: 2,
+            first_index: Index(100),
+            first_offset: Offset(2000),
+            previous_term: Term(4),
+            previous_sum: 0xFEED_BEEF,
+            previous_size: 0x0000_0000_0203_1000,
+        };
+        let mut bytes = header.encode();
+        assert_eq!(SegmentHeader::check(&bytes), Ok(header));
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHeader::check(&bytes).is_err(), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(
+            SegmentHeader::check(&bytes[1..]),
+            Err(SegmentError::Truncated)
+        );
+    }
+}

@@ -41,8 +41,13 @@ impl Raft {
             return None;
         }
         if request.term < self.hard.term {
-            // A leader that was replaced learns it from our term.
-            self.refuse_append(from, request, Index(0), Term(0), out);
+            // A leader that was replaced learns it from our term. No place is named: the sender may
+            // lead that very term by now, and would take the place for one it has just asked about.
+            let hint = conflict::Hint {
+                index: Index(0),
+                term: Term(0),
+            };
+            self.refuse_append(from, Index(0), hint, out);
             return None;
         }
         if !self.maybe_follow(from, request.term, out) {
@@ -69,18 +74,10 @@ impl Raft {
         );
         for entry in entries {
             assert!(
-                entry.term >= self.tail.last_term(),
-                "terms never go down in a log"
-            );
-            assert!(
-                entry.term <= self.hard.term,
-                "no block is newer than its leader"
-            );
-            assert!(
                 entry.place.lsn <= out.lsn,
                 "blocks stand in runs opened by now"
             );
-            self.tail.push(*entry);
+            self.push(*entry);
         }
         self.verified = self.verified.max(self.tail.last_index());
         self.ack_append(
@@ -179,7 +176,7 @@ impl Raft {
         }
         let (prev_index, prev_term) = (request.prev_index, request.prev_term);
         let hint = conflict::hint(&self.tail, self.commit, prev_index, prev_term);
-        self.refuse_append(from, request, hint.index, hint.term, out);
+        self.refuse_append(from, prev_index, hint, out);
     }
 
     /// The logs match at `prev_index`: drops what conflicts above it, and says what is new.
@@ -265,20 +262,13 @@ impl Raft {
         });
     }
 
-    fn refuse_append(
-        &self,
-        to: NodeId,
-        request: &AppendRequest<'_>,
-        index: Index,
-        conflict_term: Term,
-        out: &mut Outbox,
-    ) {
+    fn refuse_append(&self, to: NodeId, prev_index: Index, hint: conflict::Hint, out: &mut Outbox) {
         let message = Message::AppendAck {
             term: self.hard.term,
             matched: false,
-            index,
-            conflict_term,
-            prev_index: request.prev_index,
+            index: hint.index,
+            conflict_term: hint.term,
+            prev_index,
         };
         // It promises nothing but the term.
         let after = self.hard_pending.map_or(After::Now, After::Stored);

@@ -11,7 +11,9 @@ use super::{
     Beat, BeatAck, Outbox, Output, ProposeRefusal, Raft, RoleState, conflict, message, quorum,
 };
 use crate::id::{Index, Nanos, NodeId, Term};
-use crate::limits::{BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, UNDECIDED_SIZE_MAX};
+use crate::limits::{
+    BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, UNDECIDED_SIZE_MAX, VOTER_COUNT_MAX,
+};
 use crate::log::{Entry, HardState};
 
 /// Messages to one peer in one flush: a whole window in full frames. More means tiny leftovers of
@@ -59,8 +61,11 @@ impl Leader {
 
     /// What a quorum has reached of something each peer has, with `own` for the leader itself.
     fn reached<T: Copy + Ord>(&self, own: T, of: impl Fn(&Progress) -> T) -> T {
-        let values: Vec<_> = self.progresses().map(of).chain([own]).collect();
-        quorum::reached(&values)
+        let mut values = [own; VOTER_COUNT_MAX];
+        for (value, progress) in values[1..].iter_mut().zip(self.progresses()) {
+            *value = of(progress);
+        }
+        quorum::reached(&values[..self.peers.len() + 1])
     }
 
     /// The latest round of reads that a quorum answered.
@@ -163,7 +168,7 @@ impl Raft {
             "nothing is proposed during a transfer"
         );
         leader.undecided_size += u64::from(entry.size);
-        self.tail.push(entry);
+        self.push(entry);
         self.tail.last_index()
     }
 
@@ -232,12 +237,12 @@ impl Raft {
         self.serve_reads(out);
     }
 
-    /// Links to this peer are new: what was in flight on the old ones is lost.
+    /// Links to this peer are new: what was in flight on the old ones is lost, and so is a chunk
+    /// that was being read for it; it will be asked for again.
     pub fn on_peer_connected(&mut self, peer: NodeId) {
         let now = self.now;
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.progress_mut(peer)
-            && !matches!(progress.state(), super::ProgressState::CatchUp { .. })
         {
             progress.become_probe(now);
         }
@@ -253,15 +258,16 @@ impl Raft {
         out: &mut Outbox,
     ) {
         self.pass(now);
-        let now = self.now;
-        assert!(
-            sent_through <= self.tail.last_index(),
-            "only what is in the log is sent"
-        );
+        let (now, last) = (self.now, self.tail.last_index());
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.progress_mut(peer)
         {
-            progress.caught_up(now, sent_through, sent_size);
+            if sent_through <= last {
+                progress.caught_up(now, sent_through, sent_size);
+            } else {
+                // Read for an earlier leadership, and cut since.
+                progress.catch_up_failed(now);
+            }
             self.send_blocks(peer, out);
         }
     }
@@ -277,7 +283,8 @@ impl Raft {
     }
 
     /// An [`Output::Replicate`] could not be sent from `first` on, for the blocks are no longer in
-    /// memory: they are to be read, as a chunk.
+    /// memory: they are to be read, as a chunk. What else this turn has for the peer need not be
+    /// sent: it would meet a gap.
     pub fn missed(&mut self, now: Nanos, peer: NodeId, first: Index, out: &mut Outbox) {
         self.pass(now);
         if let RoleState::Leader(leader) = &mut self.role
@@ -320,8 +327,10 @@ impl Raft {
             self.on_match(from, answer.index, out);
             return;
         }
-        // Nobody refuses the beginning, nor names a place above the one refused.
-        if answer.prev_index == Index(0) || answer.prev_index > last {
+        if answer.prev_index == Index(0) {
+            return; // The beginning always matches: this refused a message of an older term.
+        }
+        if answer.prev_index > last {
             self.is_well_formed(false);
             return;
         }

@@ -83,7 +83,8 @@ pub enum Message {
         index: Index,
         /// A refusal's term at `index`.
         conflict_term: Term,
-        /// As in the request, so that a late refusal is recognised.
+        /// As in the request, so that a late refusal is recognised; 0 when a request was refused
+        /// for its older term only.
         prev_index: Index,
     },
     /// Begin an election now: the leader hands over (3.10).

@@ -41,7 +41,8 @@ use leader::{AppendAnswer, Leader};
 use timer::{Chance, Timer, Timers};
 
 use crate::id::{Index, Lsn, Nanos, NodeId, Term};
-use crate::log::{HardState, Tail};
+use crate::limits::VOTER_COUNT_MAX;
+use crate::log::{Entry, HardState, Tail};
 
 /// Headers kept in the tail although segments hold their blocks: what a follower that lags a
 /// little, and the next leader looking for where logs part, will ask for.
@@ -114,7 +115,10 @@ impl Raft {
             hard.term >= tail.last_term(),
             "a term is journaled before its blocks"
         );
-        let last_place = tail.entry(tail.last_index()).map(|entry| entry.place.lsn);
+        // Copies may stand later in the journal than the blocks after them.
+        let indexes = tail.base().index.0 + 1..=tail.last_index().0;
+        let places = indexes.filter_map(|index| tail.entry(Index(index)));
+        let last_place = places.map(|entry| entry.place.lsn).max();
         let chance = Chance::new(config.seed ^ config.me.0 ^ (u64::from(config.group.0) << 32));
         let mut raft = Self {
             timeouts: Timeouts::DEFAULT,
@@ -123,7 +127,6 @@ impl Raft {
             timers: Timers::default(),
             hard,
             hard_pending: None,
-            // Places never go down along the tail, so this covers every entry.
             durable: last_place.map_or(Lsn(0), |lsn| Lsn(lsn.0 + 1)),
             commit: tail.base().index,
             tail,
@@ -387,17 +390,16 @@ impl Raft {
         plausible
     }
 
+    /// The other voters, by value: they are walked in every turn, while other fields change.
     fn peers(&self) -> impl Iterator<Item = NodeId> + use<> {
-        let me = self.config.me;
-        self.config
-            .voters
-            .clone()
-            .into_iter()
-            .filter(move |voter| *voter != me)
+        let (me, count) = (self.config.me, self.config.voters.len());
+        let mut voters = [me; VOTER_COUNT_MAX];
+        voters[..count].copy_from_slice(&self.config.voters);
+        voters.into_iter().filter(move |voter| *voter != me)
     }
 
-    /// Whether the leader of this term is known to have everything through here: what it was seen
-    /// to have, and what is committed, for a leader has that in any term (leader completeness).
+    /// The leader of this term is known to have everything through here: what it was seen to
+    /// have, and what is committed, for every later leader has that (thesis 3.6.3).
     fn known_index(&self) -> Index {
         self.verified.max(self.commit)
     }
@@ -427,6 +429,25 @@ impl Raft {
         }
     }
 
+    /// Puts a block's header at the end of the log.
+    fn push(&mut self, entry: Entry) {
+        assert!(
+            entry.term >= self.tail.last_term(),
+            "terms never go down in a log"
+        );
+        assert!(
+            entry.term <= self.hard.term,
+            "no block is newer than its leader"
+        );
+        // Else a later block that is durable would vouch for an earlier one that is not.
+        let last = self.tail.entry(self.tail.last_index());
+        assert!(
+            last.is_none_or(|last| last.place.lsn <= entry.place.lsn),
+            "new blocks stand in new runs"
+        );
+        self.tail.push(entry);
+    }
+
     /// Puts term and vote into the open run.
     fn persist(&mut self, hard: HardState, out: &mut Outbox) {
         let new_term = hard.term > self.hard.term;
@@ -443,6 +464,7 @@ impl Raft {
             new_term || hard.vote.is_some(),
             "a vote is never taken back"
         );
+        assert!(out.lsn >= self.durable, "the open run is not durable");
         self.hard = hard;
         self.hard_pending = Some(out.lsn);
         out.list.push(Output::Persist(hard));

@@ -8,10 +8,9 @@ use crate::frame::Frame;
 use crate::frame::client::{AppendReply, ArchivedAppend};
 use crate::frame::code::{Durability, NotCommittedReason, Outcome};
 use crate::id::{
-    ConnectionId, Epoch, GroupId, Index, NodeId, ProducerId, RequestId, Sequence,
-    Term,
+    ConnectionId, Epoch, GroupId, Index, NodeId, ProducerId, RequestId, Sequence, Term,
 };
-use crate::log::block::{AppendHeader, BlockKind};
+use crate::log::block::{AppendHeader, BlockError, BlockKind};
 use crate::log::builder::BlockStart;
 use crate::log::producers::{ProducerRefusal, Verdict};
 use crate::raft::ProposeRefusal;
@@ -34,11 +33,19 @@ struct Refusal {
 
 impl Refusal {
     fn of(reason: NotCommittedReason) -> Self {
-        Self { reason, leader: None, retry_after_us: 0, detail: 0 }
+        Self {
+            reason,
+            leader: None,
+            retry_after_us: 0,
+            detail: 0,
+        }
     }
 
     fn overloaded() -> Self {
-        Self { retry_after_us: RETRY_AFTER_US, ..Self::of(NotCommittedReason::Overloaded) }
+        Self {
+            retry_after_us: RETRY_AFTER_US,
+            ..Self::of(NotCommittedReason::Overloaded)
+        }
     }
 }
 
@@ -87,30 +94,59 @@ impl Shard {
         let Some(&position) = self.positions.get(&group) else {
             return Err(Refusal::of(NotCommittedReason::UnknownLog));
         };
-        if header.record_count == 0 {
-            return Err(Refusal::of(NotCommittedReason::Malformed));
-        }
-        if header.judge().is_err() {
-            return Err(Refusal::of(NotCommittedReason::RecordTooLarge));
-        }
-        self.groups[position].raft.can_propose().map_err(|refusal| match refusal {
-            ProposeRefusal::NotLeader { leader } => {
-                Refusal { leader, ..Refusal::of(NotCommittedReason::NotLeader) }
+        match header.judge() {
+            Ok(()) => {}
+            Err(BlockError::PayloadSize) => {
+                return Err(Refusal::of(NotCommittedReason::RecordTooLarge));
             }
-            ProposeRefusal::Transferring => Refusal {
-                retry_after_us: RETRY_AFTER_US,
-                ..Refusal::of(NotCommittedReason::Transferring)
-            },
-            ProposeRefusal::Full => Refusal::overloaded(),
-        })?;
-        let AppendHeader { producer, epoch, sequence, record_count, .. } = header;
+            Err(_) => return Err(Refusal::of(NotCommittedReason::Malformed)),
+        }
+        self.groups[position]
+            .raft
+            .can_propose()
+            .map_err(|refusal| match refusal {
+                ProposeRefusal::NotLeader { leader } => Refusal {
+                    leader,
+                    ..Refusal::of(NotCommittedReason::NotLeader)
+                },
+                ProposeRefusal::Transferring => Refusal {
+                    retry_after_us: RETRY_AFTER_US,
+                    ..Refusal::of(NotCommittedReason::Transferring)
+                },
+                ProposeRefusal::Full => Refusal::overloaded(),
+            })?;
+        let AppendHeader {
+            producer,
+            epoch,
+            sequence,
+            record_count,
+            ..
+        } = header;
         let verdict =
-            self.groups[position].producers.judge(producer, epoch, sequence, record_count);
-        let ack = Ack { connection, request, ..Ack::default() };
+            self.groups[position]
+                .producers
+                .judge(producer, epoch, sequence, record_count);
+        let ack = Ack {
+            connection,
+            request,
+            ..Ack::default()
+        };
         match verdict {
             Verdict::Accept => self.put_append(position, &header, frame, ack),
-            Verdict::Duplicate { index, first_offset, .. } => {
-                self.on_duplicate(position, Ack { index, offset: first_offset, ..ack }, effects);
+            Verdict::Duplicate {
+                index,
+                first_offset,
+                ..
+            } => {
+                self.on_duplicate(
+                    position,
+                    Ack {
+                        index,
+                        offset: first_offset,
+                        ..ack
+                    },
+                    effects,
+                );
                 Ok(())
             }
             Verdict::Refuse(refusal) => Err(refuse_producer(refusal)),
@@ -128,7 +164,10 @@ impl Shard {
         let size = header.payload_size as usize;
         if self.open_block != Some(position) || !self.journal.append_fits(size) {
             self.close_block();
-            if self.open_block(position, BlockKind::Records, size).is_none() {
+            if self
+                .open_block(position, BlockKind::Records, size)
+                .is_none()
+            {
                 self.refused_full_count += 1;
                 return Err(self.journal_full());
             }
@@ -141,15 +180,24 @@ impl Shard {
         }
         let group = &mut self.groups[position];
         let index = group.tail().last_index().next();
-        group.producers.note(index, group.raft.term(), header, first_offset);
-        group.acks.push_back(Ack { index, offset: first_offset, ..ack });
+        group
+            .producers
+            .note(index, group.raft.term(), header, first_offset);
+        group.acks.push_back(Ack {
+            index,
+            offset: first_offset,
+            ..ack
+        });
         Ok(())
     }
 
     /// Why the journal takes no more: its oldest file waits for segments, perhaps for disk space.
     fn journal_full(&self) -> Refusal {
         if self.is_disk_full {
-            Refusal { retry_after_us: RETRY_AFTER_US, ..Refusal::of(NotCommittedReason::DiskFull) }
+            Refusal {
+                retry_after_us: RETRY_AFTER_US,
+                ..Refusal::of(NotCommittedReason::DiskFull)
+            }
         } else {
             Refusal::overloaded()
         }
@@ -177,9 +225,13 @@ impl Shard {
     /// Finishes the open block, if any, and proposes it. Nothing of its group's Raft runs between
     /// opening and closing, so this node still leads.
     pub(super) fn close_block(&mut self) {
-        let Some(position) = self.open_block.take() else { return };
+        let Some(position) = self.open_block.take() else {
+            return;
+        };
         // Nothing is left of a block whose only append was malformed.
-        let Some(entry) = self.journal.finish_block() else { return };
+        let Some(entry) = self.journal.finish_block() else {
+            return;
+        };
         self.groups[position].raft.propose(entry);
         self.groups[position].is_dirty = true;
     }
@@ -198,7 +250,10 @@ impl Shard {
         let group = &mut self.groups[position];
         group.producers.commit_through(index);
         let term = group.raft.term();
-        while let Some(ack) = self.groups[position].acks.pop_front_if(|ack| ack.index <= index) {
+        while let Some(ack) = self.groups[position]
+            .acks
+            .pop_front_if(|ack| ack.index <= index)
+        {
             self.reply_committed(ack, term, effects);
         }
         let retried = &mut self.groups[position].retried;
@@ -216,7 +271,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let group = &mut self.groups[position];
-        let acks: Vec<Ack> = group.acks.drain(..).chain(group.retried.drain(..)).collect();
+        let acks: Vec<Ack> = group
+            .acks
+            .drain(..)
+            .chain(group.retried.drain(..))
+            .collect();
         for ack in acks {
             let reply = AppendReply {
                 request: ack.request.0,
@@ -225,7 +284,10 @@ impl Shard {
                 ..AppendReply::default()
             };
             let frame = self.encoder.frame(&reply);
-            effects.push(Effect::Reply { connection: ack.connection, frame });
+            effects.push(Effect::Reply {
+                connection: ack.connection,
+                frame,
+            });
         }
     }
 
@@ -240,7 +302,10 @@ impl Shard {
             ..AppendReply::default()
         };
         let frame = self.encoder.frame(&reply);
-        effects.push(Effect::Reply { connection: ack.connection, frame });
+        effects.push(Effect::Reply {
+            connection: ack.connection,
+            frame,
+        });
     }
 
     /// A retry of what the log already holds gets the first offset, now or once it is committed.
@@ -264,5 +329,8 @@ fn refuse_producer(refusal: ProducerRefusal) -> Refusal {
             (NotCommittedReason::WindowPassed, 0)
         }
     };
-    Refusal { detail, ..Refusal::of(reason) }
+    Refusal {
+        detail,
+        ..Refusal::of(reason)
+    }
 }

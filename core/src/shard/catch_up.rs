@@ -4,7 +4,7 @@
 
 use crate::frame::Lane;
 use crate::frame::peer::AppendEntries;
-use crate::id::{Index, Nanos, NodeId, Term};
+use crate::id::{Index, Nanos, NodeId};
 use crate::limits::CATCH_UP_SIZE;
 
 use super::group::Replicate;
@@ -34,14 +34,27 @@ impl Shard {
         replicate: &Replicate,
         effects: &mut Effects,
     ) {
-        let &Replicate { to, term, prev_index, prev_term, mut first, last, commit } = replicate;
+        let &Replicate {
+            to,
+            term,
+            prev_index,
+            prev_term,
+            mut first,
+            last,
+        } = replicate;
         let group = &self.groups[position];
         if group.raft.term() != term || !group.raft.is_leader() {
             return;
         }
         if last < first {
-            let found = Found { prev_index, prev_term, first, last, slices: Vec::new() };
-            self.send_blocks(position, to, Lane::Data, term, commit, found, effects);
+            let found = Found {
+                prev_index,
+                prev_term,
+                first,
+                last,
+                slices: Vec::new(),
+            };
+            self.send_blocks(position, to, Lane::Data, found, effects);
             return;
         }
         // One frame carries at most a frame's payload, so a large window leaves in several.
@@ -55,26 +68,26 @@ impl Shard {
                 return;
             };
             first = found.last.next();
-            self.send_blocks(position, to, Lane::Data, term, commit, found, effects);
+            self.send_blocks(position, to, Lane::Data, found, effects);
         }
     }
 
+    /// Sends blocks of a group this node leads.
     fn send_blocks(
         &mut self,
         position: usize,
         to: NodeId,
         lane: Lane,
-        term: Term,
-        commit: Index,
         found: Found,
         effects: &mut Effects,
     ) {
+        let group = &self.groups[position];
         let body = AppendEntries {
-            term: term.0,
+            term: group.raft.term().0,
             prev_index: found.prev_index.0,
             prev_term: found.prev_term.0,
-            commit: commit.0,
-            group: self.groups[position].id.0,
+            commit: group.raft.commit().0,
+            group: group.id.0,
             count: found.count(),
         };
         let frame = self.encoder.frame_with_blocks(&body, found.slices);
@@ -107,11 +120,10 @@ impl Shard {
         if !group.raft.is_leader() {
             return;
         }
-        let (term, commit) = (group.raft.term(), group.raft.commit());
         match step {
             Step::Found(found) => {
                 let (last, size) = (found.last, found.size() as u64);
-                self.send_blocks(position, peer, Lane::Bulk, term, commit, found, effects);
+                self.send_blocks(position, peer, Lane::Bulk, found, effects);
                 self.with_raft(now, position, effects, |raft, out| {
                     raft.caught_up(now, peer, last, size, out);
                 });

@@ -24,7 +24,10 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn new(cluster: ClusterId) -> Self {
         let writer = FrameWriter::new(ClusterTag::of(cluster));
-        Self { writer, buffer: BytesMut::with_capacity(BUFFER_SIZE) }
+        Self {
+            writer,
+            buffer: BytesMut::with_capacity(BUFFER_SIZE),
+        }
     }
 
     pub(super) fn frame<B: Body>(&mut self, body: &B) -> Outgoing {
@@ -34,12 +37,22 @@ impl Encoder {
     /// A frame whose payload is blocks, which stay where they are.
     pub(super) fn frame_with_blocks<B: Body>(&mut self, body: &B, payload: Vec<Bytes>) -> Outgoing {
         let size: usize = payload.iter().map(Bytes::len).sum();
-        assert!(size.is_multiple_of(FRAME_ALIGN), "blocks are padded, so no padding follows them");
+        assert!(
+            size.is_multiple_of(FRAME_ALIGN),
+            "blocks are padded, so no padding follows them"
+        );
         if self.buffer.capacity() < BUFFER_SIZE / 8 {
             self.buffer.reserve(BUFFER_SIZE);
         }
-        let claim = PayloadClaim { size: u32::try_from(size).expect("bounded by limits"), sum: 0 };
-        self.writer.write_with_payload(body, claim, &mut self.buffer);
-        Outgoing { head: self.buffer.split().freeze(), payload }
+        let claim = PayloadClaim {
+            size: u32::try_from(size).expect("bounded by limits"),
+            sum: 0,
+        };
+        self.writer
+            .write_with_payload(body, claim, &mut self.buffer);
+        Outgoing {
+            head: self.buffer.split().freeze(),
+            payload,
+        }
     }
 }

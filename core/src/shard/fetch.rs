@@ -1,6 +1,6 @@
 //! Reads for clients: who may answer, from where on, and when. Blocks leave verbatim.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::client::{ArchivedFetch, ArchivedTransfer, FetchReply, TransferReply};
 use crate::frame::code::{FetchOutcome, ReadMode, TransferOutcome};
@@ -68,7 +68,10 @@ impl Shard {
     ) {
         assert!(self.groups[position].raft.commit() >= index);
         if let Some(request) = self.groups[position].reading.remove(&id) {
-            let request = FetchRequest { mode: ReadMode::Committed, ..request };
+            let request = FetchRequest {
+                mode: ReadMode::Committed,
+                ..request
+            };
             self.serve_fetch(now, position, request, effects);
         }
     }
@@ -99,7 +102,11 @@ impl Shard {
             self.reply_fetch(Some(position), &request, FetchOutcome::Busy, effects);
         } else if request.from < end {
             let commit = group.raft.commit();
-            let job = Job::new(Want::Offset(request.from), commit, request.size_max as usize);
+            let job = Job::new(
+                Want::Offset(request.from),
+                commit,
+                request.size_max as usize,
+            );
             self.start_load(now, Purpose::Fetch { position, request }, job, effects);
         } else if request.deadline <= now {
             self.reply_fetch(Some(position), &request, FetchOutcome::Ok, effects);
@@ -156,8 +163,20 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let reply = self.fetch_reply(Some(position), request, FetchOutcome::Ok);
-        let frame = self.encoder.frame_with_blocks(&reply, found.slices);
-        effects.push(Effect::Reply { connection: request.connection, frame });
+        // Copied, once: a slice would hold its arena for as long as the reader does not read, and
+        // a handful of readers that stopped would hold all the memory that appends need.
+        let mut payload = BytesMut::with_capacity(found.size());
+        found
+            .slices
+            .iter()
+            .for_each(|slice| payload.put_slice(slice));
+        let frame = self
+            .encoder
+            .frame_with_blocks(&reply, vec![payload.freeze()]);
+        effects.push(Effect::Reply {
+            connection: request.connection,
+            frame,
+        });
     }
 
     pub(super) fn reply_fetch(
@@ -169,7 +188,10 @@ impl Shard {
     ) {
         let reply = self.fetch_reply(position, request, outcome);
         let frame = self.encoder.frame_with_blocks(&reply, Vec::<Bytes>::new());
-        effects.push(Effect::Reply { connection: request.connection, frame });
+        effects.push(Effect::Reply {
+            connection: request.connection,
+            frame,
+        });
     }
 
     fn fetch_reply(
@@ -179,13 +201,20 @@ impl Shard {
         outcome: FetchOutcome,
     ) -> FetchReply {
         let group = position.map(|position| &self.groups[position]);
-        let retry_after_us = if outcome == FetchOutcome::Busy { RETRY_AFTER_US } else { 0 };
+        let retry_after_us = if outcome == FetchOutcome::Busy {
+            RETRY_AFTER_US
+        } else {
+            0
+        };
         FetchReply {
             request: request.request.0,
             end_offset: group.map_or(0, |group| group.end_offset().0),
             first_offset: 0,
             term: group.map_or(0, |group| group.raft.term().0),
-            leader: group.and_then(|group| group.raft.leader()).unwrap_or_default().0,
+            leader: group
+                .and_then(|group| group.raft.leader())
+                .unwrap_or_default()
+                .0,
             retry_after_us,
             outcome: outcome.code(),
         }
@@ -219,7 +248,11 @@ impl Shard {
             }
         };
         let request = body.request.to_native();
-        let reply = TransferReply { request, leader, outcome: outcome.code() };
+        let reply = TransferReply {
+            request,
+            leader,
+            outcome: outcome.code(),
+        };
         let frame = self.encoder.frame(&reply);
         effects.push(Effect::Reply { connection, frame });
     }

@@ -49,6 +49,8 @@ pub(super) struct Group {
     pub(super) segments: Segments,
     /// All through here is in synced segments, as the latest checkpoint put says.
     pub(super) segmented: Index,
+    /// Sum of the block there; 0 if there is none.
+    pub(super) segmented_sum: u32,
     /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
     pub(super) replicates: Vec<Replicate>,
     /// Has something to flush at the end of the turn.
@@ -65,18 +67,12 @@ pub(super) struct Replicate {
     /// First and last index to send; an empty probe has `last < first`.
     pub(super) first: Index,
     pub(super) last: Index,
-    pub(super) commit: Index,
 }
 
 impl Group {
     /// A replica as recovery left it.
-    pub(super) fn new(
-        id: GroupId,
-        raft: Raft,
-        producers: Producers,
-        segments: Segments,
-    ) -> Self {
-        let segmented = raft.tail().base().index;
+    pub(super) fn new(id: GroupId, raft: Raft, producers: Producers, segments: Segments) -> Self {
+        let base = raft.tail().base();
         Self {
             id,
             raft,
@@ -86,7 +82,8 @@ impl Group {
             waiting: Vec::new(),
             reading: BTreeMap::new(),
             segments,
-            segmented,
+            segmented: base.index,
+            segmented_sum: base.sum,
             replicates: Vec::new(),
             is_dirty: false,
         }
@@ -100,7 +97,8 @@ impl Group {
     pub(super) fn end_offset(&self) -> Offset {
         let tail = self.tail();
         let commit = self.raft.commit();
-        tail.entry(commit).map_or(tail.base().next_offset, Entry::next_offset)
+        tail.entry(commit)
+            .map_or(tail.base().next_offset, Entry::next_offset)
     }
 
     /// Blocks from `from` on are gone, and with them what hung on them. Who waited for them was
@@ -114,7 +112,9 @@ impl Group {
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
         self.acks.retain(|ack| ack.connection != connection);
         self.retried.retain(|ack| ack.connection != connection);
-        self.waiting.retain(|request| request.connection != connection);
-        self.reading.retain(|_, request| request.connection != connection);
+        self.waiting
+            .retain(|request| request.connection != connection);
+        self.reading
+            .retain(|_, request| request.connection != connection);
     }
 }

@@ -28,7 +28,10 @@ struct Samples {
 
 impl Samples {
     fn new() -> Self {
-        Self { values: Vec::with_capacity(SAMPLE_COUNT), next: 0 }
+        Self {
+            values: Vec::with_capacity(SAMPLE_COUNT),
+            next: 0,
+        }
     }
 
     fn record(&mut self, value: Nanos) {
@@ -113,11 +116,15 @@ impl Liveness {
         let Some(link) = self.links.iter().position(|link| link.peer == peer) else {
             return Nanos(0);
         };
-        self.links[link].round_trips.quantile(500, &mut self.scratch)
+        self.links[link]
+            .round_trips
+            .quantile(500, &mut self.scratch)
     }
 
     pub(super) fn is_connected(&self, peer: NodeId) -> bool {
-        self.links.iter().any(|link| link.peer == peer && link.connected)
+        self.links
+            .iter()
+            .any(|link| link.peer == peer && link.connected)
     }
 
     pub(super) fn on_connected(&mut self, peer: NodeId, connected: bool) {
@@ -225,8 +232,11 @@ impl Liveness {
             (election, reason) = (ELECTION_MAX, TimeoutReason::Ceiling);
         }
         // Heartbeats follow the most impatient node's timeout, not only our own.
-        let impatient =
-            self.links.iter().map(|link| link.peer_timeout).fold(election, std::cmp::min);
+        let impatient = self
+            .links
+            .iter()
+            .map(|link| link.peer_timeout)
+            .fold(election, std::cmp::min);
         self.timeouts = Timeouts {
             election,
             spread: Nanos((election.0 / 2).max(4 * rtt.0)),

@@ -16,7 +16,10 @@ use super::{Effect, Effects, Shard};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// A client's fetch.
-    Fetch { position: usize, request: FetchRequest },
+    Fetch {
+        position: usize,
+        request: FetchRequest,
+    },
     /// A peer whose next block the cache has lost.
     Peer { position: usize, peer: NodeId },
     /// The next write of the group's segment.
@@ -26,9 +29,9 @@ pub(super) enum Purpose {
 impl Purpose {
     fn position(&self) -> usize {
         match self {
-            Self::Fetch { position, .. } | Self::Peer { position, .. } | Self::Gather { position } => {
-                *position
-            }
+            Self::Fetch { position, .. }
+            | Self::Peer { position, .. }
+            | Self::Gather { position } => *position,
         }
     }
 }
@@ -67,7 +70,11 @@ impl Shard {
         bytes: &Bytes,
         effects: &mut Effects,
     ) {
-        let (purpose, mut job) = self.loads.list.remove(&load).expect("a load comes back once");
+        let (purpose, mut job) = self
+            .loads
+            .list
+            .remove(&load)
+            .expect("a load comes back once");
         let step = job.loaded(&self.groups[purpose.position()], &self.journal, bytes);
         self.on_load_step(now, purpose, job, step, effects);
     }
@@ -80,11 +87,21 @@ impl Shard {
         step: Step,
         effects: &mut Effects,
     ) {
-        if let Step::Read { source, position, size } = step {
+        if let Step::Read {
+            source,
+            position,
+            size,
+        } = step
+        {
             self.loads.next += 1;
             let load = LoadId(self.loads.next);
             self.loads.list.insert(load, (purpose, job));
-            effects.push(Effect::Load { load, source, position, size });
+            effects.push(Effect::Load {
+                load,
+                source,
+                position,
+                size,
+            });
             return;
         }
         match purpose {

@@ -57,7 +57,11 @@ impl Found {
 pub(super) enum Step {
     Found(Found),
     /// Bytes are needed first.
-    Read { source: Source, position: u64, size: usize },
+    Read {
+        source: Source,
+        position: u64,
+        size: usize,
+    },
     /// Nothing committed there, or not any more.
     Absent,
     /// What is on this disk is not what was written.
@@ -67,8 +71,14 @@ pub(super) enum Step {
 /// Where a job reads at the moment.
 #[derive(Clone, Copy, Debug)]
 enum Reading {
-    Journal { first: Index, last: Index, skip: usize },
-    Segment { from: Point },
+    Journal {
+        first: Index,
+        last: Index,
+        skip: usize,
+    },
+    Segment {
+        from: Point,
+    },
 }
 
 /// One search for blocks.
@@ -84,7 +94,13 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(want: Want, last_max: Index, size_max: usize) -> Self {
-        Self { want, last_max, size_max, reading: None, tries: 0 }
+        Self {
+            want,
+            last_max,
+            size_max,
+            reading: None,
+            tries: 0,
+        }
     }
 
     /// Looks in memory, or says what must be read.
@@ -108,12 +124,15 @@ impl Job {
 
     /// Takes what a read brought. Bytes that do not fit are asked for again, a few times.
     pub(super) fn loaded(&mut self, group: &Group, journal: &Journal, bytes: &Bytes) -> Step {
-        let reading = self.reading.take().expect("a job that was loaded for was reading");
+        let reading = self
+            .reading
+            .take()
+            .expect("a job that was loaded for was reading");
         let step = match reading {
             Reading::Journal { first, last, skip } => {
                 from_journal(group, bytes, first, last, skip).map(Step::Found)
             }
-            Reading::Segment { from } => self.from_segment(group, bytes, from),
+            Reading::Segment { from } => self.walk_segment(group, bytes, from),
         };
         match step {
             Some(step) => step,
@@ -127,7 +146,11 @@ impl Job {
 
     fn read_journal(&mut self, group: &Group, journal: &Journal, first: Index) -> Step {
         let (last, size) = same_run(group.tail(), first, self.last_max, self.size_max);
-        let place = group.tail().entry(first).expect("the index is in the tail").place;
+        let place = group
+            .tail()
+            .entry(first)
+            .expect("the index is in the tail")
+            .place;
         let begin = place.offset as usize & !(SECTOR_SIZE - 1);
         let end = (place.offset as usize + size).next_multiple_of(SECTOR_SIZE);
         let (slot, run_position) = journal.ring().locate(place.lsn);
@@ -162,19 +185,30 @@ impl Job {
         let rest = group.segments.size_of(from.number) - begin;
         let size = SEGMENT_READ_SIZE.min(usize::try_from(rest).expect("a segment fits in memory"));
         self.reading = Some(Reading::Segment { from });
-        let source = Source::Segment { group: group.id, number: from.number };
-        Step::Read { source, position: begin, size }
+        let source = Source::Segment {
+            group: group.id,
+            number: from.number,
+        };
+        Step::Read {
+            source,
+            position: begin,
+            size,
+        }
     }
 
     /// Walks over the blocks of a read. `None`: the bytes are not what was written there.
-    fn from_segment(&mut self, group: &Group, bytes: &Bytes, from: Point) -> Option<Step> {
+    fn walk_segment(&mut self, group: &Group, bytes: &Bytes, from: Point) -> Option<Step> {
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
         let mut at = usize::try_from(from.position - begin).expect("less than a sector");
         let mut before = from;
         let mut found: Option<Found> = None;
         while at < bytes.len() {
             // Each gathered write ends with zeros up to a sector.
-            if bytes[at..].iter().take(ITEM_HEADER_SIZE).all(|byte| *byte == 0) {
+            if bytes[at..]
+                .iter()
+                .take(ITEM_HEADER_SIZE)
+                .all(|byte| *byte == 0)
+            {
                 at = (at + 1).next_multiple_of(SECTOR_SIZE);
                 before.position = begin + at as u64;
                 continue;
@@ -182,7 +216,7 @@ impl Job {
             let block = match Block::check(&bytes[at..]) {
                 Ok(block) => block,
                 // The last block of a read may be cut off; the next read begins with it.
-                Err(BlockError::Truncated { .. }) if before.position > from.position => break,
+                Err(BlockError::Truncated) if before.position > from.position => break,
                 Err(_) => return None,
             };
             let header = block.header();
@@ -196,7 +230,12 @@ impl Job {
             let slice = bytes.slice(at..at + size);
             match &mut found {
                 None if self.is_wanted(header) => {
-                    found = Some(Found::one(before.prev_index, before.prev_term, header, slice));
+                    found = Some(Found::one(
+                        before.prev_index,
+                        before.prev_term,
+                        header,
+                        slice,
+                    ));
                 }
                 None => {}
                 Some(found) if found.size() + size > self.size_max => break,
@@ -223,7 +262,13 @@ impl Job {
 impl Found {
     fn one(prev_index: Index, prev_term: Term, header: &BlockHeader, slice: Bytes) -> Self {
         let (first, last) = (header.index, header.index);
-        Self { prev_index, prev_term, first, last, slices: vec![slice] }
+        Self {
+            prev_index,
+            prev_term,
+            first,
+            last,
+            slices: vec![slice],
+        }
     }
 
     fn push(&mut self, header: &BlockHeader, slice: Bytes) {
@@ -239,7 +284,9 @@ fn same_run(tail: &Tail, first: Index, last_max: Index, size_max: usize) -> (Ind
     let mut last = first;
     let mut size = begin.size as usize;
     while last < last_max {
-        let Some(next) = tail.entry(last.next()) else { break };
+        let Some(next) = tail.entry(last.next()) else {
+            break;
+        };
         let adjacent = next.place.lsn == begin.place.lsn
             && next.place.offset as usize == begin.place.offset as usize + size;
         if !adjacent || size + next.size as usize > size_max {
@@ -261,7 +308,9 @@ pub(super) fn cached(
 ) -> Option<Found> {
     let tail = group.tail();
     let prev_index = Index(first.0 - 1);
-    let prev_term = tail.term_at(prev_index).expect("the block before the tail's first is known");
+    let prev_term = tail
+        .term_at(prev_index)
+        .expect("the block before the tail's first is known");
     let mut slices = Vec::new();
     let mut left = size_max;
     let mut next = first;
@@ -270,7 +319,9 @@ pub(super) fn cached(
         if entry.size as usize > left && !slices.is_empty() {
             break;
         }
-        let Some(run) = journal.run(entry.place.lsn) else { break };
+        let Some(run) = journal.run(entry.place.lsn) else {
+            break;
+        };
         let (last, size) = same_run(tail, next, last_max, left);
         let begin = entry.place.offset as usize;
         slices.push(run.slice(begin..begin + size));
@@ -280,7 +331,13 @@ pub(super) fn cached(
     if slices.is_empty() {
         return None;
     }
-    Some(Found { prev_index, prev_term, first, last: Index(next.0 - 1), slices })
+    Some(Found {
+        prev_index,
+        prev_term,
+        first,
+        last: Index(next.0 - 1),
+        slices,
+    })
 }
 
 /// Blocks read from the journal, if they are still the ones the tail means.
@@ -307,5 +364,11 @@ fn from_journal(
         at += block.bytes().len();
         next = next.next();
     }
-    Some(Found { prev_index, prev_term, first, last, slices: vec![bytes.slice(skip..at)] })
+    Some(Found {
+        prev_index,
+        prev_term,
+        first,
+        last,
+        slices: vec![bytes.slice(skip..at)],
+    })
 }

@@ -131,7 +131,10 @@ impl Shard {
             Input::Frame { connection, frame } => self.on_frame(now, connection, frame, effects),
             Input::ConnectionClosed(connection) => self.on_connection_closed(connection),
             Input::PeerConnected(peer) => self.on_peer_connected(peer),
-            Input::StreamRefused { connection, refusal } => {
+            Input::StreamRefused {
+                connection,
+                refusal,
+            } => {
                 self.on_stream_refused(connection, &refusal, effects);
             }
             Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
@@ -144,6 +147,7 @@ impl Shard {
         }
     }
 
+<<<<<<< HEAD
     /// The replicas' consensus, by ascending group: what the simulator judges.
     #[cfg(feature = "sim")]
     pub(crate) fn rafts(&self) -> impl Iterator<Item = &Raft> + Clone {
@@ -153,6 +157,12 @@ impl Shard {
     /// Whether this life's first flush is durable; before that nothing is promised to anyone.
     #[cfg(feature = "sim")]
     pub(crate) fn is_open(&self) -> bool {
+=======
+    /// Whether what was recovered counts as durable by now. Until then the shard only writes the
+    /// flush that opens its journal's new life; whatever comes in counts as lost.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+>>>>>>> main
         self.journal.is_open()
     }
 
@@ -223,7 +233,10 @@ impl Shard {
             version_min: hello.version_min,
             version_max: hello.version_max,
         };
-        match self.sessions.open(connection, claim, self.config.cluster, &self.peers) {
+        match self
+            .sessions
+            .open(connection, claim, self.config.cluster, &self.peers)
+        {
             Ok(Party::Client) => {
                 let frame = self.encoder.frame(&self.config.welcome());
                 effects.push(Effect::Reply { connection, frame });
@@ -275,7 +288,10 @@ impl Shard {
         effects: &mut Effects,
     ) {
         assert!(detail.len() <= DETAIL_SIZE_MAX, "a sentence, not a story");
-        let body = Refused { reason: reason.code(), detail: detail.as_bytes().to_vec() };
+        let body = Refused {
+            reason: reason.code(),
+            detail: detail.as_bytes().to_vec(),
+        };
         let frame = self.encoder.frame(&body);
         effects.push(Effect::Reply { connection, frame });
         effects.push(Effect::Close(connection));
@@ -300,7 +316,9 @@ impl Shard {
     fn on_peer_refused(&mut self, now: Nanos, peer: NodeId, effects: &mut Effects) {
         self.liveness.on_connected(peer, false);
         for position in 0..self.groups.len() {
-            self.with_raft(now, position, effects, |raft, out| raft.on_peer_refused(now, peer, out));
+            self.with_raft(now, position, effects, |raft, out| {
+                raft.on_peer_refused(now, peer, out)
+            });
         }
     }
 
@@ -313,7 +331,9 @@ impl Shard {
             return;
         }
         for position in 0..self.groups.len() {
-            self.with_raft(now, position, effects, |raft, out| raft.stored(now, durable, out));
+            self.with_raft(now, position, effects, |raft, out| {
+                raft.stored(now, durable, out)
+            });
         }
         let ready = self.held.extract_if(.., |(lsn, _)| *lsn < durable);
         effects.list.extend(ready.map(|(_, effect)| effect));
@@ -324,7 +344,9 @@ impl Shard {
     /// a loop that was late finds the heartbeats that came meanwhile before it misses them.
     fn on_turn_end(&mut self, now: Nanos, effects: &mut Effects) {
         if !self.journal.is_open() {
-            effects.list.extend(self.journal.next_store().map(Effect::Store));
+            effects
+                .list
+                .extend(self.journal.next_store().map(Effect::Store));
             self.planned = now.after(OPENING_PATIENCE);
             return;
         }
@@ -421,12 +443,20 @@ impl Shard {
         match output {
             Output::Persist(hard) => {
                 // What depends on it waits for the run that Raft was told of: it must be that one.
-                assert_eq!(self.journal.open_lsn(), Some(lsn), "the run moved within a step");
+                assert_eq!(
+                    self.journal.run_lsn(),
+                    Some(lsn),
+                    "the run moved within a step"
+                );
                 self.journal.put_hard_state(self.groups[position].id, hard);
             }
             Output::Send { to, message, after } => {
                 let frame = self.message_frame(self.groups[position].id, message);
-                let effect = Effect::Send { to, lane: Lane::Control, frame };
+                let effect = Effect::Send {
+                    to,
+                    lane: Lane::Control,
+                    frame,
+                };
                 match after {
                     After::Stored(lsn) if lsn >= self.journal.durable() => {
                         self.held.push((lsn, effect));
@@ -434,17 +464,22 @@ impl Shard {
                     After::Stored(_) | After::Now => effects.push(effect),
                 }
             }
-            Output::Replicate { to, term, prev_index, prev_term, first, last, commit } => {
-                self.groups[position].replicates.push(Replicate {
-                    to,
-                    term,
-                    prev_index,
-                    prev_term,
-                    first,
-                    last,
-                    commit,
-                });
-            }
+            Output::Replicate {
+                to,
+                term,
+                prev_index,
+                prev_term,
+                first,
+                last,
+                ..
+            } => self.groups[position].replicates.push(Replicate {
+                to,
+                term,
+                prev_index,
+                prev_term,
+                first,
+                last,
+            }),
             Output::CatchUp { to, next } => self.on_catch_up(now, position, to, next, effects),
             Output::BecameLeader { .. } => self.put_no_op(position),
             Output::SteppedDown { leader, .. } => {
@@ -471,38 +506,50 @@ impl Shard {
     fn message_frame(&mut self, group: GroupId, message: raft::Message) -> Outgoing {
         let group = group.0;
         match message {
-            raft::Message::VoteRequest { pre, transfer, term, last_index, last_term } => {
-                self.encoder.frame(&VoteRequest {
-                    group,
-                    pre: u8::from(pre),
-                    transfer: u8::from(transfer),
-                    term: term.0,
-                    last_index: last_index.0,
-                    last_term: last_term.0,
-                })
-            }
-            raft::Message::VoteReply { pre, granted, term, voter_term } => {
-                self.encoder.frame(&VoteReply {
-                    group,
-                    pre: u8::from(pre),
-                    granted: u8::from(granted),
-                    term: term.0,
-                    voter_term: voter_term.0,
-                })
-            }
-            raft::Message::AppendAck { term, matched, index, conflict_term, prev_index } => {
-                self.encoder.frame(&AppendEntriesAck {
-                    group,
-                    matched: u8::from(matched),
-                    term: term.0,
-                    index: index.0,
-                    conflict_term: conflict_term.0,
-                    prev_index: prev_index.0,
-                })
-            }
-            raft::Message::TimeoutNow { term } => {
-                self.encoder.frame(&TimeoutNow { group, term: term.0 })
-            }
+            raft::Message::VoteRequest {
+                pre,
+                transfer,
+                term,
+                last_index,
+                last_term,
+            } => self.encoder.frame(&VoteRequest {
+                group,
+                pre: u8::from(pre),
+                transfer: u8::from(transfer),
+                term: term.0,
+                last_index: last_index.0,
+                last_term: last_term.0,
+            }),
+            raft::Message::VoteReply {
+                pre,
+                granted,
+                term,
+                voter_term,
+            } => self.encoder.frame(&VoteReply {
+                group,
+                pre: u8::from(pre),
+                granted: u8::from(granted),
+                term: term.0,
+                voter_term: voter_term.0,
+            }),
+            raft::Message::AppendAck {
+                term,
+                matched,
+                index,
+                conflict_term,
+                prev_index,
+            } => self.encoder.frame(&AppendEntriesAck {
+                group,
+                matched: u8::from(matched),
+                term: term.0,
+                index: index.0,
+                conflict_term: conflict_term.0,
+                prev_index: prev_index.0,
+            }),
+            raft::Message::TimeoutNow { term } => self.encoder.frame(&TimeoutNow {
+                group,
+                term: term.0,
+            }),
         }
     }
 }

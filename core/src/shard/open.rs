@@ -50,12 +50,26 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Journal(error) => error.fmt(f),
-            Self::Segment { group, number, fault: Some(fault) } => {
+            Self::Segment {
+                group,
+                number,
+                fault: Some(fault),
+            } => {
                 let errno = fault.errno;
-                write!(f, "segment {number} of group {group} cannot be read: errno {errno}")
+                write!(
+                    f,
+                    "segment {number} of group {group} cannot be read: errno {errno}"
+                )
             }
-            Self::Segment { group, number, fault: None } => {
-                write!(f, "segment {number} of group {group} is damaged or another node's")
+            Self::Segment {
+                group,
+                number,
+                fault: None,
+            } => {
+                write!(
+                    f,
+                    "segment {number} of group {group} is damaged or another node's"
+                )
             }
         }
     }
@@ -77,14 +91,27 @@ impl Shard {
         ring: Ring,
         read: &mut Read<'_>,
     ) -> Result<Self, OpenError> {
-        let peers: Vec<NodeId> =
-            config.voters.iter().map(|voter| voter.id).filter(|id| *id != config.me).collect();
-        assert!(peers.len() + 1 == config.voters.len(), "this node is one of the voters");
-        let identity = Identity { ring, node_tag: node_tag(&config) };
+        let peers: Vec<NodeId> = config
+            .voters
+            .iter()
+            .map(|voter| voter.id)
+            .filter(|id| *id != config.me)
+            .collect();
+        assert!(
+            peers.len() + 1 == config.voters.len(),
+            "this node is one of the voters"
+        );
+        let identity = Identity {
+            ring,
+            node_tag: node_tag(&config),
+        };
         let mut read_journal =
             |slot, position, size| read(Source::Journal { slot }, position, size);
-        let Recovered { journal, mut groups, .. } =
-            recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
+        let Recovered {
+            journal,
+            mut groups,
+            ..
+        } = recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
 
         let mut shard = Self {
             liveness: Liveness::new(now, peers.iter().copied()),
@@ -139,7 +166,12 @@ impl Shard {
         };
         let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();
         voters.sort_unstable();
-        let raft_config = raft::Config { group, me: config.me, voters, seed: config.seed };
+        let raft_config = raft::Config {
+            group,
+            me: config.me,
+            voters,
+            seed: config.seed,
+        };
         let raft = Raft::new(now, raft_config, found.hard, found.tail);
         Ok(Group::new(group, raft, found.producers, segments))
     }
@@ -157,7 +189,7 @@ fn nothing() -> GroupRecovered {
 
 /// Marks this directory's flushes: a client cannot know the incarnation, so no record of its can
 /// look like a flush of this journal.
-fn node_tag(config: &Config) -> u32 {
+pub(super) fn node_tag(config: &Config) -> u32 {
     let mut bytes = config.incarnation.0.to_le_bytes().to_vec();
     bytes.extend_from_slice(&config.me.0.to_le_bytes());
     bytes.extend_from_slice(&config.cluster.0.to_le_bytes());
@@ -170,14 +202,21 @@ fn read_header(
     number: u32,
     read: &mut Read<'_>,
 ) -> Result<SegmentHeader, OpenError> {
-    let failed = |fault| OpenError::Segment { group, number, fault };
+    let failed = |fault| OpenError::Segment {
+        group,
+        number,
+        fault,
+    };
     let bytes = read(Source::Segment { group, number }, 0, SEGMENT_HEADER_SIZE)
         .map_err(|fault| failed(Some(fault)))?;
-    let header = SegmentHeader::read(&bytes).map_err(|_| failed(None))?;
+    let header = SegmentHeader::check(&bytes).map_err(|_| failed(None))?;
     let is_ours = header.cluster == config.cluster
-        && header.node == config.me
-        && header.incarnation == config.incarnation
+        && header.node_tag == node_tag(config)
         && header.group == group
-        && header.number == number;
-    if is_ours { Ok(header) } else { Err(failed(None)) }
+        && header.segment == number;
+    if is_ours {
+        Ok(header)
+    } else {
+        Err(failed(None))
+    }
 }

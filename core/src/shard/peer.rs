@@ -61,7 +61,9 @@ impl Shard {
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
             Message::TimeoutNow(body) => {
-                let message = raft::Message::TimeoutNow { term: Term(body.term.to_native()) };
+                let message = raft::Message::TimeoutNow {
+                    term: Term(body.term.to_native()),
+                };
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
             _ => {}
@@ -76,8 +78,12 @@ impl Shard {
         message: raft::Message,
         effects: &mut Effects,
     ) {
-        let Some(&position) = self.positions.get(&GroupId(group)) else { return };
-        self.with_raft(now, position, effects, |raft, out| raft.step(now, from, message, out));
+        let Some(&position) = self.positions.get(&GroupId(group)) else {
+            return;
+        };
+        self.with_raft(now, position, effects, |raft, out| {
+            raft.step(now, from, message, out)
+        });
     }
 
     fn on_heartbeat(
@@ -87,11 +93,14 @@ impl Shard {
         body: &ArchivedHeartbeat,
         effects: &mut Effects,
     ) {
-        self.liveness.on_heartbeat(now, from, Nanos(body.timeout.to_native()));
+        self.liveness
+            .on_heartbeat(now, from, Nanos(body.timeout.to_native()));
         let mut acks = Vec::with_capacity(body.beats.len());
         for beat in body.beats.iter() {
             let group = beat.group.to_native();
-            let Some(&position) = self.positions.get(&GroupId(group)) else { continue };
+            let Some(&position) = self.positions.get(&GroupId(group)) else {
+                continue;
+            };
             let beat = raft::Beat {
                 term: Term(beat.term.to_native()),
                 commit: Index(beat.commit.to_native()),
@@ -112,7 +121,10 @@ impl Shard {
         }
         // No write is awaited. The answer says that no vote of this node for a later term has left
         // it, and such a vote leaves only once durable; `durable` speaks of durable blocks only.
-        let frame = self.encoder.frame(&HeartbeatAck { echo: body.sent_at.to_native(), acks });
+        let frame = self.encoder.frame(&HeartbeatAck {
+            echo: body.sent_at.to_native(),
+            acks,
+        });
         self.send(from, Lane::Control, frame, effects);
     }
 
@@ -123,7 +135,8 @@ impl Shard {
         body: &ArchivedHeartbeatAck,
         effects: &mut Effects,
     ) {
-        self.liveness.on_echo(now, from, Nanos(body.echo.to_native()));
+        self.liveness
+            .on_echo(now, from, Nanos(body.echo.to_native()));
         for ack in body.acks.iter() {
             let Some(&position) = self.positions.get(&GroupId(ack.group.to_native())) else {
                 continue;
@@ -133,7 +146,9 @@ impl Shard {
                 round: ack.round.to_native(),
                 durable: Index(ack.durable.to_native()),
             };
-            self.with_raft(now, position, effects, |raft, out| raft.on_beat_ack(now, from, &ack, out));
+            self.with_raft(now, position, effects, |raft, out| {
+                raft.on_beat_ack(now, from, &ack, out)
+            });
         }
     }
 
@@ -147,7 +162,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let group = GroupId(body.group.to_native());
-        let Some(&position) = self.positions.get(&group) else { return };
+        let Some(&position) = self.positions.get(&group) else {
+            return;
+        };
         let prev_index = Index(body.prev_index.to_native());
         let payload = frame.payload().contiguous();
         let Ok(checked) = check_blocks(&payload, group, prev_index, body.count.to_native()) else {
@@ -157,7 +174,10 @@ impl Shard {
         };
         let ids: Vec<BlockId> = checked
             .iter()
-            .map(|block| BlockId { index: block.header().index, term: block.header().term })
+            .map(|block| BlockId {
+                index: block.header().index,
+                term: block.header().term,
+            })
             .collect();
         let request = AppendRequest {
             term: Term(body.term.to_native()),
@@ -174,14 +194,18 @@ impl Shard {
         let mut entries: Vec<Entry> = Vec::with_capacity(checked.len());
         for block in &checked[accepted.skip..] {
             // The journal is full: what was copied so far is kept, the rest comes again.
-            let Some(entry) = self.journal.copy_block(block) else { break };
+            let Some(entry) = self.journal.copy_block(block) else {
+                break;
+            };
             self.groups[position].producers.note_block(block);
             entries.push(entry);
         }
         if entries.is_empty() {
             return;
         }
-        self.with_raft(now, position, effects, |raft, out| raft.appended(now, &entries, out));
+        self.with_raft(now, position, effects, |raft, out| {
+            raft.appended(now, &entries, out)
+        });
     }
 
     /// One heartbeat to every peer, for all groups this shard leads.
@@ -200,7 +224,11 @@ impl Shard {
             })
             .collect();
         let timeout = self.liveness.timeouts().election.0;
-        let frame = self.encoder.frame(&Heartbeat { sent_at: now.0, timeout, beats });
+        let frame = self.encoder.frame(&Heartbeat {
+            sent_at: now.0,
+            timeout,
+            beats,
+        });
         for position in 0..self.peers.len() {
             self.send(self.peers[position], Lane::Control, frame.clone(), effects);
         }

@@ -14,6 +14,7 @@ use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use super::effects::SegmentWriteId;
 use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
+use super::open::node_tag;
 use super::{Effect, Effects, Shard};
 
 /// How long a write that found the disk full waits before it is tried again.
@@ -40,11 +41,18 @@ enum Stage {
     /// Blocks are being collected; those that the cache has lost are read from the journal.
     Gathering(Gather),
     /// On its way to the disk, and what the checkpoint will say once it is there.
-    Writing { write: SegmentWriteId, retry_at: Option<Nanos>, plan: Plan },
+    Writing {
+        write: SegmentWriteId,
+        retry_at: Option<Nanos>,
+        plan: Plan,
+    },
     /// On the disk; the checkpoint waits for room in the journal.
     Stored(Plan),
     /// The checkpoint is in the run at this lsn.
-    Checkpointing { lsn: Lsn, through: Index },
+    Checkpointing {
+        lsn: Lsn,
+        through: Index,
+    },
 }
 
 /// Blocks collected for one write.
@@ -95,7 +103,11 @@ impl Segments {
         if !headers.is_empty() {
             sizes.push(active_size);
         }
-        Self { sizes, points, stage: Stage::Idle }
+        Self {
+            sizes,
+            points,
+            stage: Stage::Idle,
+        }
     }
 
     /// Synced bytes of a segment.
@@ -106,23 +118,33 @@ impl Segments {
     /// Where a reader enters a segment at its beginning; none beyond the last.
     pub(super) fn first_point(&self, number: u32) -> Option<Point> {
         let at = self.points.partition_point(|point| point.number < number);
-        self.points.get(at).filter(|point| point.number == number).copied()
+        self.points
+            .get(at)
+            .filter(|point| point.number == number)
+            .copied()
     }
 
     /// The last known place at or before the block with this index.
     pub(super) fn point_of_index(&self, index: Index) -> Option<Point> {
-        let at = self.points.partition_point(|point| point.prev_index < index);
+        let at = self
+            .points
+            .partition_point(|point| point.prev_index < index);
         at.checked_sub(1).map(|at| self.points[at])
     }
 
     /// The last known place at or before the record with this offset.
     pub(super) fn point_of_offset(&self, offset: Offset) -> Option<Point> {
-        let at = self.points.partition_point(|point| point.next_offset <= offset);
+        let at = self
+            .points
+            .partition_point(|point| point.next_offset <= offset);
         at.checked_sub(1).map(|at| self.points[at])
     }
 
     fn active(&self) -> Option<u32> {
-        self.sizes.len().checked_sub(1).map(|last| u32::try_from(last).expect("few segments"))
+        self.sizes
+            .len()
+            .checked_sub(1)
+            .map(|last| u32::try_from(last).expect("few segments"))
     }
 }
 
@@ -210,7 +232,9 @@ impl Shard {
         let config = &self.config;
         let group = &mut self.groups[position];
         let stage = std::mem::replace(&mut group.segments.stage, Stage::Idle);
-        let Stage::Gathering(gather) = stage else { panic!("planned what was not gathered") };
+        let Stage::Gathering(gather) = stage else {
+            panic!("planned what was not gathered")
+        };
         let size = (gather.size + SEGMENT_HEADER_SIZE).next_multiple_of(SECTOR_SIZE);
         if !self.segment_memory.make_room(size) {
             // Earlier writes still hold the memory; the blocks are gathered again later.
@@ -225,17 +249,21 @@ impl Shard {
             Some(number) => (number, group.segments.size_of(number)),
             None => {
                 let before = group.segmented;
-                let first = group.tail().entry(before.next()).expect("gathered from the tail");
+                let first = group
+                    .tail()
+                    .entry(before.next())
+                    .expect("gathered from the tail");
                 let number = active.map_or(0, |number| number + 1);
+                let tail = group.tail();
                 let header = SegmentHeader {
                     cluster: config.cluster,
-                    node: config.me,
-                    incarnation: config.incarnation,
+                    node_tag: node_tag(config),
                     group: group.id,
-                    number,
+                    segment: number,
                     first_index: before.next(),
                     first_offset: first.first_offset,
-                    previous_term: group.tail().term_at(before).expect("just below the first"),
+                    previous_term: tail.term_at(before).expect("just below the first"),
+                    previous_sum: group.segmented_sum,
                     previous_size: active.map_or(0, |number| group.segments.size_of(number)),
                 };
                 buffer.put_slice(&header.encode());
@@ -250,14 +278,28 @@ impl Shard {
         let buffer = self.segment_memory.cut().freeze();
         self.next_segment_write += 1;
         let write = SegmentWriteId(self.next_segment_write);
-        let plan = Plan { number, position: at, buffer, through: gather.through };
-        self.groups[position].segments.stage = Stage::Writing { write, retry_at: None, plan };
+        let plan = Plan {
+            number,
+            position: at,
+            buffer,
+            through: gather.through,
+        };
+        self.groups[position].segments.stage = Stage::Writing {
+            write,
+            retry_at: None,
+            plan,
+        };
         self.write_segment(position, effects);
     }
 
     fn write_segment(&mut self, position: usize, effects: &mut Effects) {
         let group = &mut self.groups[position];
-        let Stage::Writing { write, retry_at, plan } = &mut group.segments.stage else {
+        let Stage::Writing {
+            write,
+            retry_at,
+            plan,
+        } = &mut group.segments.stage
+        else {
             panic!("only a planned write is written")
         };
         *retry_at = None;
@@ -274,7 +316,9 @@ impl Shard {
         self.is_disk_full = false;
         let group = self.writing_group(write);
         let stage = std::mem::replace(&mut group.segments.stage, Stage::Idle);
-        let Stage::Writing { plan, .. } = stage else { panic!("a write that was asked for") };
+        let Stage::Writing { plan, .. } = stage else {
+            panic!("a write that was asked for")
+        };
         group.segments.stage = Stage::Stored(plan);
     }
 
@@ -290,21 +334,33 @@ impl Shard {
 
     fn writing_group(&mut self, id: SegmentWriteId) -> &mut super::group::Group {
         let is_it = |stage: &Stage| matches!(stage, Stage::Writing { write, .. } if *write == id);
-        let group = self.groups.iter_mut().find(|group| is_it(&group.segments.stage));
+        let group = self
+            .groups
+            .iter_mut()
+            .find(|group| is_it(&group.segments.stage));
         group.expect("a write comes back to the group that asked for it")
     }
 
     /// Says in the journal how far the segments are synced.
     fn put_checkpoint(&mut self, position: usize) {
-        assert!(self.open_block.is_none(), "items stand between blocks, not in them");
+        assert!(
+            self.open_block.is_none(),
+            "items stand between blocks, not in them"
+        );
         let group = &mut self.groups[position];
         let Stage::Stored(plan) = &group.segments.stage else {
             panic!("a checkpoint speaks of what is stored")
         };
         let plan = plan.clone();
         let before = group.segmented;
-        let entry = *group.tail().entry(plan.through).expect("it waits for this checkpoint");
-        let first = *group.tail().entry(before.next()).expect("it waits for this checkpoint");
+        let entry = *group
+            .tail()
+            .entry(plan.through)
+            .expect("it waits for this checkpoint");
+        let first = *group
+            .tail()
+            .entry(before.next())
+            .expect("it waits for this checkpoint");
         let prev_term = group.tail().term_at(before).expect("just below the first");
         let size = plan.position + plan.buffer.len() as u64;
         let checkpoint = Checkpoint {
@@ -317,9 +373,15 @@ impl Shard {
             segment_size: size,
             producers: group.producers.snapshot_at(plan.through),
         };
-        let Some(lsn) = self.journal.put_checkpoint(&checkpoint) else { return };
+        let Some(lsn) = self.journal.put_checkpoint(&checkpoint) else {
+            return;
+        };
         let segments = &mut group.segments;
-        let header = if plan.position == 0 { SEGMENT_HEADER_SIZE as u64 } else { 0 };
+        let header = if plan.position == 0 {
+            SEGMENT_HEADER_SIZE as u64
+        } else {
+            0
+        };
         segments.points.push(Point {
             number: plan.number,
             position: plan.position + header,
@@ -332,8 +394,12 @@ impl Shard {
         } else {
             segments.sizes[plan.number as usize] = size;
         }
-        segments.stage = Stage::Checkpointing { lsn, through: plan.through };
+        segments.stage = Stage::Checkpointing {
+            lsn,
+            through: plan.through,
+        };
         group.segmented = plan.through;
+        group.segmented_sum = entry.sum;
     }
 
     /// Runs below `durable` are on disk: checkpoints in them hold, and what they cover may go.

@@ -139,12 +139,55 @@ mod tests {
 
     #[test]
     fn each_misfit_has_its_own_reason() {
-        assert_eq!(refusal(Claim { version_min: 2, version_max: 9, ..claim() }), RefusedReason::UnsupportedVersion);
-        assert_eq!(refusal(Claim { cluster: ClusterId(8), ..claim() }), RefusedReason::WrongCluster);
-        assert_eq!(refusal(Claim { cluster: ClusterId(0), ..claim() }), RefusedReason::WrongCluster);
-        assert_eq!(refusal(Claim { node: NodeId(9), ..claim() }), RefusedReason::UnknownNode);
-        assert_eq!(refusal(Claim { lane: Some(Lane::Client), ..claim() }), RefusedReason::UnknownLane);
-        assert_eq!(refusal(Claim { lane: None, ..claim() }), RefusedReason::UnknownLane);
-        assert_eq!(refusal(Claim { node: NodeId(0), ..claim() }), RefusedReason::UnknownLane);
+        assert_eq!(
+            refusal(Claim {
+                version_min: 2,
+                version_max: 9,
+                ..claim()
+            }),
+            RefusedReason::UnsupportedVersion
+        );
+        assert_eq!(
+            refusal(Claim {
+                cluster: ClusterId(8),
+                ..claim()
+            }),
+            RefusedReason::WrongCluster
+        );
+        assert_eq!(
+            refusal(Claim {
+                cluster: ClusterId(0),
+                ..claim()
+            }),
+            RefusedReason::WrongCluster
+        );
+        assert_eq!(
+            refusal(Claim {
+                node: NodeId(9),
+                ..claim()
+            }),
+            RefusedReason::UnknownNode
+        );
+        assert_eq!(
+            refusal(Claim {
+                lane: Some(Lane::Client),
+                ..claim()
+            }),
+            RefusedReason::UnknownLane
+        );
+        assert_eq!(
+            refusal(Claim {
+                lane: None,
+                ..claim()
+            }),
+            RefusedReason::UnknownLane
+        );
+        assert_eq!(
+            refusal(Claim {
+                node: NodeId(0),
+                ..claim()
+            }),
+            RefusedReason::UnknownLane
+        );
     }
 }

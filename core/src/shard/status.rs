@@ -40,7 +40,11 @@ impl Shard {
             alarms,
             storage: self.config.storage.clone().into_bytes(),
             groups: self.groups.iter().map(group_status).collect(),
-            progress: self.groups.iter().flat_map(|group| self.replicas(group)).collect(),
+            progress: self
+                .groups
+                .iter()
+                .flat_map(|group| self.replicas(group))
+                .collect(),
             timeout_reason: self.liveness.reason().code(),
         }
     }
@@ -49,28 +53,35 @@ impl Shard {
     fn replicas<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = ReplicaStatus> + 'a {
         let is_leader = group.raft.is_leader();
         let last = group.tail().last_index();
-        self.config.voters.iter().filter(move |_| is_leader).map(move |voter| {
-            let (durable, state) = if voter.id == self.config.me {
-                (group.raft.durable(), ReplicaState::Leader)
-            } else {
-                let progress = group.raft.progress(voter.id).expect("a leader follows every voter");
-                let state = if !self.liveness.is_connected(voter.id) {
-                    ReplicaState::Absent
-                } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
-                    ReplicaState::CatchUp
+        self.config
+            .voters
+            .iter()
+            .filter(move |_| is_leader)
+            .map(move |voter| {
+                let (durable, state) = if voter.id == self.config.me {
+                    (group.raft.durable(), ReplicaState::Leader)
                 } else {
-                    ReplicaState::Follower
+                    let progress = group
+                        .raft
+                        .progress(voter.id)
+                        .expect("a leader follows every voter");
+                    let state = if !self.liveness.is_connected(voter.id) {
+                        ReplicaState::Absent
+                    } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
+                        ReplicaState::CatchUp
+                    } else {
+                        ReplicaState::Follower
+                    };
+                    (progress.matched(), state)
                 };
-                (progress.matched(), state)
-            };
-            ReplicaStatus {
-                node: voter.id.0,
-                durable: durable.0,
-                lag_bytes: group.tail().size_between(durable, last),
-                group: group.id.0,
-                state: state.code(),
-            }
-        })
+                ReplicaStatus {
+                    node: voter.id.0,
+                    durable: durable.0,
+                    lag_bytes: group.tail().size_between(durable, last),
+                    group: group.id.0,
+                    state: state.code(),
+                }
+            })
     }
 }
 

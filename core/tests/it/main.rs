@@ -2,3 +2,8 @@
 
 mod frame;
 mod seeds;
+mod log_crash;
+mod log_disk;
+mod log_golden;
+mod log_journal;
+mod raft;
