@@ -7,14 +7,10 @@
 pub mod id;
 pub mod limits;
 
+pub mod client;
 pub mod frame;
 pub mod log;
 pub mod raft;
 pub mod shard;
-
-<<<<<<< HEAD
 #[cfg(feature = "sim")]
 pub mod sim;
-=======
-pub mod client;
->>>>>>> main

@@ -147,22 +147,16 @@ impl Shard {
         }
     }
 
-<<<<<<< HEAD
     /// The replicas' consensus, by ascending group: what the simulator judges.
     #[cfg(feature = "sim")]
     pub(crate) fn rafts(&self) -> impl Iterator<Item = &Raft> + Clone {
         self.groups.iter().map(|group| &group.raft)
     }
 
-    /// Whether this life's first flush is durable; before that nothing is promised to anyone.
-    #[cfg(feature = "sim")]
-    pub(crate) fn is_open(&self) -> bool {
-=======
     /// Whether what was recovered counts as durable by now. Until then the shard only writes the
     /// flush that opens its journal's new life; whatever comes in counts as lost.
     #[must_use]
     pub fn is_open(&self) -> bool {
->>>>>>> main
         self.journal.is_open()
     }
 

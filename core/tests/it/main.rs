@@ -1,9 +1,9 @@
 //! Tests of the core from outside, in one binary.
 
 mod frame;
-mod seeds;
 mod log_crash;
 mod log_disk;
 mod log_golden;
 mod log_journal;
 mod raft;
+mod seeds;

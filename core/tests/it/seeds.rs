@@ -16,19 +16,16 @@ fn number(name: &str) -> Option<u64> {
         .map(|value| value.parse().expect("a number"))
 }
 
-/// Plays a seed; one that fails says which it was and what it was made of.
-fn play(swarm: Swarm) -> Report {
+/// Plays a seed; one that fails says which it was, what it was made of and what it broke.
+fn play(swarm: Swarm) -> Result<Report, String> {
     let told = swarm.clone();
-    match catch_unwind(AssertUnwindSafe(|| sim::run(swarm, None))) {
-        Ok(report) => report,
-        Err(cause) => {
-            eprintln!(
-                "seed {} failed; SIM_SEED={} replays it. Its options:\n{told}",
-                told.seed, told.seed
-            );
-            std::panic::resume_unwind(cause);
-        }
-    }
+    let seed = told.seed;
+    catch_unwind(AssertUnwindSafe(|| sim::run(swarm, None))).map_err(|cause| {
+        eprintln!("seed {seed} failed; SIM_SEED={seed} replays it. Its options:\n{told}");
+        let text = cause.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(cause.downcast_ref::<&str>().copied());
+        format!("seed {seed}: {}", text.unwrap_or("a panic without words"))
+    })
 }
 
 #[test]
@@ -43,18 +40,21 @@ fn seeds_hold() {
     let first = number("SIM_FIRST").unwrap_or(1);
     let count = number("SIM_COUNT").unwrap_or(SEED_COUNT);
     let mut marks = Marks::default();
+    let mut failures = Vec::new();
     let (mut event_count, mut heal_max) = (0, 0);
     for seed in first..first + count {
-        let report = play(Swarm::new(seed));
-        marks.add(&report.marks);
-        event_count += report.event_count;
-        heal_max = heal_max.max(report.heal_span.0);
+        match play(Swarm::new(seed)) {
+            Ok(report) => {
+                marks.add(&report.marks);
+                event_count += report.event_count;
+                heal_max = heal_max.max(report.heal_span.0);
+            }
+            Err(failure) => failures.push(failure),
+        }
     }
-    println!(
-        "{count} seeds, {event_count} events, longest heal {} ms",
-        heal_max / 1_000_000
-    );
-    println!("{marks}");
+    let heal_max = heal_max / 1_000_000;
+    println!("{count} seeds, {event_count} events, longest heal {heal_max} ms\n{marks}");
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
     if count >= SEED_COUNT {
         for (name, count) in marks.list() {
             assert!(count > 0, "no seed had any {name}");
@@ -65,8 +65,8 @@ fn seeds_hold() {
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 1..=20 {
-        let first = play(Swarm::new(seed));
-        let second = play(Swarm::new(seed));
+        let first = play(Swarm::new(seed)).expect("holds");
+        let second = play(Swarm::new(seed)).expect("holds");
         assert_eq!(first, second, "seed {seed} does not replay");
     }
 }
