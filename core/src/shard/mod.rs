@@ -358,6 +358,7 @@ impl Shard {
             if self.groups[position].raft.deadline() <= now {
                 self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
             }
+            self.maybe_put_no_op(position);
             self.wake_waiting(now, position, effects);
             self.advance_segments(now, position, effects);
         }
