@@ -7,9 +7,10 @@
 pub mod id;
 pub mod limits;
 
+pub mod client;
 pub mod frame;
 pub mod log;
 pub mod raft;
 pub mod shard;
-
-pub mod client;
+#[cfg(feature = "sim")]
+pub mod sim;

@@ -207,7 +207,8 @@ impl Journal {
 
     /// Begins a block in the open run, or in another if the first append would not fit. Only for
     /// its group until [`Journal::finish_block`]. None is backpressure, as of
-    /// [`Journal::open_lsn`]; blocks are refused some way before the ring is full.
+    /// [`Journal::open_lsn`]; blocks are refused some way before the ring is full, but for no-ops:
+    /// what is undecided keeps its files until a new leader's no-op has decided it.
     ///
     /// `payload_size` of the first append must have been judged by [`AppendHeader::judge`]; it is 0
     /// for a no-op.
@@ -219,7 +220,7 @@ impl Journal {
         } else {
             block_size(payload_size)
         })?;
-        if !self.takes_blocks() {
+        if !no_op && !self.takes_blocks() {
             return None;
         }
         let builder = BlockBuilder::begin(self.arenas.current(), start);
@@ -292,7 +293,7 @@ impl Journal {
     pub fn copy_block(&mut self, block: &Block<'_>) -> Option<Entry> {
         assert!(self.block.is_none(), "the open block is finished first");
         self.make_room(block.bytes().len())?;
-        if !self.takes_blocks() {
+        if block.header().kind != BlockKind::NoOp && !self.takes_blocks() {
             return None;
         }
         Some(self.put_block(block, false))

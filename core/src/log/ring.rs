@@ -104,8 +104,10 @@ impl Ring {
         round_up(self.run_size / 32, SECTOR_SIZE).max(4 * SECTOR_SIZE) as u64
     }
 
-    /// Bytes before the ring's end that blocks may not take. Hard states, checkpoints and the state
-    /// put at a file's start still find room there, and only they can make the ring free again.
+    /// Bytes before the ring's end that blocks may not take. Hard states, checkpoints, no-ops and the
+    /// state put at a file's start still find room there, and only they can make the ring free
+    /// again: no-ops, too, for after a restart nothing is known to be committed until a leader has
+    /// committed its first block.
     #[must_use]
     pub(super) fn reserve_size(&self) -> u64 {
         self.file_size / 4

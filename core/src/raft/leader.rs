@@ -234,7 +234,30 @@ impl Raft {
         };
         progress.answered_round(round);
         self.on_match(from, ack.durable, out);
+        self.maybe_remind(from, ack.durable, out);
         self.serve_reads(out);
+    }
+
+    /// A peer that knows less than it has promised has restarted: it forgot how far its log matches
+    /// this leader's, and believes no commit index until it is shown. Blocks show it; where nothing
+    /// is appended there are none, and an empty message does.
+    fn maybe_remind(&mut self, to: NodeId, known: Index, out: &mut Outbox) {
+        let (prev_index, prev_term) = (self.tail.last_index(), self.tail.last_term());
+        let Some(progress) = self.progress(to) else {
+            return;
+        };
+        let has_all = progress.is_idle() && progress.matched() == prev_index;
+        if has_all && known < prev_index {
+            out.list.push(Output::Replicate {
+                to,
+                term: self.hard.term,
+                prev_index,
+                prev_term,
+                first: prev_index.next(),
+                last: prev_index,
+                commit: self.commit,
+            });
+        }
     }
 
     /// Links to this peer are new: what was in flight on the old ones is lost, and so is a chunk

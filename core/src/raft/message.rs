@@ -164,7 +164,8 @@ pub enum Output {
         after: After,
     },
     /// Send blocks `first..=last` on the data lane. Not held back: peers write in parallel with
-    /// the leader. If a block is no longer in memory: [`super::Raft::missed`].
+    /// the leader. If a block is no longer in memory: [`super::Raft::missed`]. With `last` just
+    /// below `first` there is none: the message only shows where the logs match.
     Replicate {
         /// To this peer.
         to: NodeId,

@@ -239,9 +239,17 @@ impl Shard {
     /// A new leader's first block (thesis 3.6.2): older terms' blocks are committed through it.
     pub(super) fn put_no_op(&mut self, position: usize) {
         self.close_block();
-        // Without room this leader cannot commit anything, and steps down for want of a quorum.
         if self.open_block(position, BlockKind::NoOp, 0).is_some() {
             self.close_block();
+        }
+    }
+
+    /// Tries again where a new leader's first block found no room. Followers would go on to follow
+    /// a leader that can commit nothing.
+    pub(super) fn maybe_put_no_op(&mut self, position: usize) {
+        let raft = &self.groups[position].raft;
+        if raft.is_leader() && raft.tail().last_term() < raft.term() {
+            self.put_no_op(position);
         }
     }
 

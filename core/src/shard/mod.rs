@@ -147,6 +147,12 @@ impl Shard {
         }
     }
 
+    /// The replicas' consensus, by ascending group: what the simulator judges.
+    #[cfg(feature = "sim")]
+    pub(crate) fn rafts(&self) -> impl Iterator<Item = &Raft> + Clone {
+        self.groups.iter().map(|group| &group.raft)
+    }
+
     /// Whether what was recovered counts as durable by now. Until then the shard only writes the
     /// flush that opens its journal's new life; whatever comes in counts as lost.
     #[must_use]
@@ -352,6 +358,7 @@ impl Shard {
             if self.groups[position].raft.deadline() <= now {
                 self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
             }
+            self.maybe_put_no_op(position);
             self.wake_waiting(now, position, effects);
             self.advance_segments(now, position, effects);
         }

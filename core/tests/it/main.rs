@@ -6,3 +6,4 @@ mod log_disk;
 mod log_golden;
 mod log_journal;
 mod raft;
+mod seeds;

@@ -217,7 +217,7 @@ impl Host {
                 last,
                 commit,
             } => {
-                if std::mem::take(&mut self.miss_next) {
+                if first <= last && std::mem::take(&mut self.miss_next) {
                     let now = Nanos(0);
                     return self.call(|raft, out| raft.missed(now, to, first, out));
                 }

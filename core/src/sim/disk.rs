@@ -1,0 +1,239 @@
+//! A node's disk: files, writes under way, and what a crash leaves of both.
+//!
+//! A write counts when it is reported complete. Until then a crash may leave all of it, nothing, or
+//! any of its pieces: tearing is tried at 512 and at 4096 bytes. What a crashed process left is
+//! visible to the next one and yet not safe: a loss of power may still take it, until a sync.
+//! Knows no content.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::chance::Chance;
+use crate::log::recovery::DiskFault;
+use crate::log::ring::Ring;
+use crate::shard::Source;
+
+/// What the smallest drives write as one.
+const PIECE: usize = 512;
+
+/// No such file.
+const NOT_FOUND: DiskFault = DiskFault { errno: 2 };
+
+/// A file's bytes as a reader sees them, and what of them is not safe.
+#[derive(Debug, Default)]
+struct File {
+    bytes: Vec<u8>,
+    /// Pieces that a loss of power may turn back, with what they were; by piece number.
+    unsafe_pieces: BTreeMap<usize, [u8; PIECE]>,
+    /// Bytes that the file has after a loss of power at least.
+    safe_size: usize,
+}
+
+impl File {
+    fn put(&mut self, position: usize, bytes: &[u8], is_safe: bool) {
+        let end = position + bytes.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        for (at, piece) in bytes.chunks(PIECE).enumerate() {
+            let number = position / PIECE + at;
+            let old = &mut self.bytes[number * PIECE..][..PIECE];
+            if is_safe {
+                self.unsafe_pieces.remove(&number);
+            } else {
+                let was = <[u8; PIECE]>::try_from(&*old).expect("a whole piece");
+                self.unsafe_pieces.entry(number).or_insert(was);
+            }
+            old.copy_from_slice(piece);
+        }
+        if is_safe {
+            self.safe_size = self.safe_size.max(end);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.unsafe_pieces.clear();
+        self.safe_size = self.bytes.len();
+    }
+
+    fn lose_power(&mut self, chance: &mut Chance) {
+        for (number, was) in std::mem::take(&mut self.unsafe_pieces) {
+            if chance.one_in(2) {
+                self.bytes[number * PIECE..][..PIECE].copy_from_slice(&was);
+            }
+        }
+        if chance.one_in(2) {
+            self.bytes.truncate(self.safe_size);
+        }
+        self.safe_size = self.bytes.len();
+    }
+}
+
+/// One write that has not been reported complete.
+#[derive(Debug)]
+struct Write {
+    target: Source,
+    position: u64,
+    bytes: Vec<Bytes>,
+}
+
+/// One node's disk.
+#[derive(Debug)]
+pub(super) struct Disk {
+    journal: Vec<File>,
+    segments: BTreeMap<(u32, u32), File>,
+    writes: BTreeMap<u64, Write>,
+    next_write: u64,
+}
+
+impl Disk {
+    /// A disk with an empty journal.
+    pub(super) fn new(ring: &Ring) -> Self {
+        let size = usize::try_from(ring.file_size).expect("small rings are simulated");
+        let file = || File {
+            bytes: vec![0; size],
+            safe_size: size,
+            ..File::default()
+        };
+        Self {
+            journal: (0..ring.file_count).map(|_| file()).collect(),
+            segments: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            next_write: 0,
+        }
+    }
+
+    fn file(&self, source: Source) -> Option<&File> {
+        match source {
+            Source::Journal { slot } => self.journal.get(slot as usize),
+            Source::Segment { group, number } => self.segments.get(&(group.0, number)),
+        }
+    }
+
+    fn file_mut(&mut self, source: Source) -> &mut File {
+        match source {
+            Source::Journal { slot } => &mut self.journal[slot as usize],
+            Source::Segment { group, number } => {
+                self.segments.entry((group.0, number)).or_default()
+            }
+        }
+    }
+
+    /// Takes a write; its number completes it.
+    pub(super) fn write(&mut self, target: Source, position: u64, bytes: Vec<Bytes>) -> u64 {
+        self.file_mut(target);
+        self.next_write += 1;
+        self.writes.insert(
+            self.next_write,
+            Write {
+                target,
+                position,
+                bytes,
+            },
+        );
+        self.next_write
+    }
+
+    /// A write is done: it survives everything from here on.
+    pub(super) fn complete(&mut self, number: u64) {
+        let Write {
+            target,
+            position,
+            bytes,
+        } = self.writes.remove(&number).expect("a write completes once");
+        let file = self.file_mut(target);
+        let mut at = usize::try_from(position).expect("small files");
+        for slice in &bytes {
+            file.put(at, slice, true);
+            at += slice.len();
+        }
+    }
+
+    /// A write was refused: nothing of it counts, and nothing of it was done.
+    pub(super) fn refuse(&mut self, number: u64) {
+        self.writes
+            .remove(&number)
+            .expect("a write is refused once");
+    }
+
+    /// Everything in the journal is safe from here on.
+    pub(super) fn sync_journal(&mut self) {
+        self.journal.iter_mut().for_each(File::sync);
+    }
+
+    /// Reads what is visible, up to the file's end. Where a write is under way, old and new bytes
+    /// may come mixed.
+    pub(super) fn read(
+        &self,
+        source: Source,
+        position: u64,
+        size: usize,
+        chance: &mut Chance,
+    ) -> Result<Bytes, DiskFault> {
+        let file = self.file(source).ok_or(NOT_FOUND)?;
+        let begin = usize::try_from(position)
+            .expect("small files")
+            .min(file.bytes.len());
+        let end = (begin + size).min(file.bytes.len());
+        let mut bytes = BytesMut::from(&file.bytes[begin..end]);
+        for write in self.writes.values().filter(|write| write.target == source) {
+            let mut at = usize::try_from(write.position).expect("small files");
+            for slice in &write.bytes {
+                for (number, piece) in slice.chunks(PIECE).enumerate() {
+                    let piece_at = at + number * PIECE;
+                    if piece_at >= begin && piece_at + PIECE <= end && chance.one_in(2) {
+                        bytes[piece_at - begin..][..PIECE].copy_from_slice(piece);
+                    }
+                }
+                at += slice.len();
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The process is gone, and with it what it had not heard of: of each write under way some part
+    /// is done. `power`: so is what was never synced.
+    pub(super) fn crash(&mut self, power: bool, chance: &mut Chance) {
+        for (_, write) in std::mem::take(&mut self.writes) {
+            self.tear(&write, chance);
+        }
+        if power {
+            self.journal
+                .iter_mut()
+                .for_each(|file| file.lose_power(chance));
+            self.segments
+                .values_mut()
+                .for_each(|file| file.lose_power(chance));
+            if chance.one_in(2) {
+                self.segments.retain(|_, file| file.safe_size > 0);
+            }
+        }
+    }
+
+    fn tear(&mut self, write: &Write, chance: &mut Chance) {
+        let unit = chance.pick(&[512, 4096]);
+        let bytes: Vec<u8> = write.bytes.iter().flatten().copied().collect();
+        let unit_count = bytes.len().div_ceil(unit) as u64;
+        let manner = chance.below(4);
+        let cut = chance.below(unit_count + 1);
+        let position = usize::try_from(write.position).expect("small files");
+        for (number, piece) in bytes.chunks(unit).enumerate() {
+            let is_done = match manner {
+                0 => false,
+                1 => true,
+                2 => (number as u64) < cut,
+                _ => chance.one_in(2),
+            };
+            if is_done {
+                self.file_mut(write.target)
+                    .put(position + number * unit, piece, false);
+            }
+        }
+    }
+
+    /// Segment files that exist.
+    pub(super) fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+}

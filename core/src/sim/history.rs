@@ -1,0 +1,286 @@
+//! What clients sent, were told and saw, and whether that can all be true of one log.
+//!
+//! A record says who made it, so that each can be judged by itself. Knows no Raft; the committed
+//! blocks come from the oracle.
+
+use std::collections::BTreeMap;
+
+use super::chance::mixed;
+use super::oracle::Committed;
+use crate::log::block::Block;
+
+/// Bytes of a record that say what it is.
+pub(super) const RECORD_SIZE_MIN: usize = 24;
+
+/// A producer's life.
+pub(super) type Life = (u64, u32);
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    record_count: u32,
+    /// Counts appends of this number that were given up after a refusal.
+    version: u32,
+    /// Of the first record, once a producer was told.
+    offset: Option<u64>,
+}
+
+/// All that clients know.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Appends by the first record's sequence, for each life.
+    lives: BTreeMap<Life, BTreeMap<u64, Sent>>,
+    /// By group: all records below are known to somebody to be committed.
+    known_ends: Vec<u64>,
+}
+
+/// The bytes of one record.
+pub(super) fn record(life: Life, version: u32, sequence: u64, size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size.max(RECORD_SIZE_MIN));
+    bytes.extend_from_slice(&life.0.to_le_bytes());
+    bytes.extend_from_slice(&life.1.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
+    bytes.extend_from_slice(&sequence.to_le_bytes());
+    let mut word = mixed(life.0 ^ sequence << 20 ^ u64::from(version) << 50);
+    while bytes.len() < size {
+        let left = (size - bytes.len()).min(8);
+        bytes.extend_from_slice(&word.to_le_bytes()[..left]);
+        word = word.rotate_left(9) ^ 0x9e37_79b9_7f4a_7c15;
+    }
+    bytes
+}
+
+impl History {
+    pub(super) fn new(group_count: usize) -> Self {
+        Self {
+            known_ends: vec![0; group_count],
+            ..Self::default()
+        }
+    }
+
+    /// A producer made an append, or made it anew after a refusal.
+    pub(super) fn on_made(&mut self, life: Life, sequence: u64, record_count: u32, version: u32) {
+        let sent = Sent {
+            record_count,
+            version,
+            offset: None,
+        };
+        let before = self.lives.entry(life).or_default().insert(sequence, sent);
+        if let Some(before) = before {
+            assert!(
+                before.offset.is_none(),
+                "a producer replaces what was acknowledged"
+            );
+        }
+    }
+
+    /// A producer was told that an append is committed. True if it was told so before.
+    pub(super) fn on_acked(
+        &mut self,
+        group: usize,
+        life: Life,
+        sequence: u64,
+        offset: u64,
+        committed: &[Committed],
+    ) -> bool {
+        let sent = self
+            .lives
+            .get_mut(&life)
+            .and_then(|sent| sent.get_mut(&sequence));
+        let sent = sent.expect("only what was sent is acknowledged");
+        let end = offset + u64::from(sent.record_count);
+        let committed_end = committed.last().map_or(0, |last| last.end_offset);
+        assert!(
+            end <= committed_end,
+            "acknowledged at {offset} and not committed"
+        );
+        if let Some(before) = sent.offset {
+            assert!(
+                before == offset,
+                "{life:?} {sequence} is at {before} and at {offset}"
+            );
+            return true;
+        }
+        sent.offset = Some(offset);
+        self.known_ends[group] = self.known_ends[group].max(end);
+        false
+    }
+
+    /// What a linearizable read that begins now must see.
+    pub(super) fn known_end(&self, group: usize) -> u64 {
+        self.known_ends[group]
+    }
+
+    /// A reader was told where the log ends.
+    pub(super) fn on_end_seen(&mut self, group: usize, end: u64, committed: &[Committed]) {
+        let committed_end = committed.last().map_or(0, |last| last.end_offset);
+        assert!(
+            end <= committed_end,
+            "a reader is told of {end}, committed is {committed_end}"
+        );
+        self.known_ends[group] = self.known_ends[group].max(end);
+    }
+}
+
+/// Judges blocks that came to a reader at `from`, and says where they end.
+pub(super) fn judge_blocks(group: u32, from: u64, payload: &[u8], committed: &[Committed]) -> u64 {
+    let mut next: Option<(u64, u64)> = None;
+    let mut at = 0;
+    while at < payload.len() {
+        let block = Block::check(&payload[at..]).expect("a reader gets whole blocks");
+        let header = block.header();
+        assert!(header.group.0 == group, "a block of another log");
+        if let Some((index, offset)) = next {
+            assert!(header.index.0 == index, "blocks come without gaps");
+            assert!(header.first_offset.0 == offset, "offsets come without gaps");
+        } else {
+            assert!(
+                header.first_offset.0 <= from,
+                "the first block begins behind what was asked"
+            );
+        }
+        let known = committed.get(header.index.0 as usize - 1);
+        let is_true = known.is_some_and(|known| known.sum == header.sum);
+        assert!(
+            is_true,
+            "a reader gets a block at {} that is not committed",
+            header.index
+        );
+        next = Some((header.index.0 + 1, header.next_offset().0));
+        at += block.bytes().len();
+    }
+    let end = next.map_or(from, |(_, offset)| offset);
+    assert!(at == 0 || end > from, "blocks hold what was asked");
+    end
+}
+
+/// One whole reading of one replica's log.
+#[derive(Debug)]
+pub(super) struct Audit {
+    group: usize,
+    next_index: u64,
+    next_offset: u64,
+    /// Each producer's life and next sequence, in the order of the log.
+    producers: BTreeMap<u64, (u32, u64)>,
+    ends: BTreeMap<Life, u64>,
+}
+
+impl Audit {
+    pub(super) fn new(group: usize) -> Self {
+        Self {
+            group,
+            next_index: 1,
+            next_offset: 0,
+            producers: BTreeMap::new(),
+            ends: BTreeMap::new(),
+        }
+    }
+
+    /// Offset of the first record not seen.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Takes the next blocks.
+    pub(super) fn on_blocks(&mut self, payload: &[u8], committed: &[Committed], history: &History) {
+        let mut at = 0;
+        while at < payload.len() {
+            let block = Block::check(&payload[at..]).expect("a reader gets whole blocks");
+            at += block.bytes().len();
+            let header = block.header();
+            // No-ops may be skipped between answers: they have no offset to be asked for.
+            assert!(header.index.0 >= self.next_index, "indexes go on");
+            assert!(
+                header.first_offset.0 == self.next_offset,
+                "offsets are dense"
+            );
+            let sum = committed
+                .get(header.index.0 as usize - 1)
+                .map(|known| known.sum);
+            assert!(
+                sum == Some(header.sum),
+                "a replica has another block at {}",
+                header.index
+            );
+            for append in block.appends() {
+                let life = (append.header.producer.0, append.header.epoch.0);
+                let sequence = append.header.sequence.0;
+                self.on_append(life, sequence, append.header.record_count, history);
+                let sent = history.lives[&life][&sequence];
+                if let Some(offset) = sent.offset {
+                    assert!(
+                        offset == append.first_offset.0,
+                        "{life:?} {sequence} has moved"
+                    );
+                }
+            }
+            self.check_records(&block, history);
+            assert!(
+                self.next_offset == header.next_offset().0,
+                "a block holds what it says"
+            );
+            self.next_index = header.index.0 + 1;
+        }
+    }
+
+    /// Exactly once and in order, for each producer.
+    fn on_append(&mut self, life: Life, sequence: u64, record_count: u32, history: &History) {
+        let sent = history
+            .lives
+            .get(&life)
+            .and_then(|sent| sent.get(&sequence));
+        let Some(sent) = sent else {
+            panic!("{life:?} {sequence} was never sent")
+        };
+        assert!(
+            sent.record_count == record_count,
+            "an append changed its shape"
+        );
+        let (epoch, next) = self.producers.entry(life.0).or_insert((life.1, 0));
+        assert!(life.1 >= *epoch, "a fenced life of {life:?} appends");
+        if life.1 > *epoch {
+            (*epoch, *next) = (life.1, 0);
+        }
+        assert!(
+            sequence == *next,
+            "{life:?} goes on with {sequence} after {next}"
+        );
+        *next += u64::from(record_count);
+        self.ends.insert(life, *next);
+    }
+
+    fn check_records(&mut self, block: &Block<'_>, history: &History) {
+        let mut records = block.records();
+        for append in block.appends() {
+            let life = (append.header.producer.0, append.header.epoch.0);
+            let first = append.header.sequence.0;
+            let version = history.lives[&life][&first].version;
+            for sequence in first..first + u64::from(append.header.record_count) {
+                let (offset, bytes) = records.next().expect("as many as the appends say");
+                assert!(offset.0 == self.next_offset, "offsets are dense");
+                self.next_offset += 1;
+                let expected = record(life, version, sequence, bytes.len());
+                assert!(
+                    bytes == expected,
+                    "{life:?} {sequence} is not what was sent"
+                );
+            }
+        }
+    }
+
+    /// Everything was read: nothing acknowledged is missing.
+    pub(super) fn finish(&self, history: &History, group_of: impl Fn(u64) -> usize) {
+        for (life, sent) in &history.lives {
+            if group_of(life.0) != self.group {
+                continue;
+            }
+            let end = self.ends.get(life).copied().unwrap_or(0);
+            let acked = sent.iter().rev().find(|(_, sent)| sent.offset.is_some());
+            if let Some((sequence, _)) = acked {
+                assert!(
+                    *sequence < end,
+                    "{life:?} {sequence} was acknowledged and is lost"
+                );
+            }
+        }
+    }
+}

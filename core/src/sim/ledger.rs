@@ -1,0 +1,208 @@
+//! What a node's disk must bring back: the oracle's own account, kept run by run.
+//!
+//! A run counts once its write and all before it are reported complete. After a crash the shard must
+//! recover exactly that, or that and some of the runs behind it, in order: nothing less, nothing
+//! else. What a shard claims to have durably is judged by this, never by its own word.
+
+use std::collections::VecDeque;
+
+use super::marks::Marks;
+use super::runs::{self, Item, Run};
+use crate::id::{GroupId, Index};
+use crate::log::{HardState, Store, WriteId};
+use crate::raft::Raft;
+
+/// One group as a disk has it.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    hard: HardState,
+    /// Sum of every block, the first of index 1.
+    sums: Vec<u32>,
+}
+
+impl Held {
+    fn apply(&mut self, item: Item) {
+        match item {
+            Item::Block { index, sum, .. } => {
+                let at = usize::try_from(index.0 - 1).expect("small logs");
+                assert!(at <= self.sums.len(), "a block leaves a hole behind it");
+                self.sums.truncate(at);
+                self.sums.push(sum);
+            }
+            Item::Hard { hard, .. } => {
+                assert!(hard.term >= self.hard.term, "a durable term goes back");
+                let is_kept = hard.term > self.hard.term
+                    || self.hard.vote.is_none()
+                    || hard.vote == self.hard.vote;
+                assert!(
+                    is_kept,
+                    "a durable vote is moved or taken back: {:?} {hard:?}",
+                    self.hard
+                );
+                self.hard = hard;
+            }
+            Item::Checkpoint { index, .. } => {
+                let through = usize::try_from(index.0).expect("small logs");
+                assert!(
+                    through <= self.sums.len(),
+                    "a checkpoint speaks of blocks unheard of"
+                );
+            }
+        }
+    }
+
+    /// Whether a group came back as this.
+    fn is_found(&self, raft: &Raft) -> bool {
+        let tail = raft.tail();
+        let last = tail.last_index().0 as usize;
+        last == self.sums.len()
+            && (last == 0 || tail.last_sum() == self.sums[last - 1])
+            && raft.hard_state() == self.hard
+    }
+}
+
+#[derive(Debug)]
+struct Issued {
+    write: WriteId,
+    run: Run,
+    is_done: bool,
+}
+
+/// One node's account.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    groups: Vec<GroupId>,
+    durable: Vec<Held>,
+    /// Runs sent to the disk and not durable, in order.
+    issued: VecDeque<Issued>,
+    /// What the last restart found; it counts once the new life's first write has begun, for that
+    /// is when the journal is synced.
+    found: Option<Vec<Held>>,
+}
+
+impl Ledger {
+    pub(super) fn new(groups: &[GroupId]) -> Self {
+        Self {
+            groups: groups.to_vec(),
+            durable: vec![Held::default(); groups.len()],
+            issued: VecDeque::new(),
+            found: None,
+        }
+    }
+
+    /// A write of runs begins.
+    pub(super) fn on_store(&mut self, store: &Store) {
+        if store.opens_life
+            && let Some(found) = self.found.take()
+        {
+            self.durable = found;
+            self.issued.clear();
+        }
+        for bytes in &store.runs {
+            let run = runs::read(bytes);
+            if let Some(last) = self.issued.back() {
+                assert!(run.lsn > last.run.lsn, "runs are written in order");
+            }
+            self.issued.push_back(Issued {
+                write: store.write,
+                run,
+                is_done: false,
+            });
+        }
+    }
+
+    /// A write of runs is complete.
+    pub(super) fn on_stored(&mut self, write: WriteId) {
+        for issued in self
+            .issued
+            .iter_mut()
+            .filter(|issued| issued.write == write)
+        {
+            issued.is_done = true;
+        }
+        while self.issued.front().is_some_and(|issued| issued.is_done) {
+            let issued = self.issued.pop_front().expect("seen just now");
+            apply(&self.groups, &mut self.durable, &issued.run);
+        }
+    }
+
+    /// The process is gone: writes of its that are not complete never will be.
+    pub(super) fn on_crash(&mut self) {
+        for issued in &mut self.issued {
+            // Numbers of writes begin anew with the next process.
+            issued.write = WriteId(0);
+        }
+    }
+
+    /// Judges what a restart found.
+    pub(super) fn on_recovered<'r>(
+        &mut self,
+        rafts: impl Iterator<Item = &'r Raft> + Clone,
+        marks: &mut Marks,
+    ) {
+        let mut held = self.durable.clone();
+        let mut issued = self.issued.iter();
+        let mut beyond = 0;
+        loop {
+            if rafts
+                .clone()
+                .zip(&held)
+                .all(|(raft, held)| held.is_found(raft))
+            {
+                break;
+            }
+            let Some(next) = issued.next() else {
+                let found: Vec<_> = rafts
+                    .map(|raft| {
+                        (
+                            raft.hard_state(),
+                            raft.tail().last_index(),
+                            raft.tail().last_sum(),
+                        )
+                    })
+                    .collect();
+                let ends = |held: &[Held]| -> Vec<_> {
+                    held.iter()
+                        .map(|held| (held.hard, held.sums.len(), held.sums.last().copied()))
+                        .collect()
+                };
+                panic!(
+                    "a restart found what was never there: found {found:?}, durable {:?}, with all \
+                     that was under way {:?}",
+                    ends(&self.durable),
+                    ends(&held),
+                );
+            };
+            apply(&self.groups, &mut held, &next.run);
+            beyond += 1;
+        }
+        marks.recoveries_beyond_promise += u64::from(beyond > 0);
+        marks.recoveries_with_loss += u64::from(beyond < self.issued.len());
+        self.found = Some(held);
+    }
+
+    /// Whether this disk has the block with this index and sum, whatever happens.
+    pub(super) fn has(&self, group: usize, index: Index, sum: u32) -> bool {
+        let at = index.0.checked_sub(1).map(|at| at as usize);
+        at.is_none_or(|at| self.durable[group].sums.get(at) == Some(&sum))
+    }
+
+    /// Index through which this disk has the group, whatever happens.
+    pub(super) fn index(&self, group: usize) -> Index {
+        Index(self.durable[group].sums.len() as u64)
+    }
+
+    /// Term and vote that this disk has, whatever happens.
+    pub(super) fn hard(&self, group: usize) -> HardState {
+        self.durable[group].hard
+    }
+}
+
+fn apply(groups: &[GroupId], held: &mut [Held], run: &Run) {
+    for item in &run.items {
+        let (Item::Block { group, .. } | Item::Hard { group, .. } | Item::Checkpoint { group, .. }) =
+            *item;
+        let position = groups.iter().position(|known| *known == group);
+        held[position.expect("a group of this cluster")].apply(*item);
+    }
+}

@@ -1,0 +1,112 @@
+//! What happened in a run, counted: seeds that find nothing prove nothing if nothing happened.
+
+use std::fmt;
+
+macro_rules! marks {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of what happened.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Marks {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Marks {
+            /// Adds another run's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Every count with its name.
+            #[must_use]
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+marks! {
+    /// Inputs stepped.
+    steps,
+    /// Ends of turns.
+    turns,
+    /// Frames that arrived.
+    frames,
+    /// Frames that got lost.
+    dropped,
+    /// Frames that arrived twice.
+    duplicated,
+    /// Frames that overtook another.
+    reordered,
+    /// Partitions begun.
+    partitions,
+    /// Connections broken.
+    links_lost,
+    /// Dials refused by a machine whose process was gone.
+    dials_refused,
+    /// Processes that crashed.
+    crashes,
+    /// Crashes within a turn.
+    crashes_within_turn,
+    /// Crashes that took the power, too.
+    power_losses,
+    /// Restarts that found a journal.
+    recoveries,
+    /// Restarts that found whole runs which had not been reported complete.
+    recoveries_beyond_promise,
+    /// Restarts with fewer runs than were sent to the disk.
+    recoveries_with_loss,
+    /// Loops that stood still for a while.
+    stalls,
+    /// Leaders elected.
+    elections,
+    /// Blocks cut from a log.
+    truncations,
+    /// Hand-overs asked for.
+    transfers,
+    /// Times a journal's ring went round.
+    wraps,
+    /// Segment writes done.
+    segment_writes,
+    /// Segments begun after a group's first.
+    segment_rolls,
+    /// Segment writes refused for want of space.
+    disk_full,
+    /// Reads of files.
+    loads,
+    /// Frames of blocks on the bulk lane.
+    catch_ups,
+    /// Blocks committed.
+    committed,
+    /// Appends acknowledged to their producer.
+    acked,
+    /// Appends sent again.
+    retries,
+    /// Acknowledgements that came twice for one append.
+    acked_twice,
+    /// Appends answered "unknown".
+    unknown,
+    /// Appends refused for now: overload, no leader, hand-over.
+    refused,
+    /// Appends refused because the producer had a newer life.
+    fenced,
+    /// Appends given up after a refusal, whose number went to another.
+    replaced,
+    /// New lives of producers.
+    epochs,
+    /// Reads that returned blocks or the end.
+    reads,
+    /// Linearizable ones among them.
+    reads_linearizable,
+}
+
+impl fmt::Display for Marks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, count) in self.list() {
+            write!(f, "{separator}{name} {count}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Whole clusters on one virtual clock: what ships is what is simulated, but for bytes on a real
+//! disk and a real wire.
+//!
+//! Every node is a shard with a disk and a clock of its own, driven as a real loop drives it. A run
+//! has two phases: faults, then none, and then the cluster must heal within a bounded time. After
+//! every step of any node the oracle checks what must never be violated; a violation is a panic.
+//! All chance comes from one seed: a seed that fails does so again.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `swarm`, `faults` | which faults a seed has; what goes wrong and when |
+//! | `world`, `turn` | the heap of events; what a loop does around a shard |
+//! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
+//! | `client`, `producer`, `reader` | who uses the cluster |
+//! | `oracle`, `ledger`, `runs`, `history` | what must be true, of logs, disks and answers |
+//! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
+
+mod chance;
+mod client;
+mod clock;
+mod disk;
+mod faults;
+mod history;
+mod ledger;
+mod link;
+mod marks;
+mod network;
+mod node;
+mod oracle;
+mod producer;
+mod reader;
+mod runs;
+mod swarm;
+mod trace;
+mod turn;
+mod world;
+
+pub use marks::Marks;
+pub use swarm::Swarm;
+pub use trace::Sink;
+
+use client::Role;
+use reader::Reader;
+use trace::Trace;
+use world::World;
+
+use crate::id::Nanos;
+use crate::shard::Shard;
+
+/// A cluster without faults must heal within this. Ten times the longest election timeout.
+const HEAL_SPAN: Nanos = Nanos::from_millis(30_000);
+/// No run has that many events: one that does is a storm.
+const EVENT_COUNT_MAX: u64 = 5_000_000;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Equal for two runs of a seed.
+    pub trace_sum: u64,
+    /// What happened.
+    pub marks: Marks,
+    /// Events carried out.
+    pub event_count: u64,
+    /// From the end of faults until everything was whole again.
+    pub heal_span: Nanos,
+}
+
+/// Plays one run to its end.
+///
+/// # Panics
+/// If anything that must hold does not. That is what it is for.
+#[must_use]
+pub fn run(swarm: Swarm, sink: Option<Sink<'_>>) -> Report {
+    let fault_span = swarm.fault_span;
+    let mut world = World::new(swarm, Trace::new(sink));
+    let mut event_count = 0;
+    let mut next = |world: &mut World<'_>| {
+        event_count += 1;
+        assert!(event_count < EVENT_COUNT_MAX, "a storm of events");
+        assert!(world.next(), "there is always something to come");
+    };
+    world.begin();
+    while world.now < fault_span {
+        next(&mut world);
+    }
+    let healed_from = world.now;
+    world.heal();
+    expect_fresh_acks(&mut world);
+    let deadline = healed_from.after(HEAL_SPAN);
+    let mut phase = Phase::Acks;
+    let mut heal_span = Nanos(0);
+    while phase != Phase::Done {
+        next(&mut world);
+        assert!(
+            world.now < deadline,
+            "not healed in time: {}",
+            ailing(&world, phase)
+        );
+        if phase.is_over(&world) {
+            heal_span = if phase == Phase::Convergence {
+                world.now.since(healed_from)
+            } else {
+                heal_span
+            };
+            phase = phase.next(&mut world);
+        }
+    }
+    finish(&world);
+    Report {
+        trace_sum: world.trace.sum(),
+        marks: world.marks,
+        event_count,
+        heal_span,
+    }
+}
+
+/// What is waited for after the end of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Every producer has an append acknowledged that it made since.
+    Acks,
+    /// Every producer has an answer to all it made.
+    Answers,
+    /// Every replica has everything.
+    Convergence,
+    /// Every replica's log was read from its beginning to its end.
+    Audits,
+    Done,
+}
+
+impl Phase {
+    fn is_over(self, world: &World<'_>) -> bool {
+        match self {
+            Self::Acks => producers(world).all(producer::Producer::has_fresh_ack),
+            Self::Answers => producers(world).all(producer::Producer::is_idle),
+            Self::Convergence => world.oracle.has_converged(shards(world)),
+            Self::Audits => readers(world)
+                .filter(|reader| reader.is_audit())
+                .all(|r| r.finished().is_some()),
+            Self::Done => true,
+        }
+    }
+
+    fn next(self, world: &mut World<'_>) -> Self {
+        match self {
+            Self::Acks => {
+                for desk in &mut world.desks {
+                    match &mut desk.client.role {
+                        Role::Producer(producer) => producer.stop(),
+                        Role::Reader(reader) => reader.stop(),
+                    }
+                }
+                Self::Answers
+            }
+            Self::Answers => Self::Convergence,
+            Self::Convergence => {
+                for node in 0..world.swarm.node_count {
+                    for (position, group) in world.groups.clone().into_iter().enumerate() {
+                        let auditor = Role::Reader(Reader::auditor(group, position));
+                        world.add_client(auditor, Some(node));
+                    }
+                }
+                Self::Audits
+            }
+            Self::Audits | Self::Done => Self::Done,
+        }
+    }
+}
+
+fn producers<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w producer::Producer> {
+    world
+        .desks
+        .iter()
+        .filter_map(|desk| match &desk.client.role {
+            Role::Producer(producer) => Some(producer),
+            Role::Reader(_) => None,
+        })
+}
+
+fn readers<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w Reader> {
+    world
+        .desks
+        .iter()
+        .filter_map(|desk| match &desk.client.role {
+            Role::Producer(_) => None,
+            Role::Reader(reader) => Some(reader),
+        })
+}
+
+fn shards<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w Shard> {
+    world
+        .nodes
+        .iter()
+        .filter_map(|node| node.process.as_ref().map(|process| &process.shard))
+}
+
+fn expect_fresh_acks(world: &mut World<'_>) {
+    for desk in &mut world.desks {
+        if let Role::Producer(producer) = &mut desk.client.role {
+            producer.expect();
+        }
+    }
+}
+
+/// What is not well, in words.
+fn ailing(world: &World<'_>, phase: Phase) -> String {
+    let replicas: Vec<String> = shards(world)
+        .map(|shard| {
+            let each = shard.rafts().map(|raft| {
+                let (role, term) = (raft.role(), raft.term());
+                let (commit, durable, last) = (raft.commit(), raft.durable(), raft.last());
+                format!("{role:?} in {term}: {commit} <= {durable} <= {last}")
+            });
+            each.collect::<Vec<_>>().join("; ")
+        })
+        .collect();
+    format!("still waiting for {phase:?}; {replicas:#?}")
+}
+
+/// The last word: nothing acknowledged is lost, and all replicas hold the same.
+fn finish(world: &World<'_>) {
+    let group_count = world.groups.len();
+    let group_of = |producer: u64| (producer as usize - 1) % group_count;
+    for audit in readers(world).filter_map(Reader::finished) {
+        audit.finish(&world.history, group_of);
+    }
+}

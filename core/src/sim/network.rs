@@ -1,0 +1,329 @@
+//! Connections between parties: bytes under way, in order unless a fault says otherwise.
+//!
+//! A frame travels as one packet or in two pieces. What happens to it is drawn when it is sent;
+//! when it is due it may still meet a partition. Knows nothing of what the bytes say.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::chance::Chance;
+use super::marks::Marks;
+use super::swarm::Swarm;
+use crate::id::{ConnectionId, Nanos};
+
+/// A node, or a client: nodes come first.
+pub(super) type Party = usize;
+
+/// Names a connection, for the whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct StreamId(pub(super) u64);
+
+/// Which way on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From who dialled.
+    Forth = 0,
+    /// To who dialled.
+    Back = 1,
+}
+
+/// Something under way.
+#[derive(Debug)]
+pub(super) enum Packet {
+    /// Part of the stream.
+    Bytes(Vec<u8>),
+    /// Its end.
+    End,
+}
+
+#[derive(Debug)]
+struct Queued {
+    due: Nanos,
+    packet: Packet,
+    /// A whole frame and not the first: faults may touch it.
+    is_loose: bool,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) party: Party,
+    /// The life of its process that the end belongs to; 0 for clients.
+    pub(super) life: u32,
+    pub(super) is_open: bool,
+}
+
+/// A connection, from the dial to the last packet.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) dialler: End,
+    pub(super) acceptor: End,
+    /// What the acceptor knows it by.
+    pub(super) connection: ConnectionId,
+    queues: [VecDeque<Queued>; 2],
+    /// When the head of a queue is looked at; a later event is stale.
+    pub(super) looked_at: [Nanos; 2],
+    has_sent: [bool; 2],
+    /// Keeps its order and loses nothing.
+    is_faithful: bool,
+}
+
+/// What became of a packet that was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    /// When the queue's head is to be looked at.
+    pub(super) look_at: Option<Nanos>,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Network {
+    streams: BTreeMap<StreamId, Stream>,
+    next: u64,
+    /// Partitions that stand in the way, by sender and receiver.
+    walls: Vec<Vec<u32>>,
+}
+
+impl Network {
+    pub(super) fn new(party_count: usize) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            next: 0,
+            walls: vec![vec![0; party_count]; party_count],
+        }
+    }
+
+    /// A new connection; nothing has reached the acceptor yet.
+    pub(super) fn open(&mut self, dialler: End, to: Party, is_faithful: bool) -> StreamId {
+        self.next += 1;
+        let id = StreamId(self.next);
+        let acceptor = End {
+            party: to,
+            life: 0,
+            is_open: false,
+        };
+        self.streams.insert(
+            id,
+            Stream {
+                dialler,
+                acceptor,
+                connection: ConnectionId(0),
+                queues: [VecDeque::new(), VecDeque::new()],
+                looked_at: [Nanos(0); 2],
+                has_sent: [false; 2],
+                is_faithful,
+            },
+        );
+        id
+    }
+
+    pub(super) fn find(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.get_mut(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: StreamId) {
+        self.streams.remove(&id);
+    }
+
+    /// Connections that somebody still holds an end of, in the order of their making.
+    pub(super) fn ids(&self) -> Vec<StreamId> {
+        self.streams.keys().copied().collect()
+    }
+
+    /// Connections with an open end at a party.
+    pub(super) fn of_party(&self, party: Party) -> Vec<StreamId> {
+        let holds = |end: &End| end.party == party && end.is_open;
+        let held = self.streams.iter();
+        held.filter(|(_, stream)| holds(&stream.dialler) || holds(&stream.acceptor))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(super) fn is_walled(&self, from: Party, to: Party) -> bool {
+        self.walls[from][to] > 0
+    }
+
+    /// Puts up or takes down one wall.
+    pub(super) fn wall(&mut self, from: Party, to: Party, is_up: bool) {
+        let walls = &mut self.walls[from][to];
+        *walls = if is_up {
+            *walls + 1
+        } else {
+            walls.saturating_sub(1)
+        };
+    }
+
+    /// Takes down all walls.
+    pub(super) fn heal(&mut self) {
+        self.walls.iter_mut().flatten().for_each(|walls| *walls = 0);
+    }
+
+    /// Sends one whole frame.
+    pub(super) fn send(
+        &mut self,
+        now: Nanos,
+        id: StreamId,
+        way: Way,
+        bytes: Vec<u8>,
+        swarm: &Swarm,
+        chance: &mut Chance,
+        marks: &mut Marks,
+    ) -> Sent {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Sent::default();
+        };
+        let queue = &mut stream.queues[way as usize];
+        let is_first = !std::mem::replace(&mut stream.has_sent[way as usize], true);
+        let has_faults = !is_first && !stream.is_faithful;
+        if has_faults && chance.per_mille(swarm.drop_per_mille) {
+            marks.dropped += 1;
+            return Sent::default();
+        }
+        let mut due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
+        if chance.per_mille(swarm.slow_per_mille) {
+            due = due.after(Nanos(chance.below(swarm.slow_span.0 + 1)));
+        }
+        let last_due = queue.back().map_or(Nanos(0), |last| last.due);
+        let due = due.max(last_due);
+        let is_twice = has_faults && chance.per_mille(swarm.duplicate_per_mille);
+        let is_split = chance.per_mille(swarm.split_per_mille);
+        let copy = is_twice.then(|| bytes.clone());
+        if is_split {
+            let at = chance.between(1, bytes.len() as u64 - 1) as usize;
+            let rest = bytes[at..].to_vec();
+            let mut first = bytes;
+            first.truncate(at);
+            for part in [first, rest] {
+                queue.push_back(Queued {
+                    due,
+                    packet: Packet::Bytes(part),
+                    is_loose: false,
+                });
+            }
+        } else {
+            let packet = Packet::Bytes(bytes);
+            queue.push_back(Queued {
+                due,
+                packet,
+                is_loose: has_faults,
+            });
+        }
+        let is_loose = |queued: &Queued| queued.is_loose;
+        if queue
+            .iter()
+            .rev()
+            .take(2)
+            .filter(|queued| is_loose(queued))
+            .count()
+            == 2
+            && chance.per_mille(swarm.reorder_per_mille)
+        {
+            marks.reordered += 1;
+            let mut last = queue.pop_back().expect("two are there");
+            let before = queue.back_mut().expect("two are there");
+            std::mem::swap(&mut last.packet, &mut before.packet);
+            queue.push_back(last);
+        }
+        if let Some(copy) = copy {
+            marks.duplicated += 1;
+            let due = due.after(chance.spread(swarm.delay, swarm.delay_spread));
+            queue.push_back(Queued {
+                due,
+                packet: Packet::Bytes(copy),
+                is_loose: true,
+            });
+        }
+        stream.look(way)
+    }
+
+    /// Sends the end of a connection: behind all else, or at once and instead of it.
+    pub(super) fn end(
+        &mut self,
+        now: Nanos,
+        id: StreamId,
+        way: Way,
+        is_abrupt: bool,
+        swarm: &Swarm,
+        chance: &mut Chance,
+    ) -> Sent {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Sent::default();
+        };
+        let queue = &mut stream.queues[way as usize];
+        if is_abrupt {
+            let kept = chance.below(queue.len() as u64 + 1) as usize;
+            queue.truncate(kept);
+        }
+        let due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
+        let due = due.max(queue.back().map_or(Nanos(0), |last| last.due));
+        queue.push_back(Queued {
+            due,
+            packet: Packet::End,
+            is_loose: false,
+        });
+        stream.look(way)
+    }
+
+    /// What is due on a connection, one packet at a time. `Err`: look again then, if ever.
+    pub(super) fn take_due(
+        &mut self,
+        now: Nanos,
+        id: StreamId,
+        way: Way,
+        swarm: &Swarm,
+        chance: &mut Chance,
+        marks: &mut Marks,
+    ) -> Result<Packet, Sent> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Err(Sent::default());
+        };
+        let (from, to) = match way {
+            Way::Forth => (stream.dialler.party, stream.acceptor.party),
+            Way::Back => (stream.acceptor.party, stream.dialler.party),
+        };
+        let queue = &mut stream.queues[way as usize];
+        while let Some(head) = queue.front_mut() {
+            if head.due > now {
+                break;
+            }
+            if self.walls[from][to] > 0 {
+                if head.is_loose && !swarm.retransmit {
+                    marks.dropped += 1;
+                    queue.pop_front();
+                    continue;
+                }
+                let again = now.after(chance.spread(Nanos::from_millis(1), Nanos::from_millis(10)));
+                for queued in queue.iter_mut() {
+                    queued.due = queued.due.max(again);
+                }
+                break;
+            }
+            let head = queue.pop_front().expect("seen just now");
+            return Ok(head.packet);
+        }
+        Err(stream.look(way))
+    }
+}
+
+impl Stream {
+    /// Plans a look at the head of a queue, unless one is planned that early.
+    pub(super) fn look(&mut self, way: Way) -> Sent {
+        let Some(head) = self.queues[way as usize].front() else {
+            return Sent::default();
+        };
+        let looked_at = &mut self.looked_at[way as usize];
+        if *looked_at != Nanos(0) && *looked_at <= head.due {
+            return Sent::default();
+        }
+        *looked_at = head.due;
+        Sent {
+            look_at: Some(head.due),
+        }
+    }
+
+    /// Both ends are gone and nothing is under way.
+    pub(super) fn is_over(&self) -> bool {
+        !self.dialler.is_open
+            && !self.acceptor.is_open
+            && self.queues.iter().all(VecDeque::is_empty)
+    }
+}

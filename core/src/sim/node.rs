@@ -1,0 +1,184 @@
+//! A node: a machine with a disk, and on it, most of the time, a process with a shard.
+//!
+//! The process does what a real one does around a shard: it collects what arrived, steps each, ends
+//! the turn, and has the effects carried out. It decides nothing. Knows no other node.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::link::{LANES, Link};
+use super::network::{Party, StreamId};
+use crate::frame::assembler::{Assembler, TagPolicy};
+use crate::frame::header::ClusterTag;
+use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId, ShardId};
+use crate::log::WriteId;
+use crate::shard::{Config, Effects, LoadId, LogName, SegmentWriteId, Shard, Voter};
+
+/// The one cluster.
+pub(super) const CLUSTER: ClusterId = ClusterId(0x5249_4e47_574f_4f44);
+
+/// Something that reached a process and waits for its next turn.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// Bytes on an accepted connection.
+    Bytes(ConnectionId, Vec<u8>),
+    /// An accepted connection ended.
+    Ended(ConnectionId),
+    /// A dial succeeded.
+    Connected(StreamId),
+    /// A dialled connection ended, or was not made; `refused`: the peer's process is gone.
+    Lost { stream: StreamId, refused: bool },
+    /// A journal write is done.
+    Stored(WriteId),
+    /// A segment write is done, or found no space.
+    SegmentStored(SegmentWriteId, bool),
+    /// A read is done.
+    Loaded(LoadId, Bytes),
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) stream: StreamId,
+    pub(super) assembler: Assembler<Vec<u8>>,
+    /// No more is received; it ends with the turn.
+    pub(super) is_closing: bool,
+}
+
+/// One life of a node's process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) shard: Shard,
+    pub(super) effects: Effects,
+    pub(super) inbox: Vec<Arrival>,
+    pub(super) links: Vec<Link>,
+    pub(super) connections: BTreeMap<ConnectionId, Accepted>,
+    next_connection: u64,
+    /// When the next turn is; a turn planned for another time is stale.
+    pub(super) turn_at: Nanos,
+    /// No turn before this: the loop is busy, or stands still.
+    pub(super) busy_until: Nanos,
+    pub(super) clock: Clock,
+    /// Crash after so many more steps and effects.
+    pub(super) fuse: Option<u64>,
+}
+
+impl Process {
+    pub(super) fn new(
+        now: Nanos,
+        shard: Shard,
+        clock: Clock,
+        me: Party,
+        node_count: usize,
+    ) -> Self {
+        let peers = (0..node_count).filter(|peer| *peer != me);
+        let lanes = |peer| LANES.map(|lane| Link::new(now, peer, lane));
+        Self {
+            shard,
+            effects: Effects::default(),
+            inbox: Vec::new(),
+            links: peers.flat_map(lanes).collect(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            turn_at: Nanos(0),
+            busy_until: now,
+            clock,
+            fuse: None,
+        }
+    }
+
+    pub(super) fn accept(&mut self, stream: StreamId) -> ConnectionId {
+        self.next_connection += 1;
+        let id = ConnectionId(self.next_connection);
+        let policy = TagPolicy::ExactOrHello(ClusterTag::of(CLUSTER));
+        let assembler = Assembler::new(policy);
+        self.connections.insert(
+            id,
+            Accepted {
+                stream,
+                assembler,
+                is_closing: false,
+            },
+        );
+        id
+    }
+
+    /// Whether the fuse burns down with this step or effect.
+    pub(super) fn burn(&mut self) -> bool {
+        match &mut self.fuse {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// When the process wants its next turn, if nothing arrives before.
+    pub(super) fn deadline(&self) -> Nanos {
+        // A bound on how late a lost wake-up could make anything, as in a real loop.
+        const SLEEP_MAX: Nanos = Nanos::from_millis(100);
+        let mut deadline = self.clock.true_time(self.shard.deadline());
+        for link in &self.links {
+            deadline = link.due_at().map_or(deadline, |due| deadline.min(due));
+        }
+        deadline.min(self.busy_until.after(SLEEP_MAX))
+    }
+}
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) disk: Disk,
+    /// Counts processes.
+    pub(super) life: u32,
+    pub(super) process: Option<Process>,
+    /// The machine itself is up: it refuses dials when its process is gone.
+    pub(super) has_power: bool,
+    /// Segments find no space.
+    pub(super) is_full: bool,
+}
+
+/// The identity of a node, by its number.
+pub(super) fn node_id(party: Party) -> NodeId {
+    NodeId(party as u64 + 1)
+}
+
+/// The number of a node, by its identity.
+pub(super) fn party_of(node: NodeId) -> Party {
+    usize::try_from(node.0 - 1).expect("identities are small here")
+}
+
+/// What a node's process is told at its start.
+pub(super) fn config(
+    me: Party,
+    node_count: usize,
+    groups: &[crate::id::GroupId],
+    seed: u64,
+) -> Config {
+    let voter = |party: Party| Voter {
+        id: node_id(party),
+        name: format!("node-{}", party + 1),
+        address: format!("node-{}:7401", party + 1),
+    };
+    let log = |group: &crate::id::GroupId| LogName {
+        group: *group,
+        name: format!("log-{}", group.0),
+    };
+    Config {
+        cluster: CLUSTER,
+        cluster_name: "sim".to_owned(),
+        me: node_id(me),
+        incarnation: Incarnation(7 + me as u64),
+        shard: ShardId(0),
+        voters: (0..node_count).map(voter).collect(),
+        logs: groups.iter().map(log).collect(),
+        seed,
+        version: "sim".to_owned(),
+        storage: "sim".to_owned(),
+    }
+}

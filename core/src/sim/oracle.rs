@@ -1,0 +1,323 @@
+//! What must hold of the whole cluster, checked after every step of any node.
+//!
+//! Keeps the one true sequence of committed blocks per group, set once and never changed, and one
+//! ledger per disk. Each check looks only at what the step changed. A block's sum covers its header,
+//! its appends' sums and the sum of the block before it: equal sums mean equal logs up to there.
+
+use std::collections::BTreeMap;
+
+use super::ledger::Ledger;
+use super::marks::Marks;
+use super::network::Party;
+use crate::frame::Frame;
+use crate::frame::message::Message;
+use crate::id::{GroupId, Index, NodeId, Term};
+use crate::raft::{Raft, invariants, quorum};
+use crate::shard::Shard;
+
+/// Steps between two whole checks of one replica's state, where not every step has one.
+const CHECK_EVERY: u64 = 64;
+
+/// A block that is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) sum: u32,
+    /// Offset after its last record.
+    pub(super) end_offset: u64,
+}
+
+/// One group as the cluster must see it.
+#[derive(Debug, Default)]
+struct Truth {
+    committed: Vec<Committed>,
+    leaders: BTreeMap<Term, Party>,
+    /// Sums by index and term: two blocks of one index and term are one block.
+    sums: Vec<BTreeMap<Term, u32>>,
+}
+
+/// One replica as it was after its last step.
+#[derive(Debug, Default)]
+struct Replica {
+    sums: Vec<u32>,
+    commit: Index,
+    term: Term,
+    /// The term it was last seen to lead.
+    led: Term,
+    seen: Option<invariants::Seen>,
+    step_count: u64,
+}
+
+/// Judges a run.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    groups: Vec<GroupId>,
+    node_count: usize,
+    check_every: u64,
+    truths: Vec<Truth>,
+    /// By node, then by group.
+    replicas: Vec<Vec<Replica>>,
+    pub(super) ledgers: Vec<Ledger>,
+}
+
+impl Oracle {
+    pub(super) fn new(groups: &[GroupId], node_count: usize, check_all: bool) -> Self {
+        Self {
+            groups: groups.to_vec(),
+            node_count,
+            check_every: if check_all { 1 } else { CHECK_EVERY },
+            truths: groups.iter().map(|_| Truth::default()).collect(),
+            replicas: (0..node_count)
+                .map(|_| groups.iter().map(|_| Replica::default()).collect())
+                .collect(),
+            ledgers: (0..node_count).map(|_| Ledger::new(groups)).collect(),
+        }
+    }
+
+    /// The committed blocks of a group.
+    pub(super) fn committed(&self, group: usize) -> &[Committed] {
+        &self.truths[group].committed
+    }
+
+    /// Offset after the last committed record of a group.
+    pub(super) fn end_offset(&self, group: usize) -> u64 {
+        self.truths[group]
+            .committed
+            .last()
+            .map_or(0, |last| last.end_offset)
+    }
+
+    /// A process begins: what it recovered is judged, what it had in memory is forgotten.
+    pub(super) fn on_opened(&mut self, node: Party, shard: &Shard, marks: &mut Marks) {
+        self.ledgers[node].on_recovered(shard.rafts(), marks);
+        for (group, raft) in shard.rafts().enumerate() {
+            let base = raft.tail().base();
+            let mut sums = vec![0; base.index.0 as usize];
+            if let Some(last) = sums.last_mut() {
+                *last = base.sum;
+                let truth = self.truths[group].committed.get(base.index.0 as usize - 1);
+                let is_true = truth.is_some_and(|truth| truth.sum == base.sum);
+                assert!(is_true, "a segment holds what is not committed: {base:?}");
+            }
+            self.replicas[node][group] = Replica {
+                sums,
+                commit: base.index,
+                term: raft.term(),
+                ..Replica::default()
+            };
+        }
+        self.check(node, shard, marks);
+    }
+
+    /// After a step of a node.
+    pub(super) fn check(&mut self, node: Party, shard: &Shard, marks: &mut Marks) {
+        for (group, raft) in shard.rafts().enumerate() {
+            self.check_blocks(node, group, raft, marks);
+            self.check_leader(node, group, raft, marks);
+            self.check_commit(node, group, raft, marks);
+            if shard.is_open() {
+                let durable = raft.durable();
+                let is_there = self.ledgers[node].has(group, durable, sum_at(raft, durable));
+                assert!(
+                    is_there,
+                    "claims {durable} durable, and the disk does not have it"
+                );
+            }
+            self.check_state(node, group, raft);
+        }
+    }
+
+    /// Log matching (thesis 3.5): a block of one index and term is one block, everywhere.
+    fn check_blocks(&mut self, node: Party, group: usize, raft: &Raft, marks: &mut Marks) {
+        let replica = &mut self.replicas[node][group];
+        let tail = raft.tail();
+        let (base, last) = (tail.base().index, tail.last_index());
+        let mut same = last;
+        while same > base {
+            let entry = tail.entry(same).expect("the tail is dense");
+            if replica.sums.get(same.0 as usize - 1) == Some(&entry.sum) {
+                break;
+            }
+            same = Index(same.0 - 1);
+        }
+        let kept = same.0 as usize;
+        if kept < replica.sums.len() {
+            marks.truncations += (replica.sums.len() - kept) as u64;
+            assert!(same >= replica.commit, "what is committed here is cut");
+            replica.sums.truncate(kept);
+        }
+        for index in kept as u64 + 1..=last.0 {
+            let entry = tail.entry(Index(index)).expect("the tail is dense");
+            replica.sums.push(entry.sum);
+            let at = index as usize - 1;
+            let sums = &mut self.truths[group].sums;
+            if sums.len() <= at {
+                sums.resize(at + 1, BTreeMap::new());
+            }
+            let sum = *sums[at].entry(entry.term).or_insert(entry.sum);
+            assert!(
+                sum == entry.sum,
+                "two blocks of index {index} and term {}",
+                entry.term
+            );
+        }
+    }
+
+    /// Election safety and leader completeness (thesis 3.4, 3.6).
+    fn check_leader(&mut self, node: Party, group: usize, raft: &Raft, marks: &mut Marks) {
+        let replica = &mut self.replicas[node][group];
+        let term = raft.term();
+        assert!(term >= replica.term, "a term goes back");
+        replica.term = term;
+        if !raft.is_leader() || replica.led == term {
+            return;
+        }
+        replica.led = term;
+        marks.elections += 1;
+        let truth = &mut self.truths[group];
+        let first = *truth.leaders.entry(term).or_insert(node);
+        assert!(
+            first == node,
+            "two leaders of term {term}: {first} and {node}"
+        );
+        let Some(last) = truth.committed.last() else {
+            return;
+        };
+        let index = Index(truth.committed.len() as u64);
+        assert!(raft.last() >= index, "a leader lacks committed blocks");
+        if index >= raft.tail().base().index {
+            assert!(
+                sum_at(raft, index) == last.sum,
+                "a leader has another block at {index}"
+            );
+        }
+    }
+
+    /// Commit agreement, and that a commit rests on a majority of disks.
+    fn check_commit(&mut self, node: Party, group: usize, raft: &Raft, marks: &mut Marks) {
+        let replica = &mut self.replicas[node][group];
+        assert!(raft.commit() >= replica.commit, "a commit index goes back");
+        let truth = &mut self.truths[group];
+        for index in replica.commit.0 + 1..=raft.commit().0 {
+            let at = index as usize - 1;
+            let sum = replica.sums[at];
+            if let Some(known) = truth.committed.get(at) {
+                assert!(known.sum == sum, "two blocks are committed at {index}");
+                continue;
+            }
+            assert!(
+                raft.is_leader(),
+                "who does not lead knows of a commit first"
+            );
+            let holders = self
+                .ledgers
+                .iter()
+                .filter(|disk| disk.has(group, Index(index), sum));
+            let (count, needed) = (holders.count(), quorum::size(self.node_count));
+            assert!(
+                count >= needed,
+                "block {index} is committed, and {count} disks have it"
+            );
+            let entry = raft.tail().entry(Index(index)).expect("committed just now");
+            let end_offset = entry.next_offset().0;
+            truth.committed.push(Committed { sum, end_offset });
+            marks.committed += 1;
+        }
+        replica.commit = raft.commit();
+    }
+
+    /// Raft's own invariants; the whole state at times only, for it takes a walk over the tail.
+    fn check_state(&mut self, node: Party, group: usize, raft: &Raft) {
+        let replica = &mut self.replicas[node][group];
+        replica.step_count += 1;
+        if !replica.step_count.is_multiple_of(self.check_every) {
+            return;
+        }
+        if let Some(seen) = &replica.seen {
+            invariants::check(seen, raft);
+        }
+        replica.seen = Some(invariants::Seen::of(raft));
+    }
+
+    /// A frame leaves a node for a peer: what it promises must be on the disk by now.
+    pub(super) fn on_sent(&self, node: Party, to: NodeId, frame: &Frame<'_>) {
+        let disk = &self.ledgers[node];
+        let Ok(message) = frame.message() else {
+            panic!("a node sends what nobody can read")
+        };
+        match message {
+            Message::VoteReply(body) if body.pre == 0 && body.granted == 1 => {
+                let term = Term(body.term.to_native());
+                let hard = disk.hard(self.group(body.group.to_native()));
+                let is_kept = hard.term > term || hard.term == term && hard.vote == Some(to);
+                assert!(
+                    is_kept,
+                    "a vote for {to} in {term} leaves, durable is {hard:?}"
+                );
+            }
+            Message::VoteRequest(body) if body.pre == 0 => {
+                let term = Term(body.term.to_native());
+                let hard = disk.hard(self.group(body.group.to_native()));
+                assert!(
+                    hard.term >= term,
+                    "a candidacy leaves before it is durable: {hard:?}"
+                );
+            }
+            Message::AppendEntriesAck(body) if body.matched == 1 => {
+                let group = self.group(body.group.to_native());
+                let index = Index(body.index.to_native());
+                let hard = disk.hard(group);
+                assert!(
+                    disk.index(group) >= index,
+                    "{index} is acknowledged and not durable"
+                );
+                assert!(
+                    hard.term.0 >= body.term.to_native(),
+                    "a term is used and not durable"
+                );
+            }
+            Message::HeartbeatAck(body) => {
+                for ack in body.acks.iter() {
+                    let group = self.group(ack.group.to_native());
+                    let index = Index(ack.durable.to_native());
+                    assert!(
+                        disk.index(group) >= index,
+                        "{index} is called durable and is not"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn group(&self, group: u32) -> usize {
+        self.groups
+            .iter()
+            .position(|known| known.0 == group)
+            .expect("a group of this cluster")
+    }
+
+    /// Whether every replica of these shards has everything, and knows it.
+    pub(super) fn has_converged<'s>(&self, shards: impl Iterator<Item = &'s Shard>) -> bool {
+        let mut count = 0;
+        for shard in shards {
+            count += 1;
+            for (group, raft) in shard.rafts().enumerate() {
+                let end = Index(self.truths[group].committed.len() as u64);
+                if raft.commit() != end || raft.last() != end || raft.durable() != end {
+                    return false;
+                }
+            }
+        }
+        count == self.node_count
+    }
+}
+
+/// Sum of a replica's block, which is in its tail or its base; 0 for what lies below.
+fn sum_at(raft: &Raft, index: Index) -> u32 {
+    let tail = raft.tail();
+    if index == tail.base().index {
+        tail.base().sum
+    } else {
+        tail.entry(index).map_or(0, |e| e.sum)
+    }
+}

@@ -1,0 +1,222 @@
+//! A model reader: asks for blocks in every mode, judges what comes, and now and then asks for a
+//! hand-over. As an auditor it reads one replica from its beginning to its end.
+//!
+//! Knows no node; where to turn is the line's.
+
+use super::client::{Context, Line};
+use super::history::{Audit, judge_blocks};
+use super::node::node_id;
+use crate::frame::client::{ArchivedFetchReply, Fetch, StatusRequest, Transfer};
+use crate::frame::code::{FetchOutcome, ReadMode};
+use crate::id::{GroupId, Nanos};
+
+/// A read without its answer.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    request: u64,
+    from: u64,
+    mode: ReadMode,
+    sent_at: Nanos,
+    wait: Nanos,
+    /// What was known to be committed when it was sent.
+    known_end: u64,
+}
+
+/// One reader and its log.
+#[derive(Debug)]
+pub(super) struct Reader {
+    group: GroupId,
+    /// Position of the group among the logs.
+    position: usize,
+    cursor: u64,
+    asked: Option<Asked>,
+    read_at: Nanos,
+    audit: Option<Audit>,
+    is_done: bool,
+}
+
+impl Reader {
+    pub(super) fn new(group: GroupId, position: usize) -> Self {
+        Self {
+            group,
+            position,
+            cursor: 0,
+            asked: None,
+            read_at: Nanos(0),
+            audit: None,
+            is_done: false,
+        }
+    }
+
+    /// A reader of one whole replica.
+    pub(super) fn auditor(group: GroupId, position: usize) -> Self {
+        Self {
+            audit: Some(Audit::new(position)),
+            ..Self::new(group, position)
+        }
+    }
+
+    pub(super) fn is_audit(&self) -> bool {
+        self.audit.is_some()
+    }
+
+    /// What it read, if it is an auditor that has come to the end.
+    pub(super) fn finished(&self) -> Option<&Audit> {
+        self.audit.as_ref().filter(|_| self.is_done)
+    }
+
+    /// Reads no more.
+    pub(super) fn stop(&mut self) {
+        self.is_done = true;
+    }
+
+    pub(super) fn on_line_lost(&mut self, now: Nanos) {
+        self.asked = None;
+        self.read_at = now;
+    }
+
+    pub(super) fn on_time(&mut self, line: &mut Line, context: &mut Context<'_>) -> Nanos {
+        let (now, patience) = (context.now, context.swarm.client_patience);
+        if let Some(asked) = self.asked {
+            let deadline = asked.sent_at.after(asked.wait).after(patience);
+            if deadline <= now {
+                line.turn_to(0);
+            }
+            return deadline.max(now.after(Nanos(1)));
+        }
+        if self.is_done {
+            return now.after(Nanos::from_millis(60_000));
+        }
+        if self.read_at > now {
+            return self.read_at;
+        }
+        self.ask(line, context);
+        now.after(patience)
+    }
+
+    fn ask(&mut self, line: &mut Line, context: &mut Context<'_>) {
+        let group = self.group.0;
+        let mut asked = Asked {
+            request: 0,
+            from: self.cursor,
+            mode: ReadMode::AnyReplica,
+            sent_at: context.now,
+            wait: Nanos(0),
+            known_end: context.history.known_end(self.position),
+        };
+        let mut size_max = 64 << 10;
+        if self.audit.is_none() {
+            let chance = &mut *context.chance;
+            if chance.per_mille(context.swarm.transfer_per_mille) {
+                context.marks.transfers += 1;
+                let to = node_id(chance.below(context.swarm.node_count as u64) as usize).0;
+                asked.request = line.ask(|request| Transfer { request, to, group });
+                self.asked = Some(asked);
+                return;
+            }
+            if chance.one_in(50) {
+                asked.request = line.ask(|request| StatusRequest { request });
+                self.asked = Some(asked);
+                return;
+            }
+            asked.mode = chance.pick(&[
+                ReadMode::Committed,
+                ReadMode::Linearizable,
+                ReadMode::Linearizable,
+                ReadMode::AnyReplica,
+            ]);
+            if chance.one_in(4) {
+                // Anywhere, and now and then beyond the end.
+                asked.from = chance.below(asked.known_end + 3);
+            }
+            asked.wait = Nanos(chance.pick(&[0, 0, 2_000_000, 20_000_000]));
+            size_max = chance.pick(&[0, 1_000, 20_000, 200_000]);
+        }
+        let Asked {
+            from, mode, wait, ..
+        } = asked;
+        let wait_us = (wait.0 / 1000) as u32;
+        let mode = mode.code();
+        asked.request = line.ask(|request| Fetch {
+            request,
+            from,
+            group,
+            size_max,
+            wait_us,
+            mode,
+        });
+        self.asked = Some(asked);
+    }
+
+    /// An answer to anything but a read.
+    pub(super) fn on_other_reply(&mut self, now: Nanos) {
+        self.asked = None;
+        self.read_at = now;
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        reply: &ArchivedFetchReply,
+        payload: &[u8],
+        line: &mut Line,
+        context: &mut Context<'_>,
+    ) {
+        let Some(asked) = self
+            .asked
+            .filter(|asked| asked.request == reply.request.to_native())
+        else {
+            return;
+        };
+        self.asked = None;
+        let pause = context.chance.about(context.swarm.read_every);
+        self.read_at = context.now.after(pause);
+        let end = reply.end_offset.to_native();
+        let committed = context.oracle.committed(self.position);
+        match FetchOutcome::from_code(reply.outcome).expect("a known outcome") {
+            FetchOutcome::Ok => {
+                let seen = judge_blocks(self.group.0, asked.from, payload, committed);
+                assert!(
+                    seen <= end || payload.is_empty(),
+                    "blocks behind the end are given"
+                );
+                assert!(
+                    !payload.is_empty() || end == asked.from,
+                    "nothing is given before the end"
+                );
+                self.judge_end(&asked, end, context);
+                context.marks.reads += 1;
+                self.cursor = seen;
+                if let Some(audit) = &mut self.audit {
+                    audit.on_blocks(payload, committed, context.history);
+                    self.cursor = audit.next_offset();
+                    self.is_done = self.cursor == context.oracle.end_offset(self.position);
+                    self.read_at = context.now;
+                }
+            }
+            FetchOutcome::BeyondEnd => {
+                assert!(asked.from > end, "{} is not beyond {end}", asked.from);
+                self.judge_end(&asked, end, context);
+                self.cursor = self.cursor.min(end);
+            }
+            FetchOutcome::NotLeader => line.turn_to(reply.leader.to_native()),
+            FetchOutcome::Busy => {}
+            outcome => panic!(
+                "a read of {} from {} ends: {outcome}",
+                self.group, asked.from
+            ),
+        }
+    }
+
+    fn judge_end(&self, asked: &Asked, end: u64, context: &mut Context<'_>) {
+        let committed = context.oracle.committed(self.position);
+        context.history.on_end_seen(self.position, end, committed);
+        if asked.mode == ReadMode::Linearizable {
+            context.marks.reads_linearizable += 1;
+            let known = asked.known_end;
+            assert!(
+                end >= known,
+                "a linearizable read sees {end}, and {known} was known before"
+            );
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! One turn of a node's loop, as a real loop goes: dial what is due, step what arrived, end the
+//! turn, carry out the effects. The oracle looks after every step; a crash may come between any two.
+
+use super::link::{LANES, Link, LinkState};
+use super::network::{End, Party, StreamId, Way};
+use super::node::{Arrival, Process};
+use super::world::{Event, World};
+use crate::frame::Lane;
+use crate::frame::assembler::{Assembler, TagPolicy};
+use crate::frame::header::ClusterTag;
+use crate::frame::refusal::Refusal;
+use crate::id::{ConnectionId, Nanos, NodeId};
+use crate::shard::{Effect, Input, Outgoing, Source};
+
+use super::node::{CLUSTER, node_id, party_of};
+
+/// The process is gone: the rest of its turn does not happen.
+struct Crashed;
+
+impl World<'_> {
+    pub(super) fn on_turn(&mut self, node: Party, life: u32) {
+        let machine = &mut self.nodes[node];
+        let Some(process) = &mut machine.process else {
+            return;
+        };
+        if machine.life != life || process.turn_at != self.now {
+            return;
+        }
+        process.turn_at = Nanos(0);
+        self.marks.turns += 1;
+        self.dial_due(node, life);
+        if self.turn(node).is_err() {
+            self.marks.crashes_within_turn += 1;
+            let power = self.chance.per_mille(self.swarm.power_per_mille);
+            self.crash(node, power);
+            return;
+        }
+        let process = self.nodes[node].process.as_mut().expect("it did not crash");
+        process.busy_until = self.now.after(self.swarm.turn_span);
+        let deadline = process.deadline();
+        self.plan_turn(node, deadline);
+    }
+
+    fn process(&mut self, node: Party) -> &mut Process {
+        self.nodes[node]
+            .process
+            .as_mut()
+            .expect("its turn is under way")
+    }
+
+    fn dial_due(&mut self, node: Party, life: u32) {
+        for at in 0..self.process(node).links.len() {
+            let now = self.now;
+            let link = &self.process(node).links[at];
+            if !link.is_due(now) {
+                continue;
+            }
+            let peer = link.peer;
+            let from = End {
+                party: node,
+                life,
+                is_open: true,
+            };
+            let stream = self.dial(from, peer);
+            self.process(node).links[at].state = LinkState::Dialling(stream);
+        }
+    }
+
+    fn turn(&mut self, node: Party) -> Result<(), Crashed> {
+        let inbox = std::mem::take(&mut self.process(node).inbox);
+        for arrival in inbox {
+            self.on_arrival(node, arrival)?;
+        }
+        self.step(node, Input::TurnEnd)?;
+        self.perform(node)
+    }
+
+    /// One input, and the oracle's look at what it did.
+    fn step(&mut self, node: Party, input: Input<'_>) -> Result<(), Crashed> {
+        let Self {
+            nodes,
+            oracle,
+            marks,
+            now,
+            trace,
+            ..
+        } = self;
+        let process = nodes[node].process.as_mut().expect("its turn is under way");
+        let local = process.clock.local(*now);
+        process.shard.step(local, input, &mut process.effects);
+        marks.steps += 1;
+        oracle.check(node, &process.shard, marks);
+        for raft in process.shard.rafts() {
+            trace.mix(
+                raft.term().0 << 40 ^ raft.commit().0 << 20 ^ u64::from(raft.tail().last_sum()),
+            );
+        }
+        if process.burn() { Err(Crashed) } else { Ok(()) }
+    }
+
+    fn on_arrival(&mut self, node: Party, arrival: Arrival) -> Result<(), Crashed> {
+        match arrival {
+            Arrival::Bytes(connection, bytes) => self.on_bytes(node, connection, bytes),
+            Arrival::Ended(connection) => self.end_connection(node, connection),
+            Arrival::Connected(stream) => {
+                let Some(link) = self.find_link(node, stream) else {
+                    return Ok(());
+                };
+                link.on_connected(stream);
+                let (peer, lane) = (link.peer, link.lane);
+                let hello = self.process(node).shard.hello(lane);
+                self.send(stream, Way::Forth, hello.to_vec());
+                self.step(node, Input::PeerConnected(node_id(peer)))
+            }
+            Arrival::Lost { stream, refused } => {
+                let now = self.now;
+                let Some(link) = self.find_link(node, stream) else {
+                    return Ok(());
+                };
+                link.on_lost(now);
+                let peer = node_id(link.peer);
+                self.close(stream, Way::Forth);
+                let input = if refused {
+                    Input::PeerRefused(peer)
+                } else {
+                    Input::PeerLost(peer)
+                };
+                self.step(node, input)
+            }
+            Arrival::Stored(write) => self.step(node, Input::Stored(write)),
+            Arrival::SegmentStored(write, true) => self.step(node, Input::SegmentStored(write)),
+            Arrival::SegmentStored(write, false) => self.step(node, Input::SegmentRefused(write)),
+            Arrival::Loaded(load, bytes) => {
+                self.marks.loads += 1;
+                self.step(node, Input::Loaded { load, bytes })
+            }
+        }
+    }
+
+    fn find_link(&mut self, node: Party, stream: StreamId) -> Option<&mut Link> {
+        self.process(node)
+            .links
+            .iter_mut()
+            .find(|link| link.is_of(stream))
+    }
+
+    fn on_bytes(
+        &mut self,
+        node: Party,
+        connection: ConnectionId,
+        bytes: Vec<u8>,
+    ) -> Result<(), Crashed> {
+        let Some(accepted) = self.process(node).connections.get_mut(&connection) else {
+            return Ok(());
+        };
+        if accepted.is_closing {
+            return Ok(());
+        }
+        // Out of its place while its frames are stepped, which need all else.
+        let policy = TagPolicy::ExactOrHello(ClusterTag::of(CLUSTER));
+        let mut assembler = std::mem::replace(&mut accepted.assembler, Assembler::new(policy));
+        assembler.push(bytes);
+        let refused: Option<Refusal> = loop {
+            match assembler.next() {
+                Ok(Some(frame)) => {
+                    self.trace.mix(u64::from(frame.header.body_sum));
+                    if self.trace.is_read() {
+                        let kind = frame.kind();
+                        let line = format_args!("node {node} gets {kind} on {connection}");
+                        self.trace.say(self.now, line);
+                    }
+                    self.step(
+                        node,
+                        Input::Frame {
+                            connection,
+                            frame: &frame,
+                        },
+                    )?;
+                }
+                Ok(None) => break None,
+                Err(refusal) => break Some(refusal),
+            }
+        };
+        assembler.take_released().for_each(drop);
+        if let Some(accepted) = self.process(node).connections.get_mut(&connection) {
+            accepted.assembler = assembler;
+        }
+        match refused {
+            Some(refusal) => self.step(
+                node,
+                Input::StreamRefused {
+                    connection,
+                    refusal,
+                },
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn end_connection(&mut self, node: Party, connection: ConnectionId) -> Result<(), Crashed> {
+        let Some(accepted) = self.process(node).connections.remove(&connection) else {
+            return Ok(());
+        };
+        self.close(accepted.stream, Way::Back);
+        self.step(node, Input::ConnectionClosed(connection))
+    }
+
+    fn perform(&mut self, node: Party) -> Result<(), Crashed> {
+        let list = std::mem::take(&mut self.process(node).effects.list);
+        for effect in list {
+            self.perform_one(node, effect);
+            if self.process(node).burn() {
+                return Err(Crashed);
+            }
+        }
+        let closing = self
+            .process(node)
+            .connections
+            .iter()
+            .filter(|(_, at)| at.is_closing);
+        let closing: Vec<ConnectionId> = closing.map(|(id, _)| *id).collect();
+        for connection in closing {
+            self.end_connection(node, connection)?;
+        }
+        Ok(())
+    }
+
+    fn perform_one(&mut self, node: Party, effect: Effect) {
+        match effect {
+            Effect::Send { to, lane, frame } => self.send_to_peer(node, to, lane, &frame),
+            Effect::Reply { connection, frame } => {
+                let bytes = joined(&frame);
+                if let Some(accepted) = self.process(node).connections.get(&connection) {
+                    let stream = accepted.stream;
+                    self.send(stream, Way::Back, bytes);
+                }
+            }
+            Effect::Close(connection) => {
+                if let Some(accepted) = self.process(node).connections.get_mut(&connection) {
+                    accepted.is_closing = true;
+                }
+            }
+            Effect::Store(store) => {
+                if store.opens_life {
+                    self.nodes[node].disk.sync_journal();
+                }
+                self.oracle.ledgers[node].on_store(&store);
+                let ring = self.swarm.ring;
+                let is_wrap = store.slot == 0 && store.position == 0;
+                self.marks.wraps += u64::from(is_wrap && !store.opens_life);
+                assert!(store.position < ring.file_size, "within the file");
+                let target = Source::Journal { slot: store.slot };
+                let life = self.nodes[node].life;
+                let number = self.nodes[node]
+                    .disk
+                    .write(target, store.position, store.runs);
+                let at = self.write_done_at();
+                self.plan(
+                    at,
+                    Event::Stored {
+                        node,
+                        life,
+                        number,
+                        write: store.write,
+                    },
+                );
+            }
+            Effect::SegmentWrite {
+                write,
+                group,
+                number,
+                position,
+                buffer,
+            } => {
+                self.marks.segment_rolls += u64::from(position == 0 && number > 0);
+                let target = Source::Segment { group, number };
+                let life = self.nodes[node].life;
+                let number = self.nodes[node].disk.write(target, position, vec![buffer]);
+                let at = self.write_done_at();
+                self.plan(
+                    at,
+                    Event::SegmentStored {
+                        node,
+                        life,
+                        number,
+                        write,
+                    },
+                );
+            }
+            Effect::Load {
+                load,
+                source,
+                position,
+                size,
+            } => {
+                let life = self.nodes[node].life;
+                let at = self.write_done_at();
+                self.plan(
+                    at,
+                    Event::Loaded {
+                        node,
+                        life,
+                        load,
+                        source,
+                        position,
+                        size,
+                    },
+                );
+            }
+        }
+    }
+
+    fn send_to_peer(&mut self, node: Party, to: NodeId, lane: Lane, frame: &Outgoing) {
+        let bytes = joined(frame);
+        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
+        assembler.push(bytes.as_slice());
+        let sent = assembler
+            .next()
+            .expect("a node sends frames")
+            .expect("a node sends whole frames");
+        assert!(
+            sent.kind().travels_on(lane),
+            "{} has no place on {lane}",
+            sent.kind()
+        );
+        self.oracle.on_sent(node, to, &sent);
+        self.marks.catch_ups += u64::from(lane == Lane::Bulk);
+        let peer = party_of(to);
+        assert!(LANES.contains(&lane), "peers talk on their lanes");
+        let mut links = self.process(node).links.iter();
+        let stream = links
+            .find(|link| link.peer == peer && link.lane == lane)
+            .and_then(Link::stream);
+        if let Some(stream) = stream {
+            self.send(stream, Way::Forth, bytes);
+        }
+    }
+
+    fn write_done_at(&mut self) -> Nanos {
+        let swarm = &self.swarm;
+        let mut at = self
+            .now
+            .after(self.chance.spread(swarm.store_delay, swarm.store_spread));
+        if self.chance.per_mille(swarm.stuck_per_mille) {
+            at = at.after(Nanos(self.chance.below(swarm.stuck_span.0 + 1)));
+        }
+        at
+    }
+}
+
+/// A frame as it goes over the wire.
+fn joined(frame: &Outgoing) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(frame.size());
+    bytes.extend_from_slice(&frame.head);
+    frame
+        .payload
+        .iter()
+        .for_each(|slice| bytes.extend_from_slice(slice));
+    bytes
+}
