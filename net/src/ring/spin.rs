@@ -1,0 +1,252 @@
+//! `Spin`: how long to look for completions before going to sleep.
+//!
+//! A sleep and its wake-up cost tens of microseconds a hop on a virtual machine, a look at the
+//! completion ring's memory costs nanoseconds: where the answer comes soon, looking is quicker.
+//! Where it does not, looking burns a core that a client, a peer or a broker on the same machine
+//! needs. So the budget is learned, bounded, and paid for. Pure: time comes in, spans go out.
+//!
+//! - *hit*: something came while spinning. *miss*: the span ended. *contended*: a `sched_yield`
+//!   in between came back late, that is, somebody else wanted this core.
+//! - While hits are frequent the span is a small multiple of how long they took.
+//! - Otherwise a *trial* of the longest span is made now and then. Trials are paid from credit,
+//!   which grows with time (`WASTE_SHARE`) and ever more slowly after failures: an idle shard
+//!   wastes under half a percent of its core, a loaded one nothing.
+//! - Contention halves the trust in hits at once and takes all credit.
+
+use std::time::Duration;
+
+use ringwood_core::id::Nanos;
+
+/// The longest span that adaptive spinning learns to; a sleep and wake-up cost about as much.
+pub const SPIN_LIMIT: Duration = Duration::from_micros(50);
+
+/// At most one part in this many of the time may be spent on spins that found nothing.
+const WASTE_SHARE: u64 = 16;
+
+/// The shares are in parts of this.
+const WHOLE: u32 = 1024;
+
+/// Each failed trial in a row doubles the price of the next, up to 2^this.
+const PRICE_SHIFT_MAX: u32 = 5;
+
+/// Shortest learned span: below, the look would end before a neighbour core could have answered.
+const SPAN_NS_MIN: u64 = 4_000;
+
+/// When to spin before sleeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpinMode {
+    /// Sleep at once. For measuring, and for machines where every cycle is another's.
+    Never,
+    /// Learn whether it pays, up to this span.
+    Adaptive(Duration),
+    /// Full busy-poll: never sleep before the timeout. Owns its core; opt-in for latency work.
+    Always,
+}
+
+impl Default for SpinMode {
+    fn default() -> Self {
+        Self::Adaptive(SPIN_LIMIT)
+    }
+}
+
+/// How a spin ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpinEnd {
+    /// Something came.
+    Hit,
+    /// Nothing came.
+    Miss,
+    /// Someone else wanted the core (whether or not something came).
+    Contended,
+}
+
+/// What was done so far, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpinCounters {
+    /// Spins that ended with a completion.
+    pub hits: u64,
+    /// Spins that found nothing.
+    pub misses: u64,
+    /// Spins given up because the core was wanted elsewhere.
+    pub contended: u64,
+    /// Nanoseconds spent in spins that found nothing.
+    pub wasted_ns: u64,
+}
+
+/// The learned budget.
+#[derive(Clone, Debug)]
+pub struct Spin {
+    mode: SpinMode,
+    limit_ns: u64,
+    /// Moving average of hits among spins, 0..=WHOLE.
+    hit_share: u32,
+    /// Moving average of the time a hit took.
+    reach_ns: u64,
+    /// Nanoseconds that may be wasted.
+    credit_ns: u64,
+    /// Failed trials in a row, up to `PRICE_SHIFT_MAX`.
+    price_shift: u32,
+    accrued_at: Option<Nanos>,
+    counters: SpinCounters,
+}
+
+impl Spin {
+    /// A budget that has learned nothing yet.
+    #[must_use]
+    pub fn new(mode: SpinMode) -> Self {
+        let limit_ns = match mode {
+            SpinMode::Never => 0,
+            SpinMode::Adaptive(limit) => u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
+            SpinMode::Always => u64::MAX,
+        };
+        Self {
+            mode,
+            limit_ns,
+            hit_share: 0,
+            reach_ns: limit_ns,
+            credit_ns: limit_ns,
+            price_shift: 0,
+            accrued_at: None,
+            counters: SpinCounters::default(),
+        }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> SpinCounters {
+        self.counters
+    }
+
+    /// Nanoseconds to spin now, before sleeping; 0 is not at all.
+    pub fn next_span(&mut self, now: Nanos) -> u64 {
+        match self.mode {
+            SpinMode::Never => return 0,
+            SpinMode::Always => return u64::MAX,
+            SpinMode::Adaptive(_) => self.accrue(now),
+        }
+        if self.hit_share >= WHOLE / 2 {
+            return (self.reach_ns.saturating_mul(3))
+                .clamp(SPAN_NS_MIN.min(self.limit_ns), self.limit_ns);
+        }
+        let price = self.limit_ns << self.price_shift;
+        if self.credit_ns >= price {
+            return self.limit_ns;
+        }
+        0
+    }
+
+    /// Learns from a spin of `spent` nanoseconds.
+    pub fn learn(&mut self, end: SpinEnd, spent_ns: u64) {
+        match end {
+            SpinEnd::Hit => {
+                self.counters.hits += 1;
+                self.hit_share += (WHOLE - self.hit_share) / 4;
+                self.reach_ns = (self.reach_ns.saturating_mul(7) / 8).saturating_add(spent_ns / 8);
+                self.price_shift = 0;
+            }
+            SpinEnd::Miss => {
+                self.counters.misses += 1;
+                self.counters.wasted_ns += spent_ns;
+                self.pay(spent_ns);
+                self.hit_share -= self.hit_share / 4;
+            }
+            SpinEnd::Contended => {
+                self.counters.contended += 1;
+                self.credit_ns = 0;
+                self.hit_share /= 2;
+                self.price_shift = (self.price_shift + 1).min(PRICE_SHIFT_MAX);
+            }
+        }
+        assert!(self.hit_share <= WHOLE);
+    }
+
+    /// A trial takes all credit and makes the next dearer; a miss among hits is paid in full.
+    fn pay(&mut self, spent_ns: u64) {
+        if self.hit_share >= WHOLE / 2 {
+            self.credit_ns = self.credit_ns.saturating_sub(spent_ns);
+        } else {
+            self.credit_ns = 0;
+            self.price_shift = (self.price_shift + 1).min(PRICE_SHIFT_MAX);
+            self.reach_ns = self.limit_ns;
+        }
+    }
+
+    fn accrue(&mut self, now: Nanos) {
+        let span = self.accrued_at.map_or(0, |last| now.since(last).0);
+        self.accrued_at = Some(now);
+        let credit_max = self.limit_ns << PRICE_SHIFT_MAX;
+        self.credit_ns = self
+            .credit_ns
+            .saturating_add(span / WASTE_SHARE)
+            .min(credit_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits that end after `answer_ns` each, with `gap_ns` of work between; counts sleeps.
+    fn run(spin: &mut Spin, waits: u32, answer_ns: u64, gap_ns: u64) -> (u32, u64) {
+        let mut now = Nanos(spin.accrued_at.map_or(1, |at| at.0));
+        let mut sleeps = 0;
+        let wasted = spin.counters().wasted_ns;
+        for _ in 0..waits {
+            now = now.after(Nanos(gap_ns));
+            let span = spin.next_span(now);
+            if span > answer_ns {
+                spin.learn(SpinEnd::Hit, answer_ns);
+            } else {
+                sleeps += 1;
+                if span > 0 {
+                    spin.learn(SpinEnd::Miss, span);
+                }
+            }
+            now = now.after(Nanos(answer_ns.max(span)));
+        }
+        (sleeps, spin.counters().wasted_ns - wasted)
+    }
+
+    #[test]
+    fn quick_answers_are_spun_for_and_the_span_follows_them() {
+        let mut spin = Spin::new(SpinMode::default());
+        let (sleeps, _) = run(&mut spin, 1_000, 8_000, 5_000);
+        assert!(sleeps < 50, "{sleeps} sleeps");
+        let span = spin.next_span(spin.accrued_at.unwrap());
+        assert!((20_000..30_000).contains(&span), "{span}");
+    }
+
+    #[test]
+    fn an_idle_shard_wastes_under_half_a_percent() {
+        let mut spin = Spin::new(SpinMode::default());
+        // A tick each millisecond for ten seconds.
+        let (_, wasted) = run(&mut spin, 10_000, 1_000_000, 1_000);
+        assert!(wasted < 50_000_000, "{wasted} ns of 10 s");
+    }
+
+    #[test]
+    fn it_comes_back_when_quick_answers_do() {
+        let mut spin = Spin::new(SpinMode::default());
+        run(&mut spin, 10_000, 1_000_000, 1_000);
+        let (sleeps, _) = run(&mut spin, 20_000, 10_000, 5_000);
+        assert!(sleeps < 4_000, "{sleeps} sleeps");
+    }
+
+    #[test]
+    fn contention_ends_spinning_at_once() {
+        let mut spin = Spin::new(SpinMode::default());
+        run(&mut spin, 1_000, 8_000, 5_000);
+        let now = spin.accrued_at.unwrap();
+        spin.learn(SpinEnd::Contended, 4_000);
+        assert_eq!(spin.next_span(now), 0);
+    }
+
+    #[test]
+    fn the_extremes_do_not_learn() {
+        let mut never = Spin::new(SpinMode::Never);
+        let mut always = Spin::new(SpinMode::Always);
+        assert_eq!(never.next_span(Nanos(1)), 0);
+        always.learn(SpinEnd::Miss, 1_000_000);
+        assert_eq!(always.next_span(Nanos(1)), u64::MAX);
+    }
+}
