@@ -1,1 +1,5 @@
-//! Load and measurements.
+//! Load and measurements: how fast Ringwood is, and how fast this machine would let it be.
+//!
+//! Knows no command line. Nothing here is on the path of a record that is not a measurement.
+
+pub mod schedule;
