@@ -2,4 +2,5 @@
 //!
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
 
+pub mod histogram;
 pub mod schedule;
