@@ -2,5 +2,7 @@
 //!
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
 
+pub mod fake;
 pub mod histogram;
 pub mod schedule;
+pub mod target;
