@@ -5,4 +5,5 @@
 pub mod fake;
 pub mod histogram;
 pub mod schedule;
+pub mod tally;
 pub mod target;
