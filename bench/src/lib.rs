@@ -1,9 +1,17 @@
 //! Load and measurements: how fast Ringwood is, and how fast this machine would let it be.
 //!
+//! ```text
+//!   schedule  workload  line  wait    what is offered, when, and what is in flight
+//!   target  fake                      who takes it
+//!   histogram  tally                  what it came to
+//! ```
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
 
 pub mod fake;
 pub mod histogram;
+mod line;
 pub mod schedule;
 pub mod tally;
 pub mod target;
+mod wait;
+pub mod workload;
