@@ -4,10 +4,12 @@
 //!   schedule  workload  line  wait    what is offered, when, and what is in flight
 //!   target  fake                      who takes it
 //!   histogram  tally                  what it came to
+//!   floor                             what the machine allows
 //! ```
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
 
 pub mod fake;
+pub mod floor;
 pub mod histogram;
 mod line;
 pub mod schedule;
