@@ -21,7 +21,10 @@ use tokio::io::unix::AsyncFd;
 /// While looking, the core is offered to others this often.
 const YIELD_NS: u64 = 2_000;
 
-/// An offer that takes longer than this was accepted: somebody else needs the core.
+/// An offer that takes longer than this was accepted.
+const HANDED_NS: u64 = 1_500;
+
+/// An offer that takes longer than this, and brings nothing: somebody else needs the core.
 const CONTENDED_NS: u64 = 5_000;
 
 /// Wakes its task at an instant of `clock::now`, as exactly as the kernel can.
@@ -80,13 +83,18 @@ pub(crate) struct Look {
 enum State {
     /// There was news.
     Busy,
-    Looking {
-        since: Nanos,
-        span_ns: u64,
-        yielded_at: Nanos,
-    },
+    Looking(Looking),
     /// Looked long enough.
     Asleep,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Looking {
+    since: Nanos,
+    span_ns: u64,
+    offered_at: Nanos,
+    /// How long the core was away at the offer just made, if one was.
+    taken_ns: u64,
 }
 
 impl Look {
@@ -99,8 +107,12 @@ impl Look {
 
     /// There is news.
     pub(crate) fn on_news(&mut self) {
-        if let State::Looking { since, .. } = self.state {
-            self.spin.learn(SpinEnd::Hit, clock::now().since(since).0);
+        if let State::Looking(look) = self.state {
+            let end = match look.taken_ns > HANDED_NS {
+                true => SpinEnd::Handed,
+                false => SpinEnd::Hit,
+            };
+            self.learn(end, look.since);
         }
         self.state = State::Busy;
     }
@@ -109,47 +121,64 @@ impl Look {
     /// as long as looking is thought to pay.
     pub(crate) fn on_nothing(&mut self, context: &mut Context<'_>) {
         let now = clock::now();
-        match self.state {
-            State::Busy => {
-                let span_ns = self.spin.next_span(now);
-                self.state = State::Looking {
-                    since: now,
-                    span_ns,
-                    yielded_at: now,
-                };
-                if span_ns == 0 {
-                    self.state = State::Asleep;
+        self.state = match self.state {
+            State::Busy => match self.spin.next_span(now) {
+                0 => State::Asleep,
+                span_ns => {
+                    let look = Looking {
+                        since: now,
+                        span_ns,
+                        offered_at: now,
+                        taken_ns: 0,
+                    };
+                    // Where the answer came from this very core the last time, it needs it first.
+                    State::Looking(match self.spin.offers_first() {
+                        true => look.offer(now),
+                        false => look,
+                    })
                 }
-            }
-            State::Looking {
-                since,
-                span_ns,
-                yielded_at,
-            } => self.look_on(now, since, span_ns, yielded_at),
-            State::Asleep => {}
-        }
-        if let State::Looking { .. } = self.state {
+            },
+            State::Looking(look) => self.look_on(now, look),
+            State::Asleep => State::Asleep,
+        };
+        if let State::Looking(_) = self.state {
             come_back(context);
         }
     }
 
-    fn look_on(&mut self, now: Nanos, since: Nanos, span_ns: u64, yielded_at: Nanos) {
-        let spent_ns = now.since(since).0;
-        if spent_ns >= span_ns {
-            self.spin.learn(SpinEnd::Miss, spent_ns);
-            self.state = State::Asleep;
-        } else if now.since(yielded_at).0 >= YIELD_NS {
-            rustix::thread::sched_yield();
-            let back = clock::now();
-            self.state = State::Looking {
-                since,
-                span_ns,
-                yielded_at: back,
-            };
-            if back.since(now).0 > CONTENDED_NS && span_ns != u64::MAX {
-                self.spin.learn(SpinEnd::Contended, back.since(since).0);
-                self.state = State::Asleep;
-            }
+    fn look_on(&mut self, now: Nanos, look: Looking) -> State {
+        if look.taken_ns > CONTENDED_NS && look.span_ns != u64::MAX {
+            self.learn(SpinEnd::Contended, look.since);
+            return State::Asleep;
+        }
+        if now.since(look.since).0 >= look.span_ns {
+            self.learn(SpinEnd::Miss, look.since);
+            return State::Asleep;
+        }
+        State::Looking(match now.since(look.offered_at).0 >= YIELD_NS {
+            true => look.offer(now),
+            false => Looking {
+                taken_ns: 0,
+                ..look
+            },
+        })
+    }
+
+    fn learn(&mut self, end: SpinEnd, since: Nanos) {
+        let now = clock::now();
+        self.spin.learn(end, now.since(since).0, now);
+    }
+}
+
+impl Looking {
+    /// Lets others have the core, if they want it.
+    fn offer(self, now: Nanos) -> Self {
+        rustix::thread::sched_yield();
+        let offered_at = clock::now();
+        Self {
+            offered_at,
+            taken_ns: offered_at.since(now).0,
+            ..self
         }
     }
 }

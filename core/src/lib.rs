@@ -10,3 +10,5 @@ pub mod limits;
 pub mod frame;
 pub mod log;
 pub mod raft;
+
+pub mod client;

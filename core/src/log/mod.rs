@@ -1,1 +1,56 @@
-//! Under construction.
+//! What a replica keeps: the journal shared by a shard's groups, the tail of each group that is not
+//! yet in segments, the segments, and the memory of producers.
+//!
+//! No file is opened here: writes leave as [`Store`] values and come back as completions, and
+//! recovery reads through a closure, so the code that ships is the code that is simulated. Hops
+//! *block*, *store* and *segment* of the data path.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `block`, `builder` | the Raft entry as bytes; the one copy of a payload |
+//! | `item`, `checkpoint` | what else stands in a journal |
+//! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
+//! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
+//! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
+//! | `tail`, `producers` | what a group remembers of its blocks |
+//! | `segment`, `segments`, `cursor` | committed blocks at rest |
+
+pub mod arena;
+pub mod block;
+pub mod builder;
+pub mod checkpoint;
+pub mod flush;
+pub mod journal;
+pub mod producers;
+pub mod ring;
+pub mod tail;
+
+mod cache;
+mod fields;
+mod item;
+#[cfg(test)]
+mod test_rng;
+mod votes;
+
+pub use journal::{Journal, Store, WriteId};
+pub use tail::{Base, Entry, Tail};
+
+use crate::id::{Lsn, NodeId, Term};
+
+/// Where a block begins: the run it was written in, and its byte offset in that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Start of the run in the shard's journal.
+    pub lsn: Lsn,
+    /// Bytes from the run's start; a multiple of 16.
+    pub offset: u32,
+}
+
+/// What a voter must not forget (thesis 3.8): its term, and whom it voted for in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// Highest term seen.
+    pub term: Term,
+    /// The candidate this node voted for in `term`. Never node 0.
+    pub vote: Option<NodeId>,
+}

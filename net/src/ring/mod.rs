@@ -23,18 +23,17 @@ mod flight;
 mod handle;
 mod op;
 mod probe;
+mod request;
 mod spin;
 mod vectored;
 mod waker;
 
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use io_uring::cqueue;
 use ringwood_core::id::Nanos;
 
@@ -46,6 +45,7 @@ pub use flight::OperationId;
 pub use handle::{File, Socket};
 pub use op::{Outcome, WriteMode};
 pub use probe::{Lever, Probe, RingError, RingSetup, Use};
+pub use request::READ_SIZE_MAX;
 pub use spin::{SPIN_LIMIT, Spin, SpinCounters, SpinEnd, SpinMode};
 pub use vectored::VECTORED_SIZE_MAX;
 pub use waker::Waker;
@@ -53,12 +53,9 @@ pub use waker::Waker;
 use buffer::Pool;
 use engine::{Engine, RawCompletion};
 use flight::Flights;
-use op::{Address, Cancelled, Operation, Read, Step, Target, Write};
+use op::{Operation, Step, Target};
 use vectored::Vectored;
 use waker::Alarm;
-
-/// Most bytes of one read.
-pub const READ_SIZE_MAX: usize = 1 << 30;
 
 /// Lists kept for the next send or write.
 const SPARE_COUNT_MAX: usize = 64;
@@ -72,7 +69,10 @@ const LOOK_COUNT: u32 = 32;
 /// While spinning, the core is offered to others this often.
 const YIELD_NS: u64 = 2_000;
 
-/// An offer that takes longer than this was accepted: somebody else needs the core.
+/// An offer that takes longer than this was accepted.
+const HANDED_NS: u64 = 1_500;
+
+/// An offer that takes longer than this, and brings nothing: somebody else needs the core.
 const CONTENDED_NS: u64 = 5_000;
 
 /// A caller's name for an operation, given back with each of its completions. Need not be unique.
@@ -207,170 +207,6 @@ impl Ring {
         usize::from(self.pool.free())
     }
 
-    /// Makes operations on `file` cheaper, for as long as the ring lives; the file stays open as
-    /// long. For the few files written all the time. Whether there was a slot left for it.
-    pub fn register_file(&mut self, file: &File) -> bool {
-        if self.files.iter().any(|at| at.raw() == file.raw()) {
-            return true;
-        }
-        let slot = u32::try_from(self.files.len()).expect("a few slots");
-        if slot >= self.engine.file_count() || !self.engine.set_file(slot, file.raw()) {
-            return false;
-        }
-        self.files.push(file.clone());
-        true
-    }
-
-    /// Accepts connections, `Accepted` each, until it fails or is cancelled.
-    pub fn accept(&mut self, token: Token, listener: &Socket) -> OperationId {
-        self.launch(
-            token,
-            Operation::Accept {
-                listener: listener.clone(),
-            },
-        )
-    }
-
-    /// Connects a socket of `Socket::stream` to `address`: `Connected`.
-    pub fn connect(&mut self, token: Token, socket: &Socket, address: SocketAddr) -> OperationId {
-        let address = Box::new(Address::from(address));
-        self.launch(
-            token,
-            Operation::Connect {
-                socket: socket.clone(),
-                address,
-            },
-        )
-    }
-
-    /// Receives whatever comes, `Received` each, until the peer ends (`Ended`), an error, or a
-    /// cancellation. `IoError::NoBuffers` loses nothing: receive again once leases were dropped.
-    pub fn receive(&mut self, token: Token, socket: &Socket) -> OperationId {
-        self.launch(
-            token,
-            Operation::Receive {
-                socket: socket.clone(),
-            },
-        )
-    }
-
-    /// Sends all of `buffers`, in order: `Sent`. Two sends of one socket at a time may mix: ask
-    /// for the next when the last has completed.
-    ///
-    /// # Panics
-    /// If there is nothing to send, or more than `VECTORED_SIZE_MAX`.
-    pub fn send(
-        &mut self,
-        token: Token,
-        socket: &Socket,
-        buffers: impl IntoIterator<Item = Bytes>,
-    ) -> OperationId {
-        let data = self.load(buffers);
-        self.launch(
-            token,
-            Operation::Send {
-                socket: socket.clone(),
-                data,
-            },
-        )
-    }
-
-    /// Writes all of `buffers`, back to back, from `position` on: `Written`. For a direct file
-    /// the position and each buffer's address and size are multiples of `SECTOR_SIZE`.
-    ///
-    /// # Panics
-    /// If there is nothing to write, or more than `VECTORED_SIZE_MAX`, or a direct write is not
-    /// aligned.
-    pub fn write(
-        &mut self,
-        token: Token,
-        file: &File,
-        position: u64,
-        buffers: impl IntoIterator<Item = Bytes>,
-        mode: WriteMode,
-    ) -> OperationId {
-        let data = self.load(buffers);
-        assert!(
-            !file.is_direct() || data.is_aligned(position),
-            "a direct write is aligned"
-        );
-        let file = file.clone();
-        let write = Write {
-            file,
-            position,
-            mode,
-            data,
-            syncing: false,
-        };
-        self.launch(token, Operation::Write(write))
-    }
-
-    /// Makes durable what has been written to `file`, that is, whose `Written` was delivered
-    /// before this call: `Synced`. A write in flight meanwhile may or may not be included.
-    pub fn sync(&mut self, token: Token, file: &File) -> OperationId {
-        self.launch(token, Operation::Sync { file: file.clone() })
-    }
-
-    /// Reads `size` bytes from `position` on: `Read`, with fewer bytes where the file ends. For a
-    /// direct file the position is a multiple of `SECTOR_SIZE`; the size need not be.
-    ///
-    /// # Panics
-    /// If `size` is 0 or above `READ_SIZE_MAX`, or a direct read is not aligned.
-    pub fn read(&mut self, token: Token, file: &File, position: u64, size: usize) -> OperationId {
-        assert!(size > 0 && size <= READ_SIZE_MAX, "a read of {size} bytes");
-        assert!(
-            !file.is_direct() || vectored::is_aligned(position),
-            "a direct read is aligned"
-        );
-        let buffer = Some(AlignedBuffer::zeroed(size));
-        let file = file.clone();
-        self.launch(
-            token,
-            Operation::Read(Read {
-                file,
-                position,
-                buffer,
-                size,
-                done: 0,
-            }),
-        )
-    }
-
-    /// Asks for an early end of one operation. Its last completion comes all the same: cancelled,
-    /// or with what it had come to. False where it has already been delivered.
-    pub fn cancel(&mut self, id: OperationId) -> bool {
-        let Some(flight) = self.flights.find(id) else {
-            return false;
-        };
-        if !flight.cancelled {
-            flight.cancelled = true;
-            let what = Cancelled::One(id.user_data());
-            self.launch(Token::default(), Operation::Cancel { what });
-        }
-        true
-    }
-
-    /// As `cancel`, for all operations named `token`; how many there were. Looks at every
-    /// operation in flight: for rare occasions.
-    pub fn cancel_all(&mut self, token: Token) -> usize {
-        let ids: Vec<OperationId> = self
-            .flights
-            .ids()
-            .filter(|(_, flight)| flight.token == token && flight.operation.is_callers())
-            .map(|(id, _)| id)
-            .collect();
-        ids.into_iter().filter(|id| self.cancel(*id)).count()
-    }
-
-    /// Ends a connection or a listener now: shuts it down, and ends all operations in flight on
-    /// it, whose last completions still come. Its descriptor closes with the last handle. For a
-    /// gentle end, `Socket::finish` first and wait for the peer's `Ended`.
-    pub fn close(&mut self, socket: &Socket) {
-        socket.close();
-        let what = Cancelled::Socket(socket.clone());
-        self.launch(Token::default(), Operation::Cancel { what });
-    }
-
     /// Hands all operations to the kernel without waiting for completions.
     ///
     /// # Errors
@@ -440,13 +276,25 @@ impl Ring {
         timeout: Option<Duration>,
     ) -> Result<bool, RingError> {
         let limit_ns = timeout.map_or(u64::MAX, nanos).min(span_ns);
-        let mut yielded_at = started;
+        let mut offered_at = started;
+        // Where the answer came from this very core the last time, it needs the core first.
+        let mut offers = self.spin.offers_first();
         let (end, now) = loop {
-            for _ in 0..LOOK_COUNT {
-                if self.engine.has_taskrun() {
-                    self.engine.submit_and_wait(0, None)?;
+            if offers {
+                let before = clock::now();
+                rustix::thread::sched_yield();
+                offered_at = clock::now();
+                let taken = offered_at.since(before).0;
+                let news = self.has_taskrun_news()?;
+                if news && taken > HANDED_NS {
+                    break (SpinEnd::Handed, offered_at);
                 }
-                if self.has_news() {
+                if !news && taken > CONTENDED_NS && span_ns != u64::MAX {
+                    break (SpinEnd::Contended, offered_at);
+                }
+            }
+            for _ in 0..LOOK_COUNT {
+                if self.has_taskrun_news()? {
                     break;
                 }
                 std::hint::spin_loop();
@@ -458,17 +306,18 @@ impl Ring {
             if now.since(started).0 >= limit_ns {
                 break (SpinEnd::Miss, now);
             }
-            if now.since(yielded_at).0 >= YIELD_NS {
-                rustix::thread::sched_yield();
-                yielded_at = clock::now();
-                let taken = yielded_at.since(now).0 > CONTENDED_NS && span_ns != u64::MAX;
-                if taken && !self.engine.has_taskrun() && !self.has_news() {
-                    break (SpinEnd::Contended, yielded_at);
-                }
-            }
+            offers = now.since(offered_at).0 >= YIELD_NS;
         };
-        self.spin.learn(end, now.since(started).0);
-        Ok(end == SpinEnd::Hit)
+        self.spin.learn(end, now.since(started).0, now);
+        Ok(matches!(end, SpinEnd::Hit | SpinEnd::Handed))
+    }
+
+    /// As `has_news`, after letting the kernel post what it has; a system call only if it has.
+    fn has_taskrun_news(&mut self) -> Result<bool, RingError> {
+        if self.engine.has_taskrun() {
+            self.engine.submit_and_wait(0, None)?;
+        }
+        Ok(self.has_news())
     }
 
     fn collect(&mut self, completions: &mut Vec<Completion>) {
@@ -532,12 +381,6 @@ impl Ring {
                 })
             }
         }
-    }
-
-    fn load(&mut self, buffers: impl IntoIterator<Item = Bytes>) -> Box<Vectored> {
-        let mut data = self.spare.pop().unwrap_or_else(Vectored::new);
-        data.load(buffers);
-        data
     }
 
     fn finish(&mut self, id: OperationId) {

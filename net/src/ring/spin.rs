@@ -5,13 +5,25 @@
 //! Where it does not, looking burns a core that a client, a peer or a broker on the same machine
 //! needs. So the budget is learned, bounded, and paid for. Pure: time comes in, spans go out.
 //!
-//! - *hit*: something came while spinning. *miss*: the span ended. *contended*: a `sched_yield`
-//!   in between came back late, that is, somebody else wanted this core.
-//! - While hits are frequent the span is a small multiple of how long they took.
-//! - Otherwise a *trial* of the longest span is made now and then. Trials are paid from credit,
-//!   which grows with time (`WASTE_SHARE`) and ever more slowly after failures: an idle shard
-//!   wastes under half a percent of its core, a loaded one nothing.
-//! - Contention halves the trust in hits at once and takes all credit.
+//! - *hit*: something came while spinning. *handed*: it came while the core was offered to others
+//!   (`sched_yield`) and taken: the one who answers lives on this core, so the next spin begins
+//!   with the offer. *miss*: the span ended. *contended*: the offer was taken, nothing came.
+//! - While hits are frequent the span is a small multiple of how long they took. Otherwise a
+//!   *trial* of the longest span is made now and then, ever more seldom while trials fail.
+//! - Spinning is paid from credit. A miss costs its span; time earns (`WASTE_SHARE`), and so does
+//!   a hit, as the sleep it saved would have cost processor time too. So spinning burns no more
+//!   than it saves and a sixteenth of a core; an idle shard wastes under half a percent.
+//! - After contention there is a quiet time, `QUIET_SHARE` times as long as the core was away: who
+//!   yields to a busy process loses its whole time slice, 3 ms, where a sleeper that wakes is
+//!   served at once. So on a loaded machine sleeping is both kinder and quicker.
+//!
+//! Measured (2 virtual cores, loopback TCP, 256 bytes, both ends with a ring; median round trip,
+//! processor time of both ends a round; `examples/round_trip.rs`):
+//!
+//! | | asleep | adaptive |
+//! | --- | --- | --- |
+//! | on two cores | 117 us, 96 us | 14 us, 31 us |
+//! | on one core | 19 us, 21 us | 19 us, 21 us |
 
 use std::time::Duration;
 
@@ -22,6 +34,12 @@ pub const SPIN_LIMIT: Duration = Duration::from_micros(50);
 
 /// At most one part in this many of the time may be spent on spins that found nothing.
 const WASTE_SHARE: u64 = 16;
+
+/// What a sleep and its wake-up cost of processor time, about: a hit saves one.
+const SLEEP_NS: u64 = 20_000;
+
+/// At most one part in this many of the time is lost to contention.
+const QUIET_SHARE: u64 = 64;
 
 /// The shares are in parts of this.
 const WHOLE: u32 = 1024;
@@ -54,6 +72,8 @@ impl Default for SpinMode {
 pub enum SpinEnd {
     /// Something came.
     Hit,
+    /// Something came while others had the core.
+    Handed,
     /// Nothing came.
     Miss,
     /// Someone else wanted the core (whether or not something came).
@@ -87,6 +107,10 @@ pub struct Spin {
     /// Failed trials in a row, up to `PRICE_SHIFT_MAX`.
     price_shift: u32,
     accrued_at: Option<Nanos>,
+    /// The last thing that came did so while others had the core.
+    offers_first: bool,
+    /// No spinning before.
+    quiet_until: Nanos,
     counters: SpinCounters,
 }
 
@@ -107,6 +131,8 @@ impl Spin {
             credit_ns: limit_ns,
             price_shift: 0,
             accrued_at: None,
+            offers_first: false,
+            quiet_until: Nanos(0),
             counters: SpinCounters::default(),
         }
     }
@@ -124,61 +150,77 @@ impl Spin {
             SpinMode::Always => return u64::MAX,
             SpinMode::Adaptive(_) => self.accrue(now),
         }
-        if self.hit_share >= WHOLE / 2 {
-            return (self.reach_ns.saturating_mul(3))
-                .clamp(SPAN_NS_MIN.min(self.limit_ns), self.limit_ns);
+        if now < self.quiet_until {
+            return 0;
         }
-        let price = self.limit_ns << self.price_shift;
-        if self.credit_ns >= price {
-            return self.limit_ns;
-        }
-        0
+        let (span, price) = if self.hit_share >= WHOLE / 2 {
+            let span_min = SPAN_NS_MIN.min(self.limit_ns);
+            let span = self
+                .reach_ns
+                .saturating_mul(3)
+                .clamp(span_min, self.limit_ns);
+            (span, span)
+        } else {
+            (self.limit_ns, self.limit_ns << self.price_shift)
+        };
+        if self.credit_ns >= price { span } else { 0 }
     }
 
-    /// Learns from a spin of `spent` nanoseconds.
-    pub fn learn(&mut self, end: SpinEnd, spent_ns: u64) {
+    /// Whether the next spin is to begin by offering the core to others.
+    #[must_use]
+    pub fn offers_first(&self) -> bool {
+        self.offers_first
+    }
+
+    /// Learns from a spin of `spent` nanoseconds that is just over.
+    pub fn learn(&mut self, end: SpinEnd, spent_ns: u64, now: Nanos) {
+        // Spinning is no time to earn from.
+        self.accrued_at = Some(now);
+        self.offers_first = end == SpinEnd::Handed;
         match end {
-            SpinEnd::Hit => {
+            // It came, but long after the span: somebody else had the core.
+            SpinEnd::Hit | SpinEnd::Handed if spent_ns > self.limit_ns => {
+                self.fall_quiet(spent_ns, now);
+            }
+            SpinEnd::Hit | SpinEnd::Handed => {
                 self.counters.hits += 1;
                 self.hit_share += (WHOLE - self.hit_share) / 4;
                 self.reach_ns = (self.reach_ns.saturating_mul(7) / 8).saturating_add(spent_ns / 8);
                 self.price_shift = 0;
+                self.earn(SLEEP_NS);
             }
             SpinEnd::Miss => {
                 self.counters.misses += 1;
                 self.counters.wasted_ns += spent_ns;
-                self.pay(spent_ns);
+                if self.hit_share >= WHOLE / 2 {
+                    self.credit_ns = self.credit_ns.saturating_sub(spent_ns);
+                } else {
+                    // A failed trial takes all there is, and makes the next dearer.
+                    self.credit_ns = 0;
+                    self.reach_ns = self.limit_ns;
+                    self.price_shift = (self.price_shift + 1).min(PRICE_SHIFT_MAX);
+                }
                 self.hit_share -= self.hit_share / 4;
             }
-            SpinEnd::Contended => {
-                self.counters.contended += 1;
-                self.credit_ns = 0;
-                self.hit_share /= 2;
-                self.price_shift = (self.price_shift + 1).min(PRICE_SHIFT_MAX);
-            }
+            SpinEnd::Contended => self.fall_quiet(spent_ns, now),
         }
         assert!(self.hit_share <= WHOLE);
     }
 
-    /// A trial takes all credit and makes the next dearer; a miss among hits is paid in full.
-    fn pay(&mut self, spent_ns: u64) {
-        if self.hit_share >= WHOLE / 2 {
-            self.credit_ns = self.credit_ns.saturating_sub(spent_ns);
-        } else {
-            self.credit_ns = 0;
-            self.price_shift = (self.price_shift + 1).min(PRICE_SHIFT_MAX);
-            self.reach_ns = self.limit_ns;
-        }
+    fn fall_quiet(&mut self, spent_ns: u64, now: Nanos) {
+        self.counters.contended += 1;
+        self.quiet_until = now.after(Nanos(spent_ns.saturating_mul(QUIET_SHARE)));
     }
 
     fn accrue(&mut self, now: Nanos) {
         let span = self.accrued_at.map_or(0, |last| now.since(last).0);
         self.accrued_at = Some(now);
-        let credit_max = self.limit_ns << PRICE_SHIFT_MAX;
-        self.credit_ns = self
-            .credit_ns
-            .saturating_add(span / WASTE_SHARE)
-            .min(credit_max);
+        self.earn(span / WASTE_SHARE);
+    }
+
+    fn earn(&mut self, credit_ns: u64) {
+        let credit_ns_max = self.limit_ns << PRICE_SHIFT_MAX;
+        self.credit_ns = self.credit_ns.saturating_add(credit_ns).min(credit_ns_max);
     }
 }
 
@@ -195,11 +237,11 @@ mod tests {
             now = now.after(Nanos(gap_ns));
             let span = spin.next_span(now);
             if span > answer_ns {
-                spin.learn(SpinEnd::Hit, answer_ns);
+                spin.learn(SpinEnd::Hit, answer_ns, now.after(Nanos(answer_ns)));
             } else {
                 sleeps += 1;
                 if span > 0 {
-                    spin.learn(SpinEnd::Miss, span);
+                    spin.learn(SpinEnd::Miss, span, now.after(Nanos(span)));
                 }
             }
             now = now.after(Nanos(answer_ns.max(span)));
@@ -233,12 +275,37 @@ mod tests {
     }
 
     #[test]
-    fn contention_ends_spinning_at_once() {
+    fn contention_ends_spinning_for_as_long_as_it_cost() {
+        let mut spin = Spin::new(SpinMode::default());
+        run(&mut spin, 1_000, 8_000, 5_000);
+        let mut now = spin.accrued_at.unwrap();
+        // A busy neighbour on this core: whoever yields is back after its time slice.
+        let slice = 3_000_000;
+        let mut lost = 0;
+        for _ in 0..100_000 {
+            now = now.after(Nanos(10_000));
+            if spin.next_span(now) > 0 {
+                now = now.after(Nanos(slice));
+                spin.learn(SpinEnd::Contended, slice, now);
+                lost += slice;
+            }
+        }
+        assert!(lost < 40_000_000, "{lost} ns of 1 s lost");
+        // A short handover is forgiven soon.
+        now = now.after(Nanos(slice * QUIET_SHARE));
+        spin.learn(SpinEnd::Contended, 6_000, now);
+        assert_eq!(spin.next_span(now), 0);
+        assert!(spin.next_span(now.after(Nanos(1_000_000))) > 0);
+    }
+
+    #[test]
+    fn news_that_come_with_a_late_return_count_as_contention() {
         let mut spin = Spin::new(SpinMode::default());
         run(&mut spin, 1_000, 8_000, 5_000);
         let now = spin.accrued_at.unwrap();
-        spin.learn(SpinEnd::Contended, 4_000);
-        assert_eq!(spin.next_span(now), 0);
+        spin.learn(SpinEnd::Handed, 3_000_000, now);
+        assert_eq!(spin.next_span(now.after(Nanos(100_000_000))), 0);
+        assert_eq!(spin.counters().contended, 1);
     }
 
     #[test]
@@ -246,7 +313,7 @@ mod tests {
         let mut never = Spin::new(SpinMode::Never);
         let mut always = Spin::new(SpinMode::Always);
         assert_eq!(never.next_span(Nanos(1)), 0);
-        always.learn(SpinEnd::Miss, 1_000_000);
+        always.learn(SpinEnd::Miss, 1_000_000, Nanos(1_000_001));
         assert_eq!(always.next_span(Nanos(1)), u64::MAX);
     }
 }

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use bytes::Bytes;
+
 use super::*;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -502,4 +504,164 @@ fn a_full_device_is_told_from_a_broken_one() {
         WriteMode::Plain,
     );
     assert_eq!(next(&mut ring).result.unwrap_err(), IoError::DiskFull);
+}
+
+/// A small generator: the test is the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+/// Random receives, sends, reads, writes, cancels and closes against a ring too small for them,
+/// with leases kept and dropped at random. In the end each operation has ended exactly once, each
+/// buffer has been let go, each lease is back.
+#[test]
+fn a_hundred_thousand_random_operations_leave_nothing_behind() {
+    for seed in [0x5eed, 0x0b5e55ed] {
+        println!("seed {seed:#x}");
+        churn(seed, 50_000);
+    }
+}
+
+fn churn(seed: u64, step_count: u64) {
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    const PAIR_COUNT: usize = 12;
+    let setup = RingSetup {
+        submission_count: 16,
+        completion_count: 32,
+        without: Vec::new(),
+    };
+    let options = RingOptions {
+        setup,
+        buffer_count: 8,
+        buffer_size: 512,
+        ..Default::default()
+    };
+    let mut ring = Ring::new(&options).unwrap();
+    let mut dice = Dice(seed);
+    let file = scratch("churn", 1 << 20);
+    assert!(ring.register_file(&file));
+    let mut ends: Vec<[Socket; 2]> = (0..PAIR_COUNT).map(|_| unix_pair()).collect();
+    let mut open: BTreeMap<Token, OperationId> = BTreeMap::new();
+    let mut ended = 0;
+    let mut leases = Vec::new();
+    let mut completions = Vec::new();
+    for step in 0..step_count {
+        let token = Token(step);
+        let socket = ends[dice.below(PAIR_COUNT)][dice.below(2)].clone();
+        let started = match dice.below(12) {
+            0..3 => Some(ring.receive(token, &socket)),
+            3..6 => {
+                let count = dice.below(5) + 1;
+                let sizes: Vec<usize> = (0..count).map(|_| dice.below(30_000) + 1).collect();
+                let data = sizes.into_iter().map(|size| Counted::bytes(&ALIVE, size));
+                Some(ring.send(token, &socket, data))
+            }
+            6 => Some(ring.read(
+                token,
+                &file,
+                dice.below(1 << 20) as u64,
+                dice.below(9000) + 1,
+            )),
+            7 => {
+                let data = [Counted::bytes(&ALIVE, dice.below(9000) + 1)];
+                let position = dice.below(1 << 19) as u64;
+                Some(ring.write(token, &file, position, data, WriteMode::Plain))
+            }
+            8 | 9 => {
+                let old = Token(step.saturating_sub(dice.below(200) as u64));
+                match (open.get(&old), dice.below(2)) {
+                    (Some(id), 0) => assert!(ring.cancel(*id)),
+                    (known, _) => assert_eq!(ring.cancel_all(old), usize::from(known.is_some())),
+                }
+                None
+            }
+            10 => {
+                let pair = dice.below(PAIR_COUNT);
+                for socket in std::mem::replace(&mut ends[pair], unix_pair()) {
+                    if dice.below(2) == 0 {
+                        ring.close(&socket);
+                    }
+                    // Otherwise its operations alone keep it open.
+                }
+                None
+            }
+            _ => {
+                leases.truncate(dice.below(8));
+                None
+            }
+        };
+        if let Some(id) = started {
+            assert!(open.insert(token, id).is_none());
+        }
+        if dice.below(4) == 0 {
+            ring.submit_and_wait(Some(Duration::ZERO), &mut completions)
+                .unwrap();
+        }
+        // An end dropped without a close leaves operations nobody can see any more.
+        while open.len() > 600 {
+            let (_, id) = open.first_key_value().unwrap();
+            ring.cancel(*id);
+            ring.submit_and_wait(SOON, &mut completions).unwrap();
+            ended += settle(&mut open, &mut completions, &mut leases);
+        }
+        ended += settle(&mut open, &mut completions, &mut leases);
+        assert_eq!(ring.in_flight(), open.len());
+    }
+    ends.iter().flatten().for_each(|socket| ring.close(socket));
+    open.values().for_each(|id| assert!(ring.cancel(*id)));
+    while ring.in_flight() > 0 {
+        ring.submit_and_wait(SOON, &mut completions).unwrap();
+        assert!(
+            !completions.is_empty(),
+            "{} operations never end",
+            ring.in_flight()
+        );
+        ended += settle(&mut open, &mut completions, &mut leases);
+    }
+    assert!(
+        open.is_empty() && ended > step_count / 2,
+        "{ended} ended, {} open",
+        open.len()
+    );
+    assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
+    leases.clear();
+    assert_eq!(ring.buffers_free(), 8);
+}
+
+/// Takes in completions; how many operations ended.
+fn settle(
+    open: &mut BTreeMap<Token, OperationId>,
+    completions: &mut Vec<Completion>,
+    leases: &mut Vec<Lease>,
+) -> u64 {
+    let mut ended = 0;
+    for completion in completions.drain(..) {
+        assert!(
+            open.contains_key(&completion.token),
+            "{completion:?} has ended before"
+        );
+        if !completion.more {
+            open.remove(&completion.token);
+            ended += 1;
+        }
+        match completion.result {
+            Ok(Outcome::Received(lease)) => leases.push(lease),
+            Ok(_) => {}
+            Err(IoError::Cancelled | IoError::NoBuffers | IoError::Reset) => {}
+            Err(error) => panic!("{:?}: {error}", completion.token),
+        }
+    }
+    ended
+}
+
+fn unix_pair() -> [Socket; 2] {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    [near, far].map(|end| Socket::from(OwnedFd::from(end)))
 }

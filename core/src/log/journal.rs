@@ -1,0 +1,872 @@
+//! The shard's journal: blocks, votes and checkpoints of all its groups, in the order in which they
+//! must be durable.
+//!
+//! Keeps the open run, the sealed ones on their way to disk, what is durable, and which files may be
+//! written over. Does no I/O: writes leave by [`Journal::next_store`], completions come back by
+//! [`Journal::stored`]. Knows nothing of Raft's rules. Hops *block* and *store* of the data path.
+//!
+//! ```text
+//!  lsn ─────────────────────────────────────────────────────────────────────────▶
+//!  | durable runs     | in flight: at most JOURNAL_WRITES_MAX | sealed, waiting | open |
+//!                     ▲ durable()                                               ▲ open_lsn()
+//! ```
+//! Completions come in any order; `durable` is the end of the prefix that is complete, because
+//! recovery reads the journal as a chain and stops at the first hole.
+//!
+//! What may be written over. A file is entered again only if a flush that is *durable* says that
+//! nothing in the file's old content is needed (`files_kept`). The saying must be durable first:
+//! else a crash could leave the old content half gone and nobody to tell that it did not matter.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{BufMut, Bytes};
+
+use super::arena::Arenas;
+use super::block::{
+    AppendHeader, BLOCK_HEADER_SIZE, Block, BlockError, BlockHeader, BlockKind, append_size,
+};
+use super::builder::{BlockBuilder, BlockStart, block_size};
+use super::cache::Cache;
+use super::checkpoint::Checkpoint;
+use super::fields::{pad, round_up};
+use super::flush::{FLUSH_HEADER_SIZE, FlushHeader};
+use super::item::{FLAG_COPY, FLAGS_AT, HARD_STATE_SIZE, write_hard_state};
+use super::ring::Ring;
+use super::votes::{VoteCopy, votes_size, write_votes};
+use super::{Entry, HardState, Place};
+use crate::frame::sum::Sum;
+use crate::id::{GroupId, Index, Lsn};
+use crate::limits::{
+    ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, JOURNAL_WRITES_MAX, RUN_SIZE_MAX, SECTOR_SIZE,
+};
+
+/// Runs in one write: a bound below the kernel's for one vectored write.
+const STORE_RUN_COUNT_MAX: usize = 64;
+
+/// Hard states that fit into whatever run [`Journal::open_lsn`] names. One step of one group makes
+/// one, rarely two.
+const VOTE_ROOM: usize = 8;
+
+/// Names one write, from [`Journal::next_store`] to [`Journal::stored`]. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteId(pub u64);
+
+/// One durable write of sealed runs that lie one behind the other in one file.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// To be handed back when the bytes are on stable storage.
+    pub write: WriteId,
+    /// Which file of the ring.
+    pub slot: u32,
+    /// Byte position in it; a multiple of the sector.
+    pub position: u64,
+    /// The bytes; each piece is whole sectors in aligned memory.
+    pub runs: Vec<Bytes>,
+    /// The first write of this life. Before it, every file of the ring is to be synced: recovery
+    /// may have read bytes that the drive only had in its cache, and this write's completion is
+    /// what makes them count as durable.
+    pub opens_life: bool,
+}
+
+/// How near the ring is to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    /// Whole files behind the current one that may be entered now.
+    pub files_free: u32,
+    /// Bytes that blocks may still take before they are refused.
+    pub size_free: u64,
+}
+
+/// What the journal needs of a group to make any file's start self-sufficient.
+///
+/// It is the latest *put*, durable or not. That is safe: a hard state and a checkpoint are true from
+/// the moment they are put (a checkpoint is put after the segments were synced), they only move up,
+/// and a run that repeats one lies behind the run that had it first, so whoever sees the repetition
+/// durable sees nothing that was not promised in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GroupState {
+    pub(super) hard: HardState,
+    /// The latest checkpoint's index and item.
+    pub(super) checkpoint: Option<(Index, Vec<u8>)>,
+    /// Index of the latest checkpoint in a durable run. What may be released goes by this one.
+    pub(super) checkpoint_durable: Index,
+}
+
+/// Where recovery found the journal's end, and what it must go on with.
+#[derive(Clone, Debug)]
+pub struct JournalRecovered {
+    pub(super) ring: Ring,
+    pub(super) node_tag: u32,
+    /// End of the last accepted flush, or 0.
+    pub(super) head: Lsn,
+    pub(super) last_sum: u32,
+    pub(super) sequence: u64,
+    /// Highest life any flush names, accepted or not.
+    pub(super) life: u64,
+    /// Highest `durable_through` of an accepted flush.
+    pub(super) promised: Lsn,
+    /// First file that holds anything needed, as the last accepted flush says.
+    pub(super) oldest_file: u64,
+    /// Whether the state of all groups stands in the file before `head`.
+    pub(super) complete: bool,
+    pub(super) groups: BTreeMap<GroupId, GroupState>,
+}
+
+impl JournalRecovered {
+    /// A journal that was never written.
+    #[must_use]
+    pub fn fresh(ring: Ring, node_tag: u32) -> Self {
+        ring.assert_sound();
+        Self {
+            ring,
+            node_tag,
+            head: Lsn(0),
+            last_sum: 0,
+            sequence: 0,
+            life: 0,
+            promised: Lsn(0),
+            oldest_file: 0,
+            complete: false,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// End of the last flush that was accepted: where the new life begins, or at the next file.
+    #[must_use]
+    pub fn head(&self) -> Lsn {
+        self.head
+    }
+
+    /// The life before the one that opens next.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Where the flush that opens the next life goes; none if the ring is full to the last sector.
+    pub(super) fn opening_place(&self) -> Option<Lsn> {
+        let ring = &self.ring;
+        run_place(ring, self.head, self.oldest_file)
+            .or_else(|| (ring.left_in_file(self.head) < ring.file_size).then_some(self.head))
+    }
+}
+
+/// Where the next run goes when the last ended at `head` and files before `oldest_file` are free.
+fn run_place(ring: &Ring, head: Lsn, oldest_file: u64) -> Option<Lsn> {
+    let at_start = ring.left_in_file(head) == ring.file_size;
+    if !at_start && ring.takes_run(head) {
+        return Some(head);
+    }
+    let file = ring.file_of(head) + u64::from(!at_start);
+    let free = file < oldest_file + u64::from(ring.file_count);
+    free.then(|| ring.start_of(file))
+}
+
+#[derive(Debug)]
+struct OpenRun {
+    lsn: Lsn,
+    /// Bytes the run may have; whole sectors.
+    limit: usize,
+    items_sum: Sum,
+    item_count: u16,
+}
+
+#[derive(Debug)]
+struct Flight {
+    write: WriteId,
+    end: Lsn,
+    done: bool,
+}
+
+/// The journal of one shard.
+#[derive(Debug)]
+pub struct Journal {
+    ring: Ring,
+    node_tag: u32,
+    life: u64,
+    arenas: Arenas,
+    cache: Cache,
+    groups: BTreeMap<GroupId, GroupState>,
+
+    open: Option<OpenRun>,
+    /// The block being built at the end of the open run.
+    block: Option<BlockBuilder>,
+    /// Hard states of the open run.
+    votes: Vec<VoteCopy>,
+    /// End of the last sealed run.
+    head: Lsn,
+    last_sum: u32,
+    sequence: u64,
+
+    /// Sealed runs that no write has taken.
+    sealed: VecDeque<(Lsn, Bytes)>,
+    flights: VecDeque<Flight>,
+    next_write: u64,
+    /// Whether the first flush of this life is sealed, and whether it is durable. Until then
+    /// nothing else is written: recovery relies on it to tell lives apart.
+    opening_sealed: bool,
+    opened: bool,
+    /// End of the complete prefix.
+    durable: Lsn,
+
+    /// The first group whose state is not yet in the current file; none when all are.
+    restating: Option<GroupId>,
+    /// The newest file that has durably the state of all groups; what lies before may be given up.
+    complete_file: u64,
+    /// Run in which a newer file's state became complete.
+    complete_pending: Option<(Lsn, u64)>,
+    /// All below is not needed, the shard says.
+    release: Lsn,
+    /// First file needed, as the last sealed flush says; and as the last durable one says.
+    claimed_file: u64,
+    granted_file: u64,
+    /// Claims on their way: run and first file needed.
+    claims: VecDeque<(Lsn, u64)>,
+    /// Checkpoints on their way.
+    checkpoints: VecDeque<(Lsn, GroupId, Index)>,
+}
+
+impl Journal {
+    /// Begins a new life where recovery found the last one's end. Its first flush is sealed already:
+    /// the first [`Journal::next_store`] is it, and nothing else leaves before it is stored.
+    #[must_use]
+    pub fn open(recovered: JournalRecovered) -> Self {
+        let place = recovered
+            .opening_place()
+            .expect("recovery refuses a ring without room");
+        let ring = recovered.ring;
+        ring.assert_sound();
+        let mut journal = Self {
+            ring,
+            node_tag: recovered.node_tag,
+            life: recovered.life + 1,
+            arenas: Arenas::new(ARENA_SIZE, ARENA_COUNT_MAX),
+            cache: Cache::default(),
+            groups: recovered.groups,
+            open: None,
+            block: None,
+            votes: Vec::new(),
+            head: recovered.head,
+            last_sum: recovered.last_sum,
+            sequence: recovered.sequence,
+            sealed: VecDeque::new(),
+            flights: VecDeque::new(),
+            next_write: 1,
+            opening_sealed: false,
+            opened: false,
+            durable: recovered.promised,
+            restating: (!recovered.complete).then_some(GroupId(0)),
+            complete_file: recovered.oldest_file,
+            complete_pending: None,
+            release: ring.start_of(recovered.oldest_file),
+            claimed_file: recovered.oldest_file,
+            granted_file: recovered.oldest_file,
+            claims: VecDeque::new(),
+            checkpoints: VecDeque::new(),
+        };
+        // Memory is free and the place is there: what opens a life cannot be refused.
+        assert!(journal.begin_run(place), "a new journal has all its arenas");
+        if journal.restating.is_some() {
+            journal.restate();
+        }
+        journal.seal_run();
+        assert!(
+            journal.opening_sealed && journal.sealed.len() == 1,
+            "one flush opens a life"
+        );
+        journal
+    }
+
+    /// The lsn of the open run, which has room for a few hard states; opens a run when there is
+    /// none. None is backpressure: the ring is full, or all memory is held by writes and readers.
+    ///
+    /// The lsn stays the same until a `put_checkpoint`, `begin_block`, `copy_block` or `carry_block`
+    /// needed another run, or `seal` was called. A run in which nothing was put is not written: what
+    /// waits for its lsn waits until something is.
+    pub fn open_lsn(&mut self) -> Option<Lsn> {
+        if let (Some(run), Some(_)) = (&self.open, &self.block) {
+            return Some(run.lsn);
+        }
+        loop {
+            if self.open.is_none() {
+                let place = run_place(&self.ring, self.head, self.granted_file)?;
+                if !self.begin_run(place) {
+                    return None;
+                }
+            }
+            let restated = self.restating.is_none() || self.restate();
+            if restated && self.fits(0, VOTE_ROOM) {
+                return self.open.as_ref().map(|run| run.lsn);
+            }
+            self.seal_run();
+        }
+    }
+
+    /// Bytes an item may still take in the open run; 0 if none is open.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let Some(run) = &self.open else { return 0 };
+        let end = run
+            .limit
+            .saturating_sub(votes_size(self.votes.len() + VOTE_ROOM));
+        end.saturating_sub(self.arenas.written() + VOTE_ROOM * HARD_STATE_SIZE)
+    }
+
+    // ---- blocks
+
+    /// Begins a block in the open run, or in another if the first append would not fit. Only for
+    /// its group until [`Journal::finish_block`]. None is backpressure, as of
+    /// [`Journal::open_lsn`]; blocks are refused some way before the ring is full.
+    ///
+    /// `payload_size` of the first append must have been judged by [`AppendHeader::judge`]; it is 0
+    /// for a no-op.
+    pub fn begin_block(&mut self, start: BlockStart, payload_size: usize) -> Option<Place> {
+        assert!(self.block.is_none(), "the open block is finished first");
+        let no_op = start.kind == BlockKind::NoOp;
+        self.make_room(if no_op {
+            BLOCK_HEADER_SIZE
+        } else {
+            block_size(payload_size)
+        })?;
+        if !self.takes_blocks() {
+            return None;
+        }
+        let builder = BlockBuilder::begin(self.arenas.current(), start);
+        let offset = builder.at() as u32;
+        self.block = Some(builder);
+        self.open.as_ref().map(|run| Place {
+            lsn: run.lsn,
+            offset,
+        })
+    }
+
+    /// What the block under construction began with.
+    #[must_use]
+    pub fn open_block(&self) -> Option<&BlockBuilder> {
+        self.block.as_ref()
+    }
+
+    /// Whether the block under construction may take an append of `payload_size` bytes.
+    #[must_use]
+    pub fn append_fits(&self, payload_size: usize) -> bool {
+        let Some(block) = &self.block else {
+            return false;
+        };
+        block.fits(self.arenas.written(), payload_size)
+            && self.fits(append_size(payload_size), VOTE_ROOM)
+    }
+
+    /// Copies an append into the block under construction, summing it on the way. The caller asked
+    /// [`Journal::append_fits`], or has just begun the block with this size.
+    ///
+    /// # Errors
+    /// What is wrong with the payload; the block is then as before.
+    pub fn push_append<'a>(
+        &mut self,
+        header: &AppendHeader,
+        payload: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), BlockError> {
+        header.judge()?;
+        self.push_opaque(header, payload)
+    }
+
+    /// As [`Journal::push_append`] for a configuration, whose payload is not records.
+    ///
+    /// # Errors
+    /// What is wrong with the payload; the block is then as before.
+    pub fn push_opaque<'a>(
+        &mut self,
+        header: &AppendHeader,
+        payload: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), BlockError> {
+        assert!(
+            self.append_fits(header.payload_size as usize),
+            "the caller asked"
+        );
+        let block = self.block.as_mut().expect("a block that fits is open");
+        block.push(self.arenas.current(), header, payload)
+    }
+
+    /// Finishes the block under construction. None if every append to it was refused: the run is
+    /// then as if the block had never begun.
+    pub fn finish_block(&mut self) -> Option<Entry> {
+        let builder = self.block.take().expect("a block is open");
+        let at = builder.at();
+        let header = builder.finish(self.arenas.current())?;
+        Some(self.count_block(&header, at))
+    }
+
+    /// Copies a checked block as it is: a follower's hop *block*. None is backpressure, as of
+    /// [`Journal::begin_block`].
+    pub fn copy_block(&mut self, block: &Block<'_>) -> Option<Entry> {
+        assert!(self.block.is_none(), "the open block is finished first");
+        self.make_room(block.bytes().len())?;
+        if !self.takes_blocks() {
+            return None;
+        }
+        Some(self.put_block(block, false))
+    }
+
+    /// Puts an undecided block of an old file again, so that the file can be given free. The block
+    /// stays where it was, too: its entry may move to the new place (`Tail::set_place`) once that
+    /// is durable. None is backpressure, as of [`Journal::open_lsn`].
+    pub fn carry_block(&mut self, block: &Block<'_>) -> Option<Place> {
+        assert!(self.block.is_none(), "the open block is finished first");
+        self.make_room(block.bytes().len())?;
+        Some(self.put_block(block, true).place)
+    }
+
+    fn put_block(&mut self, block: &Block<'_>, copy: bool) -> Entry {
+        let run = self.arenas.current();
+        let at = run.len();
+        run.put_slice(block.bytes());
+        if copy {
+            run[at + FLAGS_AT] |= FLAG_COPY;
+        }
+        self.count_block(block.header(), at)
+    }
+
+    fn count_block(&mut self, header: &BlockHeader, at: usize) -> Entry {
+        let run = self.open.as_mut().expect("blocks are put into an open run");
+        run.items_sum
+            .update(&self.arenas.current()[at..at + BLOCK_HEADER_SIZE]);
+        run.item_count += 1;
+        Entry {
+            term: header.term,
+            size: header.size,
+            sum: header.sum,
+            place: Place {
+                lsn: run.lsn,
+                offset: at as u32,
+            },
+            first_offset: header.first_offset,
+            record_count: header.record_count,
+        }
+    }
+
+    // ---- state
+
+    /// Puts a group's hard state into the open run. The caller asked [`Journal::open_lsn`] for this
+    /// step; that lsn is where it stands.
+    pub fn put_hard_state(&mut self, group: GroupId, hard: HardState) {
+        assert!(self.block.is_none(), "the open block is finished first");
+        assert!(
+            self.open.is_some() && self.fits(0, 1),
+            "the caller asked for an open run"
+        );
+        assert!(self.restating.is_none(), "what is older comes first");
+        let state = self.groups.entry(group).or_default();
+        // The one mistake that two leaders of a term are made of (thesis 3.4 and 3.8).
+        assert!(hard.term >= state.hard.term, "terms never go back");
+        if hard.term == state.hard.term {
+            let kept = state.hard.vote.is_none() || hard.vote == state.hard.vote;
+            assert!(kept, "one vote a term");
+        }
+        state.hard = hard;
+        self.put_vote(group, hard);
+    }
+
+    /// Puts a group's checkpoint, in another run if it must. None is backpressure, as of
+    /// [`Journal::open_lsn`]; the checkpoint is then not put.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Option<Lsn> {
+        assert!(self.block.is_none(), "the open block is finished first");
+        let item = checkpoint.encode();
+        self.make_room(item.len())?;
+        let lsn = self.put_item(&item);
+        let state = self.groups.entry(checkpoint.group).or_default();
+        if let Some((index, _)) = &state.checkpoint {
+            assert!(checkpoint.index >= *index, "checkpoints never go back");
+        }
+        state.checkpoint = Some((checkpoint.index, item));
+        self.checkpoints
+            .push_back((lsn, checkpoint.group, checkpoint.index));
+        Some(lsn)
+    }
+
+    /// Index of the group's newest checkpoint in a durable run; 0 if none. What a group still needs
+    /// of the journal begins above it.
+    #[must_use]
+    pub fn checkpoint_durable(&self, group: GroupId) -> Index {
+        self.groups
+            .get(&group)
+            .map_or(Index(0), |state| state.checkpoint_durable)
+    }
+
+    fn put_vote(&mut self, group: GroupId, hard: HardState) {
+        let item = write_hard_state(group, hard);
+        let offset = self.arenas.written() as u32;
+        self.put_item(&item);
+        self.votes.push(VoteCopy { offset, item });
+    }
+
+    fn put_item(&mut self, item: &[u8]) -> Lsn {
+        self.arenas.current().put_slice(item);
+        let run = self.open.as_mut().expect("items are put into an open run");
+        run.items_sum.update(item);
+        run.item_count += 1;
+        run.lsn
+    }
+
+    /// Puts the state of all groups from `restating` on, as far as the run has room. Says whether
+    /// all are done.
+    fn restate(&mut self) -> bool {
+        let Some(from) = self.restating else {
+            return true;
+        };
+        // Taken out while runs are written from it; nothing else looks at it meanwhile.
+        let groups = std::mem::take(&mut self.groups);
+        let mut rest = None;
+        for (group, state) in groups.range(from..) {
+            let size = state.checkpoint.as_ref().map_or(0, |(_, item)| item.len());
+            if !self.fits(size, 1) {
+                let empty = self.open.as_ref().is_some_and(|run| run.item_count == 0);
+                let opening = !self.opening_sealed;
+                assert!(!empty || opening, "a whole run takes any group's state");
+                rest = Some(*group);
+                break;
+            }
+            if state.hard != HardState::default() {
+                self.put_vote(*group, state.hard);
+            }
+            if let Some((_, item)) = &state.checkpoint {
+                self.put_item(item);
+            }
+        }
+        self.groups = groups;
+        self.restating = rest;
+        rest.is_none()
+    }
+
+    // ---- runs
+
+    /// Whether an item of `size` bytes, and `votes` more hard states, fit into the open run.
+    fn fits(&self, size: usize, votes: usize) -> bool {
+        let Some(run) = &self.open else { return false };
+        let items = self.arenas.written() + size + votes * HARD_STATE_SIZE;
+        round_up(items, SECTOR_SIZE) + votes_size(self.votes.len() + votes) <= run.limit
+    }
+
+    /// Sees to an open run with room for an item of `size` bytes.
+    fn make_room(&mut self, size: usize) -> Option<()> {
+        loop {
+            self.open_lsn()?;
+            if self.fits(size, VOTE_ROOM) {
+                return Some(());
+            }
+            let empty = self.open.as_ref().is_some_and(|run| run.item_count == 0);
+            assert!(!empty, "no item is larger than a run");
+            self.seal_run();
+        }
+    }
+
+    /// Whether the ring has room for another run of blocks before the part kept for state.
+    fn takes_blocks(&self) -> bool {
+        let end = match &self.open {
+            Some(run) => run.lsn.0 + run.limit as u64,
+            None => self.head.0 + self.ring.run_size as u64,
+        };
+        end + self.ring.reserve_size() <= self.end().0
+    }
+
+    /// Where the ring is full, as of now.
+    fn end(&self) -> Lsn {
+        self.ring
+            .start_of(self.granted_file + u64::from(self.ring.file_count))
+    }
+
+    fn begin_run(&mut self, lsn: Lsn) -> bool {
+        assert!(
+            self.open.is_none() && self.block.is_none(),
+            "one run at a time"
+        );
+        assert!(self.votes.is_empty(), "votes belong to a run");
+        let left = usize::try_from(self.ring.left_in_file(lsn)).unwrap_or(usize::MAX);
+        let limit = left.min(self.ring.run_size);
+        while !self.arenas.make_room(limit) {
+            if !self.cache.evict(self.durable) {
+                return false;
+            }
+        }
+        let last = self
+            .head
+            .0
+            .checked_sub(1)
+            .map(|last| self.ring.file_of(Lsn(last)));
+        let enters = last != Some(self.ring.file_of(lsn));
+        if enters {
+            // Any suffix of the ring that begins at a file must do without what lies before.
+            self.restating = Some(GroupId(0));
+        }
+        self.arenas.current().put_bytes(0, FLUSH_HEADER_SIZE);
+        self.open = Some(OpenRun {
+            lsn,
+            limit,
+            items_sum: Sum::new(),
+            item_count: 0,
+        });
+        true
+    }
+
+    /// Closes the open run at the end of a turn and says whether anything was closed. Call it every
+    /// turn: it also writes down which files are no longer needed when nothing else is to be
+    /// written.
+    pub fn seal(&mut self) -> bool {
+        assert!(self.block.is_none(), "the open block is finished first");
+        if self.open.as_ref().is_some_and(|run| run.item_count > 0) {
+            self.seal_run();
+            return true;
+        }
+        if self.needed_file() <= self.claimed_file {
+            return false;
+        }
+        if self.open.is_none() {
+            let run = run_place(&self.ring, self.head, self.granted_file);
+            let in_end = || {
+                let left = self.ring.left_in_file(self.head);
+                (left < self.ring.file_size).then_some(self.head)
+            };
+            match run.or_else(in_end) {
+                Some(place) if self.begin_run(place) => {}
+                _ => return false,
+            }
+        }
+        self.seal_run();
+        true
+    }
+
+    /// The first file that holds anything needed, as far as it may be said aloud: never beyond the
+    /// newest file that durably has the state of all groups.
+    fn needed_file(&self) -> u64 {
+        self.ring.file_of(self.release).min(self.complete_file)
+    }
+
+    fn seal_run(&mut self) {
+        let run = self.open.take().expect("a run is open");
+        let file = self.ring.file_of(run.lsn);
+        self.claimed_file = self.claimed_file.max(self.needed_file());
+        let files_kept = file
+            .checked_sub(self.claimed_file)
+            .expect("no claim on the future");
+        assert!(
+            files_kept < u64::from(self.ring.file_count),
+            "what is needed is still there"
+        );
+        let buffer = self.arenas.current();
+        let items_size = buffer.len() - FLUSH_HEADER_SIZE;
+        pad(buffer, SECTOR_SIZE);
+        let size = buffer.len() + votes_size(self.votes.len());
+        assert!(size <= run.limit, "room was judged item by item");
+        let mut header = FlushHeader {
+            sum: 0,
+            life: self.life,
+            lsn: run.lsn,
+            sequence: self.sequence + 1,
+            size: size as u32,
+            items_size: items_size as u32,
+            items_sum: run.items_sum.value(),
+            previous_sum: self.last_sum,
+            durable_through: self.durable,
+            node_tag: self.node_tag,
+            item_count: run.item_count,
+            files_kept: files_kept as u8,
+            opens: !self.opening_sealed,
+            complete: self.restating.is_none(),
+        };
+        header.stamp();
+        buffer[..FLUSH_HEADER_SIZE].copy_from_slice(&header.write());
+        write_votes(buffer, &header, &self.votes);
+        self.votes.clear();
+        let bytes = self.arenas.cut().freeze();
+        assert_eq!(bytes.len(), size, "the run is what its header says");
+        self.opening_sealed = true;
+        self.head = header.end();
+        self.last_sum = header.sum;
+        self.sequence = header.sequence;
+        let promised = self
+            .complete_pending
+            .map_or(self.complete_file, |(_, file)| file);
+        if header.complete && file > promised {
+            self.complete_pending = Some((run.lsn, file));
+        }
+        let claimed = self
+            .claims
+            .back()
+            .map_or(self.granted_file, |(_, file)| *file);
+        if self.claimed_file > claimed {
+            self.claims.push_back((run.lsn, self.claimed_file));
+        }
+        self.cache.push(run.lsn, bytes.clone());
+        self.sealed.push_back((run.lsn, bytes));
+    }
+
+    // ---- writes
+
+    /// The next write, if one may leave: every sealed run that lies behind the first without a gap.
+    pub fn next_store(&mut self) -> Option<Store> {
+        let in_flight = self.flights.iter().filter(|flight| !flight.done).count();
+        let allowed = if self.opened { JOURNAL_WRITES_MAX } else { 1 };
+        if in_flight >= allowed {
+            return None;
+        }
+        let (first, run) = self.sealed.pop_front()?;
+        let mut end = Lsn(first.0 + run.len() as u64);
+        let mut runs = vec![run];
+        while self.opened && runs.len() < STORE_RUN_COUNT_MAX {
+            let file = self.ring.file_of(first);
+            let next = self.sealed.front();
+            if next.is_none_or(|(lsn, _)| *lsn != end || self.ring.file_of(*lsn) != file) {
+                break;
+            }
+            let (_, run) = self.sealed.pop_front().expect("seen just now");
+            end = Lsn(end.0 + run.len() as u64);
+            runs.push(run);
+        }
+        let write = WriteId(self.next_write);
+        self.next_write += 1;
+        self.flights.push_back(Flight {
+            write,
+            end,
+            done: false,
+        });
+        let (slot, position) = self.ring.locate(first);
+        Some(Store {
+            write,
+            slot,
+            position,
+            runs,
+            opens_life: !self.opened,
+        })
+    }
+
+    /// A write is on stable storage, in whatever order. Says up to where the journal now is: a run
+    /// is durable if its lsn is below.
+    pub fn stored(&mut self, write: WriteId) -> Lsn {
+        let flight = self.flights.iter_mut().find(|flight| flight.write == write);
+        let flight = flight.expect("only writes in flight complete");
+        assert!(!flight.done, "a write completes once");
+        flight.done = true;
+        while self.flights.front().is_some_and(|flight| flight.done) {
+            let flight = self.flights.pop_front().expect("seen just now");
+            assert!(flight.end > self.durable, "the durable prefix only grows");
+            self.durable = flight.end;
+            self.opened = true;
+        }
+        self.settle();
+        self.durable
+    }
+
+    /// Draws what follows from the durable prefix.
+    fn settle(&mut self) {
+        let durable = self.durable;
+        while self
+            .checkpoints
+            .front()
+            .is_some_and(|(lsn, _, _)| *lsn < durable)
+        {
+            let (_, group, index) = self.checkpoints.pop_front().expect("seen just now");
+            let state = self.groups.get_mut(&group).expect("its checkpoint was put");
+            state.checkpoint_durable = state.checkpoint_durable.max(index);
+        }
+        while self.claims.front().is_some_and(|(lsn, _)| *lsn < durable) {
+            let (_, file) = self.claims.pop_front().expect("seen just now");
+            assert!(file > self.granted_file, "claims only grow");
+            self.granted_file = file;
+        }
+        if let Some((lsn, file)) = self.complete_pending
+            && lsn < durable
+        {
+            self.complete_file = file;
+            self.complete_pending = None;
+        }
+    }
+
+    /// End of the durable prefix: a run is durable if its lsn is below.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Whether this life's first flush is durable. Only then does what recovery found count as
+    /// durable, so nothing may be promised to anyone before.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.opened
+    }
+
+    /// This life's number.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    // ---- reading back
+
+    /// The bytes of a sealed run, while memory keeps them.
+    #[must_use]
+    pub fn run(&self, lsn: Lsn) -> Option<Bytes> {
+        self.cache.run(lsn).cloned()
+    }
+
+    /// Sealed runs that memory keeps.
+    #[must_use]
+    pub fn run_count(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// The bytes of a block, while memory keeps its run.
+    #[must_use]
+    pub fn block(&self, entry: &Entry) -> Option<Bytes> {
+        let start = entry.place.offset as usize;
+        Some(
+            self.cache
+                .run(entry.place.lsn)?
+                .slice(start..start + entry.size as usize),
+        )
+    }
+
+    /// The ring's shape, to find a place's slot and position by.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    // ---- room
+
+    /// Nothing below `lsn` is needed any more: every block there is covered by a durable checkpoint
+    /// ([`Journal::checkpoint_durable`]), was truncated, or was carried to a place that is durable.
+    /// Files wholly below become free once a flush that says so is durable.
+    pub fn release_below(&mut self, lsn: Lsn) {
+        assert!(lsn <= self.durable, "what is not durable is still needed");
+        self.release = self.release.max(lsn);
+    }
+
+    /// How near the ring is to its end.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let file = self.ring.file_of(Lsn(self.head.0.saturating_sub(1)));
+        let last = self.granted_file + u64::from(self.ring.file_count) - 1;
+        let used = self.head.0 + self.ring.reserve_size();
+        Pressure {
+            files_free: u32::try_from(last.saturating_sub(file)).unwrap_or(u32::MAX),
+            size_free: self.end().0.saturating_sub(used),
+        }
+    }
+
+    /// The latest hard state put for a group.
+    #[must_use]
+    pub fn hard_state(&self, group: GroupId) -> HardState {
+        self.groups
+            .get(&group)
+            .map_or_else(HardState::default, |state| state.hard)
+    }
+}
+
+const _: () = assert!(JOURNAL_WRITES_MAX > 0 && STORE_RUN_COUNT_MAX > 0);
+// The largest block fits into an empty run of the standard ring, with room for votes behind it.
+const _: () = assert!(
+    round_up(
+        FLUSH_HEADER_SIZE + BLOCK_SIZE_MAX + VOTE_ROOM * HARD_STATE_SIZE,
+        SECTOR_SIZE
+    ) + votes_size(VOTE_ROOM)
+        <= RUN_SIZE_MAX
+);
