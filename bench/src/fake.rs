@@ -10,11 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringwood_net::client::{Durability, Outcome};
 use ringwood_net::clock;
 use tokio::sync::{Notify, oneshot};
 
 use crate::schedule::after;
-use crate::target::{Outcome, Target};
+use crate::target::Target;
 
 /// The one stall of a fake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,11 @@ impl FakeTarget {
                     term += 1;
                 }
                 // Nobody is there where the generator has given up on it.
-                let _ = sender.send(Outcome::Committed { term });
+                let _ = sender.send(Outcome::Committed {
+                    offset: acked_count,
+                    term,
+                    durability: Durability::Quorum,
+                });
                 acked_count += 1;
             }
         }

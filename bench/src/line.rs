@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ringwood_core::id::Nanos;
+use ringwood_net::client::Outcome;
 use ringwood_net::clock;
 
 use crate::schedule::Window;
 use crate::tally::{Instants, Tally};
-use crate::target::Outcome;
 
 #[derive(Debug)]
 struct Flight<P> {

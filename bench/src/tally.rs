@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use ringwood_core::id::Nanos;
+use ringwood_net::client::Outcome;
 
 use crate::histogram::Latencies;
 use crate::schedule::Window;
-use crate::target::Outcome;
 
 /// Instants of one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Tally {
     pub fn on_end(&mut self, log: usize, at: Instants, outcome: Outcome) {
         let measured = self.window.measures(at.planned);
         match outcome {
-            Outcome::Committed { term } => {
+            Outcome::Committed { term, .. } => {
                 self.on_term(log, term, at.ended);
                 self.note_gap(at.ended);
                 if measured {
@@ -159,7 +159,7 @@ impl Tally {
 mod tests {
     use std::time::Duration;
 
-    use ringwood_core::frame::code::NotCommittedReason;
+    use ringwood_net::client::{Durability, NotCommittedReason};
 
     use super::*;
 
@@ -169,6 +169,14 @@ mod tests {
             Window::new(Nanos(0), warmup, Duration::from_nanos(1_000)),
             2,
         )
+    }
+
+    fn committed(term: u64) -> Outcome {
+        Outcome::Committed {
+            offset: 0,
+            term,
+            durability: Durability::Quorum,
+        }
     }
 
     fn end(tally: &mut Tally, planned: u64, ended: u64, outcome: Outcome) {
@@ -186,7 +194,7 @@ mod tests {
     fn only_what_was_planned_in_the_window_is_counted() {
         let mut tally = tally();
         let outcomes = [
-            Outcome::Committed { term: 1 },
+            committed(1),
             Outcome::NotCommitted(NotCommittedReason::Overloaded),
             Outcome::Unknown,
         ];
@@ -215,7 +223,7 @@ mod tests {
                 sent: ended,
                 ended,
             };
-            tally.on_end(log, at, Outcome::Committed { term });
+            tally.on_end(log, at, committed(term));
             tally.leader_change_count
         };
         assert_eq!(ack(0, 10, 3), 0);
@@ -232,7 +240,7 @@ mod tests {
         let acks_at = |acks: &[u64], given_up: bool| {
             let mut tally = tally();
             for at in acks {
-                end(&mut tally, at - 2, *at, Outcome::Committed { term: 1 });
+                end(&mut tally, at - 2, *at, committed(1));
             }
             if given_up {
                 tally.on_given_up(Nanos(500));

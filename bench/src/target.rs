@@ -5,21 +5,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use ringwood_core::frame::code::NotCommittedReason;
-
-/// How an append ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is in the log for good.
-    Committed {
-        /// Term of the block that holds it: a change of leader shows as a change of it.
-        term: u64,
-    },
-    /// It is not in the log and never will be.
-    NotCommitted(NotCommittedReason),
-    /// Nobody could tell.
-    Unknown,
-}
+use ringwood_net::client::{Client, Outcome, Pending};
 
 /// Takes appends, many at a time. Used by one thread.
 pub trait Target {
@@ -30,4 +16,28 @@ pub trait Target {
     /// Hands over one record for the log of that number. Ready at once where there is room, and
     /// as soon as there is where there is none: the wait counts as latency.
     fn offer(&self, log: usize, record: Bytes) -> impl Future<Output = Self::Pending>;
+}
+
+/// Logs of a cluster, reached by a client whose task runs on the thread of the generator: a record
+/// passes from one to the other without waking anybody.
+#[derive(Clone, Debug)]
+pub struct ClusterTarget {
+    client: Client,
+    logs: Vec<String>,
+}
+
+impl ClusterTarget {
+    /// Log `n` of a plan is the one named by `logs[n]`.
+    #[must_use]
+    pub fn new(client: Client, logs: Vec<String>) -> Self {
+        Self { client, logs }
+    }
+}
+
+impl Target for ClusterTarget {
+    type Pending = Pending;
+
+    async fn offer(&self, log: usize, record: Bytes) -> Pending {
+        self.client.enqueue(&self.logs[log], record).await
+    }
 }

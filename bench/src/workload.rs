@@ -23,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringwood_core::id::Nanos;
 use ringwood_core::limits::RECORD_SIZE_MAX;
+use ringwood_net::client::Outcome;
 use ringwood_net::clock;
 use ringwood_net::ring::SpinMode;
 use rustix::time::{ClockId, clock_gettime};
@@ -32,7 +33,7 @@ use tokio::time::timeout;
 use crate::line::Line;
 use crate::schedule::{Schedule, Window, after};
 use crate::tally::Tally;
-use crate::target::{Outcome, Target};
+use crate::target::Target;
 use crate::wait::{Look, Timer};
 
 /// The generator does not wake up for its schedule more often; what falls due meanwhile goes
