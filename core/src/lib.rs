@@ -10,5 +10,6 @@ pub mod limits;
 pub mod frame;
 pub mod log;
 pub mod raft;
+pub mod shard;
 
 pub mod client;

@@ -81,6 +81,26 @@ pub const READ_PENDING_MAX: usize = 4096;
 /// Bytes of blocks in one answer to a fetch.
 pub const FETCH_SIZE_MAX: u32 = 1 << 20;
 
+/// Fetches that wait at the end of one log.
+pub const FETCH_WAITING_MAX: usize = 4096;
+
+/// Reads of one shard in flight; beyond, clients are asked to come again.
+pub const LOAD_COUNT_MAX: usize = 256;
+
+/// Bytes of one chunk for a peer that catches up: large enough to be sequential for the disk, small
+/// enough not to hold up the sender's other work.
+pub const CATCH_UP_SIZE: usize = 1 << 20;
+
+/// Bytes queued on one lane to one peer; beyond, frames are dropped and Raft sends again. What is
+/// queued holds arenas, and a stuck peer must not hold them all.
+pub const PEER_QUEUE_SIZE_MAX: usize = 16 << 20;
+
+/// Segment files a shard keeps open.
+pub const SEGMENT_OPEN_MAX: usize = 512;
+
+/// Accepted connections of one shard.
+pub const CONNECTION_COUNT_MAX: usize = 4096;
+
 /// Bytes queued to one client that does not read; beyond, its connection is closed.
 pub const CONNECTION_QUEUE_SIZE_MAX: usize = 4 << 20;
 

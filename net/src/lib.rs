@@ -1,7 +1,31 @@
 //! The byte-moving half of Ringwood. It decides nothing: what is to be sent, written or read is an
 //! effect of `ringwood-core`, and what came of it goes back as an input.
+//!
+//! | module | noun |
+//! | --- | --- |
+//! | `ring`, `clock` | the kernel: io_uring, time, randomness; the only `unsafe` |
+//! | `disk`, `files` | a directory, its journal and segments |
+//! | `stream`, `conn`, `peers` | bytes to and from clients and other nodes |
+//! | `turn`, `perform` | the loop: collect, step, carry out, enter once |
+//! | `config`, `node`, `failure` | who a node is, how it starts, why it ends |
+//! | `client` | the other side: an async client for programs outside the nodes |
 
 pub mod client;
 pub mod clock;
+pub mod cluster;
+pub mod config;
+mod conn;
 pub mod disk;
+pub mod failure;
+mod files;
+pub mod node;
+mod peers;
+mod perform;
 pub mod ring;
+mod stream;
+mod turn;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use config::{Layout, VoterAddress, init};
+pub use failure::{NodeFailure, StartError};
+pub use node::{Node, NodeBuilder};

@@ -137,6 +137,13 @@ impl JournalRecovered {
         self.head
     }
 
+    /// All below was durable before the crash, as an accepted flush says. What lies between here
+    /// and `head` was found whole, and counts as durable once the new life is open.
+    #[must_use]
+    pub fn promised(&self) -> Lsn {
+        self.promised
+    }
+
     /// The life before the one that opens next.
     #[must_use]
     pub fn life(&self) -> u64 {
@@ -845,10 +852,17 @@ impl Journal {
     pub fn pressure(&self) -> Pressure {
         let file = self.ring.file_of(Lsn(self.head.0.saturating_sub(1)));
         let last = self.granted_file + u64::from(self.ring.file_count) - 1;
-        let used = self.head.0 + self.ring.reserve_size();
+        let left = self
+            .end()
+            .0
+            .saturating_sub(self.head.0 + self.ring.reserve_size());
         Pressure {
             files_free: u32::try_from(last.saturating_sub(file)).unwrap_or(u32::MAX),
-            size_free: self.end().0.saturating_sub(used),
+            size_free: if left < self.ring.run_size as u64 {
+                0
+            } else {
+                left
+            },
         }
     }
 

@@ -13,7 +13,7 @@
 //! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
 //! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
 //! | `tail`, `producers` | what a group remembers of its blocks |
-//! | `segment`, `segments`, `cursor` | committed blocks at rest |
+//! | `segment` | the head of a file of committed blocks |
 
 pub mod arena;
 pub mod block;
@@ -22,14 +22,18 @@ pub mod checkpoint;
 pub mod flush;
 pub mod journal;
 pub mod producers;
+pub mod recovery;
 pub mod ring;
+pub mod segment;
 pub mod tail;
 
 mod cache;
 mod fields;
 mod item;
+mod replay;
 #[cfg(test)]
 mod test_rng;
+mod verdict;
 mod votes;
 
 pub use journal::{Journal, Store, WriteId};

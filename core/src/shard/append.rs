@@ -1,0 +1,336 @@
+//! Appends from clients: judged, copied once into the open run, proposed, and answered when their
+//! block is committed.
+//!
+//! Appends for one group that follow each other within a turn share a block. A turn's batch is what
+//! arrived during it: there is no linger timer.
+
+use crate::frame::Frame;
+use crate::frame::client::{AppendReply, ArchivedAppend};
+use crate::frame::code::{Durability, NotCommittedReason, Outcome};
+use crate::id::{
+    ConnectionId, Epoch, GroupId, Index, NodeId, ProducerId, RequestId, Sequence, Term,
+};
+use crate::log::block::{AppendHeader, BlockError, BlockKind};
+use crate::log::builder::BlockStart;
+use crate::log::producers::{ProducerRefusal, Verdict};
+use crate::raft::ProposeRefusal;
+
+use super::group::Ack;
+use super::{Effect, Effects, Shard};
+
+/// What an overloaded shard asks a client to wait before it tries again.
+const RETRY_AFTER_US: u32 = 5_000;
+
+/// Why an append was not even proposed.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    reason: NotCommittedReason,
+    leader: Option<NodeId>,
+    retry_after_us: u32,
+    /// What the reason asks for: the sequence expected, the newest epoch.
+    detail: u64,
+}
+
+impl Refusal {
+    fn of(reason: NotCommittedReason) -> Self {
+        Self {
+            reason,
+            leader: None,
+            retry_after_us: 0,
+            detail: 0,
+        }
+    }
+
+    fn overloaded() -> Self {
+        Self {
+            retry_after_us: RETRY_AFTER_US,
+            ..Self::of(NotCommittedReason::Overloaded)
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn on_append(
+        &mut self,
+        connection: ConnectionId,
+        body: &ArchivedAppend,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) {
+        let request = RequestId(body.request.to_native());
+        if let Err(refusal) = self.append(connection, request, body, frame, effects) {
+            let reply = AppendReply {
+                request: request.0,
+                offset: refusal.detail,
+                term: 0,
+                leader: refusal.leader.unwrap_or_default().0,
+                retry_after_us: refusal.retry_after_us,
+                outcome: Outcome::NotCommitted.code(),
+                reason: refusal.reason.code(),
+                durability: 0,
+            };
+            let frame = self.encoder.frame(&reply);
+            effects.push(Effect::Reply { connection, frame });
+        }
+    }
+
+    fn append(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        body: &ArchivedAppend,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let header = AppendHeader {
+            payload_sum: frame.header.payload_sum,
+            payload_size: frame.header.payload_size,
+            producer: ProducerId(body.producer.to_native()),
+            sequence: Sequence(body.sequence.to_native()),
+            epoch: Epoch(body.epoch.to_native()),
+            record_count: body.record_count.to_native(),
+        };
+        let group = GroupId(body.group.to_native());
+        let Some(&position) = self.positions.get(&group) else {
+            return Err(Refusal::of(NotCommittedReason::UnknownLog));
+        };
+        match header.judge() {
+            Ok(()) => {}
+            Err(BlockError::PayloadSize) => {
+                return Err(Refusal::of(NotCommittedReason::RecordTooLarge));
+            }
+            Err(_) => return Err(Refusal::of(NotCommittedReason::Malformed)),
+        }
+        self.groups[position]
+            .raft
+            .can_propose()
+            .map_err(|refusal| match refusal {
+                ProposeRefusal::NotLeader { leader } => Refusal {
+                    leader,
+                    ..Refusal::of(NotCommittedReason::NotLeader)
+                },
+                ProposeRefusal::Transferring => Refusal {
+                    retry_after_us: RETRY_AFTER_US,
+                    ..Refusal::of(NotCommittedReason::Transferring)
+                },
+                ProposeRefusal::Full => Refusal::overloaded(),
+            })?;
+        let AppendHeader {
+            producer,
+            epoch,
+            sequence,
+            record_count,
+            ..
+        } = header;
+        let verdict =
+            self.groups[position]
+                .producers
+                .judge(producer, epoch, sequence, record_count);
+        let ack = Ack {
+            connection,
+            request,
+            ..Ack::default()
+        };
+        match verdict {
+            Verdict::Accept => self.put_append(position, &header, frame, ack),
+            Verdict::Duplicate {
+                index,
+                first_offset,
+                ..
+            } => {
+                self.on_duplicate(
+                    position,
+                    Ack {
+                        index,
+                        offset: first_offset,
+                        ..ack
+                    },
+                    effects,
+                );
+                Ok(())
+            }
+            Verdict::Refuse(refusal) => Err(refuse_producer(refusal)),
+        }
+    }
+
+    /// Copies a judged append into the group's open block, opening one where needed.
+    fn put_append(
+        &mut self,
+        position: usize,
+        header: &AppendHeader,
+        frame: &Frame<'_>,
+        ack: Ack,
+    ) -> Result<(), Refusal> {
+        let size = header.payload_size as usize;
+        if self.open_block != Some(position) || !self.journal.append_fits(size) {
+            self.close_block();
+            if self
+                .open_block(position, BlockKind::Records, size)
+                .is_none()
+            {
+                self.refused_full_count += 1;
+                return Err(self.journal_full());
+            }
+        }
+        let block = self.journal.open_block().expect("opened just now");
+        let first_offset = block.next_offset();
+        let chunks = frame.payload().chunks();
+        if self.journal.push_append(header, chunks).is_err() {
+            return Err(Refusal::of(NotCommittedReason::Malformed));
+        }
+        let group = &mut self.groups[position];
+        let index = group.tail().last_index().next();
+        group
+            .producers
+            .note(index, group.raft.term(), header, first_offset);
+        group.acks.push_back(Ack {
+            index,
+            offset: first_offset,
+            ..ack
+        });
+        Ok(())
+    }
+
+    /// Why the journal takes no more: its oldest file waits for segments, perhaps for disk space.
+    fn journal_full(&self) -> Refusal {
+        if self.is_disk_full {
+            Refusal {
+                retry_after_us: RETRY_AFTER_US,
+                ..Refusal::of(NotCommittedReason::DiskFull)
+            }
+        } else {
+            Refusal::overloaded()
+        }
+    }
+
+    /// Begins a block of this group in the open run, or in another if its first append would not
+    /// fit. `None`: the journal is full.
+    fn open_block(&mut self, position: usize, kind: BlockKind, size: usize) -> Option<()> {
+        assert!(self.open_block.is_none());
+        let group = &self.groups[position];
+        let tail = group.tail();
+        let start = BlockStart {
+            group: group.id,
+            kind,
+            index: tail.last_index().next(),
+            term: group.raft.term(),
+            first_offset: tail.next_offset(),
+            previous_sum: tail.last_sum(),
+        };
+        self.journal.begin_block(start, size)?;
+        self.open_block = Some(position);
+        Some(())
+    }
+
+    /// Finishes the open block, if any, and proposes it. Nothing of its group's Raft runs between
+    /// opening and closing, so this node still leads.
+    pub(super) fn close_block(&mut self) {
+        let Some(position) = self.open_block.take() else {
+            return;
+        };
+        // Nothing is left of a block whose only append was malformed.
+        let Some(entry) = self.journal.finish_block() else {
+            return;
+        };
+        self.groups[position].raft.propose(entry);
+        self.groups[position].is_dirty = true;
+    }
+
+    /// A new leader's first block (thesis 3.6.2): older terms' blocks are committed through it.
+    pub(super) fn put_no_op(&mut self, position: usize) {
+        self.close_block();
+        // Without room this leader cannot commit anything, and steps down for want of a quorum.
+        if self.open_block(position, BlockKind::NoOp, 0).is_some() {
+            self.close_block();
+        }
+    }
+
+    /// Everything through `index` is committed: its appends are acknowledged.
+    pub(super) fn acknowledge(&mut self, position: usize, index: Index, effects: &mut Effects) {
+        let group = &mut self.groups[position];
+        group.producers.commit_through(index);
+        let term = group.raft.term();
+        while let Some(ack) = self.groups[position]
+            .acks
+            .pop_front_if(|ack| ack.index <= index)
+        {
+            self.reply_committed(ack, term, effects);
+        }
+        let retried = &mut self.groups[position].retried;
+        let ready: Vec<Ack> = retried.extract_if(.., |ack| ack.index <= index).collect();
+        for ack in ready {
+            self.reply_committed(ack, term, effects);
+        }
+    }
+
+    /// This node leads no more: what it took and could not see committed may or may not be.
+    pub(super) fn abandon_acks(
+        &mut self,
+        position: usize,
+        leader: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
+        let group = &mut self.groups[position];
+        let acks: Vec<Ack> = group
+            .acks
+            .drain(..)
+            .chain(group.retried.drain(..))
+            .collect();
+        for ack in acks {
+            let reply = AppendReply {
+                request: ack.request.0,
+                leader: leader.unwrap_or_default().0,
+                outcome: Outcome::Unknown.code(),
+                ..AppendReply::default()
+            };
+            let frame = self.encoder.frame(&reply);
+            effects.push(Effect::Reply {
+                connection: ack.connection,
+                frame,
+            });
+        }
+    }
+
+    fn reply_committed(&mut self, ack: Ack, term: Term, effects: &mut Effects) {
+        let reply = AppendReply {
+            request: ack.request.0,
+            offset: ack.offset.0,
+            term: term.0,
+            leader: self.config.me.0,
+            outcome: Outcome::Committed.code(),
+            durability: Durability::Quorum.code(),
+            ..AppendReply::default()
+        };
+        let frame = self.encoder.frame(&reply);
+        effects.push(Effect::Reply {
+            connection: ack.connection,
+            frame,
+        });
+    }
+
+    /// A retry of what the log already holds gets the first offset, now or once it is committed.
+    fn on_duplicate(&mut self, position: usize, ack: Ack, effects: &mut Effects) {
+        let group = &mut self.groups[position];
+        if ack.index <= group.raft.commit() {
+            let term = group.raft.term();
+            self.reply_committed(ack, term, effects);
+        } else {
+            group.retried.push(ack);
+        }
+    }
+}
+
+fn refuse_producer(refusal: ProducerRefusal) -> Refusal {
+    let (reason, detail) = match refusal {
+        ProducerRefusal::Gap { expected } => (NotCommittedReason::SequenceGap, expected.0),
+        ProducerRefusal::Fenced { newest } => (NotCommittedReason::Fenced, u64::from(newest.0)),
+        ProducerRefusal::Unknown => (NotCommittedReason::SequenceGap, 0),
+        ProducerRefusal::TooOld | ProducerRefusal::Reshaped => {
+            (NotCommittedReason::WindowPassed, 0)
+        }
+    };
+    Refusal {
+        detail,
+        ..Refusal::of(reason)
+    }
+}

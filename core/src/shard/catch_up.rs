@@ -1,0 +1,137 @@
+//! Blocks on their way to peers. What the cache holds leaves on the data lane in the turn it was
+//! sealed; what it has lost is read chunk by chunk and leaves on the bulk lane, so that a follower
+//! far behind never delays the others.
+
+use crate::frame::Lane;
+use crate::frame::peer::AppendEntries;
+use crate::id::{Index, Nanos, NodeId};
+use crate::limits::CATCH_UP_SIZE;
+
+use super::group::Replicate;
+use super::load::Purpose;
+use super::locate::{self, Found, Job, Step, Want};
+use super::{Effects, Shard};
+
+impl Shard {
+    /// Sends what Raft decided this turn, now that the run is sealed.
+    pub(super) fn send_replicates(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
+        let replicates = std::mem::take(&mut self.groups[position].replicates);
+        for replicate in &replicates {
+            self.send_replicate(now, position, replicate, effects);
+        }
+        // Keeps the list's memory for the next turn; nothing was added meanwhile, since sending
+        // from memory asks nothing of Raft but `missed`, whose answer is a catch-up.
+        assert!(self.groups[position].replicates.is_empty());
+        let mut replicates = replicates;
+        replicates.clear();
+        self.groups[position].replicates = replicates;
+    }
+
+    fn send_replicate(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        replicate: &Replicate,
+        effects: &mut Effects,
+    ) {
+        let &Replicate {
+            to,
+            term,
+            prev_index,
+            prev_term,
+            mut first,
+            last,
+        } = replicate;
+        let group = &self.groups[position];
+        if group.raft.term() != term || !group.raft.is_leader() {
+            return;
+        }
+        if last < first {
+            let found = Found {
+                prev_index,
+                prev_term,
+                first,
+                last,
+                slices: Vec::new(),
+            };
+            self.send_blocks(position, to, Lane::Data, found, effects);
+            return;
+        }
+        // One frame carries at most a frame's payload, so a large window leaves in several.
+        while first <= last {
+            let group = &self.groups[position];
+            let size_max = crate::limits::FRAME_PAYLOAD_SIZE_MAX;
+            let Some(found) = locate::cached(group, &self.journal, first, last, size_max) else {
+                self.with_raft(now, position, effects, |raft, out| {
+                    raft.missed(now, to, first, out);
+                });
+                return;
+            };
+            first = found.last.next();
+            self.send_blocks(position, to, Lane::Data, found, effects);
+        }
+    }
+
+    /// Sends blocks of a group this node leads.
+    fn send_blocks(
+        &mut self,
+        position: usize,
+        to: NodeId,
+        lane: Lane,
+        found: Found,
+        effects: &mut Effects,
+    ) {
+        let group = &self.groups[position];
+        let body = AppendEntries {
+            term: group.raft.term().0,
+            prev_index: found.prev_index.0,
+            prev_term: found.prev_term.0,
+            commit: group.raft.commit().0,
+            group: group.id.0,
+            count: found.count(),
+        };
+        let frame = self.encoder.frame_with_blocks(&body, found.slices);
+        self.send(to, lane, frame, effects);
+    }
+
+    /// Raft asks for a chunk that is not in memory any more.
+    pub(super) fn on_catch_up(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        peer: NodeId,
+        next: Index,
+        effects: &mut Effects,
+    ) {
+        let last = self.groups[position].tail().last_index();
+        let job = Job::new(Want::Index(next), last, CATCH_UP_SIZE);
+        self.start_load(now, Purpose::Peer { position, peer }, job, effects);
+    }
+
+    pub(super) fn on_peer_step(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        peer: NodeId,
+        step: Step,
+        effects: &mut Effects,
+    ) {
+        let group = &self.groups[position];
+        if !group.raft.is_leader() {
+            return;
+        }
+        match step {
+            Step::Found(found) => {
+                let (last, size) = (found.last, found.size() as u64);
+                self.send_blocks(position, peer, Lane::Bulk, found, effects);
+                self.with_raft(now, position, effects, |raft, out| {
+                    raft.caught_up(now, peer, last, size, out);
+                });
+            }
+            Step::Absent | Step::Damaged => {
+                self.with_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
+            }
+            Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The door out: what a turn wants done. Everything listed may be done at once and in any order;
+//! what must wait for a write stays inside the shard until that write is reported.
+
+use bytes::Bytes;
+
+use crate::frame::Lane;
+use crate::id::{ConnectionId, GroupId, NodeId};
+use crate::log::Store;
+
+/// One read, given back with its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoadId(pub u64);
+
+/// One segment write, given back when durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentWriteId(pub u64);
+
+/// Where a read finds its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file of the journal's ring.
+    Journal {
+        /// Which of the ring's files.
+        slot: u32,
+    },
+    /// A segment of a log.
+    Segment {
+        /// The log's group.
+        group: GroupId,
+        /// Number of the segment, dense from 0.
+        number: u32,
+    },
+}
+
+/// A frame on its way out: header and body, then payload slices, which together are a multiple of
+/// the frame alignment (blocks are), so nothing follows them.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Encoded header and body with its padding.
+    pub head: Bytes,
+    /// Slices of runs, sent verbatim.
+    pub payload: Vec<Bytes>,
+}
+
+impl Outgoing {
+    /// Bytes on the wire.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.head.len() + self.payload.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send to a peer on a lane; dropped if the link is down (Raft sends again).
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// On which of its streams.
+        lane: Lane,
+        /// What.
+        frame: Outgoing,
+    },
+    /// Answer on an accepted connection; dropped if it is gone.
+    Reply {
+        /// The connection.
+        connection: ConnectionId,
+        /// What.
+        frame: Outgoing,
+    },
+    /// Close an accepted connection once what was sent on it has left.
+    Close(ConnectionId),
+    /// Write sealed runs durably into a journal file.
+    Store(Store),
+    /// Write durably into a segment file, which is created when it does not exist.
+    SegmentWrite {
+        /// Given back when durable.
+        write: SegmentWriteId,
+        /// The log's group.
+        group: GroupId,
+        /// Number of the segment.
+        number: u32,
+        /// Byte position, a multiple of the sector size.
+        position: u64,
+        /// What, a multiple of the sector size in all.
+        buffer: Bytes,
+    },
+    /// Read from a file: position and size are multiples of the sector size.
+    Load {
+        /// Given back with the bytes.
+        load: LoadId,
+        /// Which file.
+        source: Source,
+        /// Byte position.
+        position: u64,
+        /// Bytes wanted.
+        size: usize,
+    },
+}
+
+/// The list a turn's effects are collected in; drained after every `TurnEnd`.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// In the order they arose.
+    pub list: Vec<Effect>,
+}
+
+impl Effects {
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+}

@@ -1,0 +1,120 @@
+//! One log's replica on this shard: its Raft state, its producers, and who waits for what.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::frame::code::ReadMode;
+use crate::id::{ConnectionId, GroupId, Index, Nanos, NodeId, Offset, RequestId, Term};
+use crate::log::producers::Producers;
+use crate::log::{Entry, Tail};
+use crate::raft::Raft;
+
+use super::segments::Segments;
+
+/// A client that waits for its append to be committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ack {
+    pub(super) index: Index,
+    pub(super) connection: ConnectionId,
+    pub(super) request: RequestId,
+    /// Of the append's first record.
+    pub(super) offset: Offset,
+}
+
+/// A fetch, as asked and already found well-formed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchRequest {
+    pub(super) connection: ConnectionId,
+    pub(super) request: RequestId,
+    pub(super) from: Offset,
+    pub(super) size_max: u32,
+    /// Until when it may wait for records at `from`.
+    pub(super) deadline: Nanos,
+    pub(super) mode: ReadMode,
+}
+
+/// One log's replica on this shard.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) raft: Raft,
+    pub(super) producers: Producers,
+    /// Appends of this leadership that wait for their commit, by ascending index.
+    pub(super) acks: VecDeque<Ack>,
+    /// Retries of appends that are in the log and not committed yet.
+    pub(super) retried: Vec<Ack>,
+    /// Fetches at the log's end that may wait.
+    pub(super) waiting: Vec<FetchRequest>,
+    /// Linearizable fetches that wait for a quorum's word, by Raft's read id.
+    pub(super) reading: BTreeMap<u64, FetchRequest>,
+    pub(super) segments: Segments,
+    /// All through here is in synced segments, as the latest checkpoint put says.
+    pub(super) segmented: Index,
+    /// Sum of the block there; 0 if there is none.
+    pub(super) segmented_sum: u32,
+    /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
+    pub(super) replicates: Vec<Replicate>,
+    /// Has something to flush at the end of the turn.
+    pub(super) is_dirty: bool,
+}
+
+/// Blocks that Raft wants at a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replicate {
+    pub(super) to: NodeId,
+    pub(super) term: Term,
+    pub(super) prev_index: Index,
+    pub(super) prev_term: Term,
+    /// First and last index to send; an empty probe has `last < first`.
+    pub(super) first: Index,
+    pub(super) last: Index,
+}
+
+impl Group {
+    /// A replica as recovery left it.
+    pub(super) fn new(id: GroupId, raft: Raft, producers: Producers, segments: Segments) -> Self {
+        let base = raft.tail().base();
+        Self {
+            id,
+            raft,
+            producers,
+            acks: VecDeque::new(),
+            retried: Vec::new(),
+            waiting: Vec::new(),
+            reading: BTreeMap::new(),
+            segments,
+            segmented: base.index,
+            segmented_sum: base.sum,
+            replicates: Vec::new(),
+            is_dirty: false,
+        }
+    }
+
+    pub(super) fn tail(&self) -> &Tail {
+        self.raft.tail()
+    }
+
+    /// Offset after the last committed record: what a reader may see ends here.
+    pub(super) fn end_offset(&self) -> Offset {
+        let tail = self.tail();
+        let commit = self.raft.commit();
+        tail.entry(commit)
+            .map_or(tail.base().next_offset, Entry::next_offset)
+    }
+
+    /// Blocks from `from` on are gone, and with them what hung on them. Who waited for them was
+    /// told when this node stopped leading.
+    pub(super) fn truncate_from(&mut self, from: Index) {
+        assert!(self.acks.is_empty(), "only a follower's tail is cut");
+        self.producers.truncate_from(from);
+    }
+
+    /// Nobody waits on this connection any more.
+    pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
+        self.acks.retain(|ack| ack.connection != connection);
+        self.retried.retain(|ack| ack.connection != connection);
+        self.waiting
+            .retain(|request| request.connection != connection);
+        self.reading
+            .retain(|_, request| request.connection != connection);
+    }
+}

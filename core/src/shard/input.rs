@@ -1,0 +1,53 @@
+//! The door in: all that can happen to a shard. A turn steps every input that has arrived, then
+//! `TurnEnd`; only there do timers fire, so a late loop never mistakes its own delay for silence.
+
+use bytes::Bytes;
+
+use crate::frame::Frame;
+use crate::frame::refusal::Refusal;
+use crate::id::{ConnectionId, NodeId};
+use crate::log::WriteId;
+
+use super::effects::{LoadId, SegmentWriteId};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A whole, checked frame on a connection that was accepted.
+    Frame {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What it says.
+        frame: &'a Frame<'a>,
+    },
+    /// An accepted connection ended, for whatever reason. Its answers go nowhere from now on.
+    ConnectionClosed(ConnectionId),
+    /// A link to this peer was established: what was in flight on the old one may be lost.
+    PeerConnected(NodeId),
+    /// The bytes of a connection are no frames of this cluster; it is to be told why, and closed.
+    StreamRefused {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A link to this peer ended, or could not be made; nothing is known of its process.
+    PeerLost(NodeId),
+    /// A peer's connection closed and the redial was refused: its process is gone.
+    PeerRefused(NodeId),
+    /// A journal write is durable.
+    Stored(WriteId),
+    /// A segment write is durable.
+    SegmentStored(SegmentWriteId),
+    /// A segment write was refused for want of space; nothing of it counts. It is tried again.
+    SegmentRefused(SegmentWriteId),
+    /// A read came back with exactly the bytes asked for, or all there are up to the file's end.
+    Loaded {
+        /// Which read.
+        load: LoadId,
+        /// What was read.
+        bytes: Bytes,
+    },
+    /// All that has arrived was stepped: fire timers, seal the run, send what may leave.
+    TurnEnd,
+}

@@ -1,0 +1,117 @@
+//! Reads in flight and what each is for.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::id::{Nanos, NodeId};
+use crate::limits::LOAD_COUNT_MAX;
+
+use super::effects::LoadId;
+use super::group::FetchRequest;
+use super::locate::{Job, Step};
+use super::{Effect, Effects, Shard};
+
+/// Who wants the blocks of a job.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// A client's fetch.
+    Fetch {
+        position: usize,
+        request: FetchRequest,
+    },
+    /// A peer whose next block the cache has lost.
+    Peer { position: usize, peer: NodeId },
+    /// The next write of the group's segment.
+    Gather { position: usize },
+}
+
+impl Purpose {
+    fn position(&self) -> usize {
+        match self {
+            Self::Fetch { position, .. }
+            | Self::Peer { position, .. }
+            | Self::Gather { position } => *position,
+        }
+    }
+}
+
+/// Reads in flight, by id.
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    next: u64,
+    list: BTreeMap<LoadId, (Purpose, Job)>,
+}
+
+impl Loads {
+    /// Whether clients' reads must wait: peers and segments keep their share.
+    pub(super) fn is_busy(&self) -> bool {
+        self.list.len() >= LOAD_COUNT_MAX
+    }
+}
+
+impl Shard {
+    /// Begins a job: it is answered at once from memory, or a read is asked for.
+    pub(super) fn start_load(
+        &mut self,
+        now: Nanos,
+        purpose: Purpose,
+        mut job: Job,
+        effects: &mut Effects,
+    ) {
+        let step = job.start(&self.groups[purpose.position()], &self.journal);
+        self.on_load_step(now, purpose, job, step, effects);
+    }
+
+    pub(super) fn on_loaded(
+        &mut self,
+        now: Nanos,
+        load: LoadId,
+        bytes: &Bytes,
+        effects: &mut Effects,
+    ) {
+        let (purpose, mut job) = self
+            .loads
+            .list
+            .remove(&load)
+            .expect("a load comes back once");
+        let step = job.loaded(&self.groups[purpose.position()], &self.journal, bytes);
+        self.on_load_step(now, purpose, job, step, effects);
+    }
+
+    fn on_load_step(
+        &mut self,
+        now: Nanos,
+        purpose: Purpose,
+        job: Job,
+        step: Step,
+        effects: &mut Effects,
+    ) {
+        if let Step::Read {
+            source,
+            position,
+            size,
+        } = step
+        {
+            self.loads.next += 1;
+            let load = LoadId(self.loads.next);
+            self.loads.list.insert(load, (purpose, job));
+            effects.push(Effect::Load {
+                load,
+                source,
+                position,
+                size,
+            });
+            return;
+        }
+        match purpose {
+            Purpose::Fetch { position, request } => {
+                self.on_fetch_step(position, &request, step, effects);
+            }
+            Purpose::Peer { position, peer } => {
+                self.on_peer_step(now, position, peer, step, effects);
+            }
+            Purpose::Gather { position } => self.on_gather_step(now, position, step, effects),
+        }
+    }
+}

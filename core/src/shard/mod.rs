@@ -1,0 +1,572 @@
+//! A shard: one thread's journal, groups and sessions, and the one door between them and the world.
+//!
+//! `step` takes what happened and leaves what is to be done in `Effects`; it cannot wait, and it
+//! knows no socket, file or clock. Order that matters for safety is kept here: an answer that
+//! depends on a write is held until that write, and all before it, is reported durable.
+
+mod append;
+mod catch_up;
+mod effects;
+mod encoder;
+mod fetch;
+mod group;
+mod input;
+mod liveness;
+mod load;
+mod locate;
+mod open;
+mod peer;
+mod segments;
+mod session;
+mod status;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::frame::code::RefusedReason;
+use crate::frame::greeting::{Hello, NodeAddress, Refused, Welcome};
+use crate::frame::message::{DETAIL_SIZE_MAX, Message};
+use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
+use crate::frame::refusal::Refusal;
+use crate::frame::{Frame, Lane, greeting};
+use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId};
+use crate::log::arena::Arenas;
+use crate::log::journal::{Journal, WriteId};
+use crate::raft::{self, After, Outbox, Output, Raft};
+
+pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
+use encoder::Encoder;
+use group::{Group, Replicate};
+pub use input::Input;
+use liveness::Liveness;
+use load::Loads;
+pub use open::{OpenError, Read};
+pub use session::WIRE_VERSION;
+use session::{Claim, Party, Sessions};
+
+/// A voter of the cluster, as `init` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voter {
+    /// Derived from the cluster's and its own name.
+    pub id: NodeId,
+    /// As given to `init`.
+    pub name: String,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+/// A log and the group that keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogName {
+    /// The group.
+    pub group: GroupId,
+    /// The name clients use.
+    pub name: String,
+}
+
+/// Until the first flush of a life is durable the loop only waits for it.
+const OPENING_PATIENCE: Nanos = Nanos::from_millis(50);
+
+/// What a shard is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub cluster_name: String,
+    /// This node; one of `voters`.
+    pub me: NodeId,
+    /// This directory's life.
+    pub incarnation: Incarnation,
+    /// Which of the node's shards this is.
+    pub shard: ShardId,
+    /// All voters, of every log.
+    pub voters: Vec<Voter>,
+    /// The logs, by ascending group.
+    pub logs: Vec<LogName>,
+    /// Seeds election jitter; differs per node.
+    pub seed: u64,
+    /// The build, for `status`.
+    pub version: String,
+    /// How durable writes are done here, for `status`.
+    pub storage: String,
+}
+
+/// One thread's share of a node.
+#[derive(Debug)]
+pub struct Shard {
+    config: Config,
+    peers: Vec<NodeId>,
+    journal: Journal,
+    groups: Vec<Group>,
+    positions: BTreeMap<GroupId, usize>,
+    liveness: Liveness,
+    sessions: Sessions,
+    encoder: Encoder,
+    outbox: Outbox,
+    /// Effects that may leave once the run at their lsn is durable, in the order they arose.
+    held: Vec<(Lsn, Effect)>,
+    /// Position of the group whose block is open in the journal's open run.
+    open_block: Option<usize>,
+    loads: Loads,
+    /// Memory that segment writes are gathered in.
+    segment_memory: Arenas,
+    next_read: u64,
+    next_segment_write: u64,
+    /// A segment write was refused for want of space, and none has succeeded since.
+    is_disk_full: bool,
+    /// Appends refused because the journal was full.
+    refused_full_count: u64,
+    /// Frames of peers whose blocks were damaged.
+    peer_fault_count: u64,
+    /// When the loop was to come back at the latest, for measuring how late it was.
+    planned: Nanos,
+}
+
+impl Shard {
+    /// The one door in. `now` never goes back.
+    pub fn step(&mut self, now: Nanos, input: Input<'_>, effects: &mut Effects) {
+        match input {
+            Input::Frame { connection, frame } => self.on_frame(now, connection, frame, effects),
+            Input::ConnectionClosed(connection) => self.on_connection_closed(connection),
+            Input::PeerConnected(peer) => self.on_peer_connected(peer),
+            Input::StreamRefused {
+                connection,
+                refusal,
+            } => {
+                self.on_stream_refused(connection, &refusal, effects);
+            }
+            Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
+            Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
+            Input::Stored(write) => self.on_stored(now, write, effects),
+            Input::SegmentStored(write) => self.on_segment_stored(write),
+            Input::SegmentRefused(write) => self.on_segment_refused(now, write),
+            Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),
+            Input::TurnEnd => self.on_turn_end(now, effects),
+        }
+    }
+
+    /// Whether what was recovered counts as durable by now. Until then the shard only writes the
+    /// flush that opens its journal's new life; whatever comes in counts as lost.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.journal.is_open()
+    }
+
+    /// When `TurnEnd` is due at the latest, if nothing arrives before.
+    #[must_use]
+    pub fn deadline(&self) -> Nanos {
+        self.planned
+    }
+
+    /// The frame that opens a connection of this node to a peer.
+    #[must_use]
+    pub fn hello(&mut self, lane: Lane) -> Bytes {
+        let hello = Hello {
+            cluster: self.config.cluster.0.to_le_bytes(),
+            node: self.config.me.0,
+            incarnation: self.config.incarnation.0,
+            shard: self.config.shard.0,
+            lane: lane.code(),
+            version_min: WIRE_VERSION,
+            version_max: WIRE_VERSION,
+        };
+        self.encoder.frame(&hello).head
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Nanos,
+        connection: ConnectionId,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) {
+        let message = match frame.message() {
+            Ok(message) => message,
+            Err(refusal) => {
+                self.on_stream_refused(connection, &refusal, effects);
+                return;
+            }
+        };
+        // Before the first flush of this life is durable nothing recovered counts: a frame that
+        // comes earlier counts as lost, and whoever sent it sends again.
+        if !self.journal.is_open() {
+            return;
+        }
+        match self.sessions.party(connection) {
+            Some(Party::Peer(from)) => self.on_peer_message(now, from, &message, frame, effects),
+            Some(Party::Client) => {
+                self.on_client_message(now, connection, &message, frame, effects);
+            }
+            None => self.on_first_message(connection, &message, effects),
+        }
+    }
+
+    fn on_first_message(
+        &mut self,
+        connection: ConnectionId,
+        message: &Message<'_>,
+        effects: &mut Effects,
+    ) {
+        let Message::Hello(hello) = message else {
+            let detail = "the first frame of a connection must be a hello";
+            self.refuse(connection, RefusedReason::HelloMisplaced, detail, effects);
+            return;
+        };
+        let claim = Claim {
+            cluster: ClusterId(u128::from_le_bytes(hello.cluster)),
+            node: NodeId(hello.node.to_native()),
+            lane: Lane::from_code(hello.lane),
+            version_min: hello.version_min,
+            version_max: hello.version_max,
+        };
+        match self
+            .sessions
+            .open(connection, claim, self.config.cluster, &self.peers)
+        {
+            Ok(Party::Client) => {
+                let frame = self.encoder.frame(&self.config.welcome());
+                effects.push(Effect::Reply { connection, frame });
+            }
+            Ok(Party::Peer(_)) => {}
+            Err((reason, detail)) => self.refuse(connection, reason, &detail, effects),
+        }
+    }
+
+    fn on_client_message(
+        &mut self,
+        now: Nanos,
+        connection: ConnectionId,
+        message: &Message<'_>,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) {
+        match message {
+            Message::Append(body) => self.on_append(connection, body, frame, effects),
+            Message::Fetch(body) => self.on_fetch(now, connection, body, effects),
+            Message::StatusRequest(body) => {
+                let status = self.status(body.request.to_native());
+                let frame = self.encoder.frame(&status);
+                effects.push(Effect::Reply { connection, frame });
+            }
+            Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
+            _ => {
+                // H8: a client does not speak as a node. Nothing of the body was looked at.
+                let detail = "this frame is not for the client lane";
+                self.refuse(connection, RefusedReason::UnexpectedKind, detail, effects);
+            }
+        }
+    }
+
+    fn on_stream_refused(
+        &mut self,
+        connection: ConnectionId,
+        refusal: &Refusal,
+        effects: &mut Effects,
+    ) {
+        self.refuse(connection, refusal.reason(), &refusal.to_string(), effects);
+    }
+
+    fn refuse(
+        &mut self,
+        connection: ConnectionId,
+        reason: RefusedReason,
+        detail: &str,
+        effects: &mut Effects,
+    ) {
+        assert!(detail.len() <= DETAIL_SIZE_MAX, "a sentence, not a story");
+        let body = Refused {
+            reason: reason.code(),
+            detail: detail.as_bytes().to_vec(),
+        };
+        let frame = self.encoder.frame(&body);
+        effects.push(Effect::Reply { connection, frame });
+        effects.push(Effect::Close(connection));
+        self.on_connection_closed(connection);
+    }
+
+    fn on_connection_closed(&mut self, connection: ConnectionId) {
+        self.sessions.close(connection);
+        for group in &mut self.groups {
+            group.forget_connection(connection);
+        }
+    }
+
+    fn on_peer_connected(&mut self, peer: NodeId) {
+        self.liveness.on_connected(peer, true);
+        for group in &mut self.groups {
+            group.raft.on_peer_connected(peer);
+            group.is_dirty = true;
+        }
+    }
+
+    fn on_peer_refused(&mut self, now: Nanos, peer: NodeId, effects: &mut Effects) {
+        self.liveness.on_connected(peer, false);
+        for position in 0..self.groups.len() {
+            self.with_raft(now, position, effects, |raft, out| {
+                raft.on_peer_refused(now, peer, out)
+            });
+        }
+    }
+
+    /// A journal write is done: what waited for the durable prefix may leave.
+    fn on_stored(&mut self, now: Nanos, write: WriteId, effects: &mut Effects) {
+        let before = self.journal.durable();
+        let durable = self.journal.stored(write);
+        assert!(durable >= before, "the durable prefix never shrinks");
+        if durable == before {
+            return;
+        }
+        for position in 0..self.groups.len() {
+            self.with_raft(now, position, effects, |raft, out| {
+                raft.stored(now, durable, out)
+            });
+        }
+        let ready = self.held.extract_if(.., |(lsn, _)| *lsn < durable);
+        effects.list.extend(ready.map(|(_, effect)| effect));
+        self.on_checkpoints_durable(durable);
+    }
+
+    /// Timers, then the run, then what may leave. Everything that has arrived was stepped before:
+    /// a loop that was late finds the heartbeats that came meanwhile before it misses them.
+    fn on_turn_end(&mut self, now: Nanos, effects: &mut Effects) {
+        if !self.journal.is_open() {
+            effects
+                .list
+                .extend(self.journal.next_store().map(Effect::Store));
+            self.planned = now.after(OPENING_PATIENCE);
+            return;
+        }
+        if now > self.planned {
+            self.liveness.on_stall(now.since(self.planned));
+        }
+        if self.liveness.maybe_retune(now) {
+            let timeouts = self.liveness.timeouts();
+            for group in &mut self.groups {
+                group.raft.set_timeouts(timeouts);
+            }
+        }
+        self.close_block();
+        for position in 0..self.groups.len() {
+            if self.groups[position].raft.deadline() <= now {
+                self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
+            }
+            self.wake_waiting(now, position, effects);
+            self.advance_segments(now, position, effects);
+        }
+        // A new leader's no-op may be open by now.
+        self.close_block();
+        for position in 0..self.groups.len() {
+            if std::mem::take(&mut self.groups[position].is_dirty) {
+                self.with_raft(now, position, effects, |raft, out| raft.flush(now, out));
+                self.groups[position].is_dirty = false;
+            }
+        }
+        if self.liveness.take_heartbeat_due(now) {
+            self.send_heartbeats(now, effects);
+        }
+        self.journal.seal();
+        for position in 0..self.groups.len() {
+            self.send_replicates(now, position, effects);
+        }
+        while let Some(store) = self.journal.next_store() {
+            effects.push(Effect::Store(store));
+        }
+        self.planned = self.next_deadline(now);
+    }
+
+    fn next_deadline(&self, now: Nanos) -> Nanos {
+        let mut deadline = self.liveness.deadline();
+        for group in &self.groups {
+            deadline = deadline.min(group.raft.deadline());
+            for waiting in &group.waiting {
+                deadline = deadline.min(waiting.deadline);
+            }
+        }
+        if let Some(segment) = self.segment_deadline() {
+            deadline = deadline.min(segment);
+        }
+        deadline.max(now)
+    }
+
+    /// Calls a group's Raft and carries out what it wants. Without room in the journal nothing is
+    /// called: the input counts as lost, which Raft survives, and room comes as segments are
+    /// written.
+    fn with_raft(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Raft, &mut Outbox),
+    ) {
+        // What Raft does may depend on the last block, and what it wants persisted stands behind.
+        self.close_block();
+        let Some(lsn) = self.journal.open_lsn() else {
+            return;
+        };
+        let mut outbox = std::mem::take(&mut self.outbox);
+        outbox.lsn = lsn;
+        call(&mut self.groups[position].raft, &mut outbox);
+        self.groups[position].is_dirty = true;
+        let mut list = std::mem::take(&mut outbox.list);
+        self.outbox = outbox;
+        for output in list.drain(..) {
+            self.carry_out(now, position, lsn, output, effects);
+        }
+        // Carrying out may have called Raft again, with a list of its own; the larger is kept.
+        if list.capacity() > self.outbox.list.capacity() {
+            self.outbox.list = list;
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        lsn: Lsn,
+        output: Output,
+        effects: &mut Effects,
+    ) {
+        match output {
+            Output::Persist(hard) => {
+                // What depends on it waits for the run that Raft was told of: it must be that one.
+                assert_eq!(
+                    self.journal.open_lsn(),
+                    Some(lsn),
+                    "the run moved within a step"
+                );
+                self.journal.put_hard_state(self.groups[position].id, hard);
+            }
+            Output::Send { to, message, after } => {
+                let frame = self.message_frame(self.groups[position].id, message);
+                let effect = Effect::Send {
+                    to,
+                    lane: Lane::Control,
+                    frame,
+                };
+                match after {
+                    After::Stored(lsn) if lsn >= self.journal.durable() => {
+                        self.held.push((lsn, effect));
+                    }
+                    After::Stored(_) | After::Now => effects.push(effect),
+                }
+            }
+            Output::Replicate {
+                to,
+                term,
+                prev_index,
+                prev_term,
+                first,
+                last,
+                ..
+            } => self.groups[position].replicates.push(Replicate {
+                to,
+                term,
+                prev_index,
+                prev_term,
+                first,
+                last,
+            }),
+            Output::CatchUp { to, next } => self.on_catch_up(now, position, to, next, effects),
+            Output::BecameLeader { .. } => self.put_no_op(position),
+            Output::SteppedDown { leader, .. } => {
+                self.abandon_acks(position, leader, effects);
+                self.wake_waiting(now, position, effects);
+            }
+            Output::Truncated { from } => self.groups[position].truncate_from(from),
+            Output::Committed { index } => {
+                self.acknowledge(position, index, effects);
+                self.wake_waiting(now, position, effects);
+            }
+            Output::BeatNow => self.liveness.hurry_heartbeat(now),
+            Output::ReadReady { id, index } => {
+                self.on_read_ready(now, position, id, index, effects);
+            }
+            Output::ReadFailed { id } => self.on_read_failed(position, id, effects),
+        }
+    }
+
+    fn send(&mut self, to: NodeId, lane: Lane, frame: Outgoing, effects: &mut Effects) {
+        effects.push(Effect::Send { to, lane, frame });
+    }
+
+    fn message_frame(&mut self, group: GroupId, message: raft::Message) -> Outgoing {
+        let group = group.0;
+        match message {
+            raft::Message::VoteRequest {
+                pre,
+                transfer,
+                term,
+                last_index,
+                last_term,
+            } => self.encoder.frame(&VoteRequest {
+                group,
+                pre: u8::from(pre),
+                transfer: u8::from(transfer),
+                term: term.0,
+                last_index: last_index.0,
+                last_term: last_term.0,
+            }),
+            raft::Message::VoteReply {
+                pre,
+                granted,
+                term,
+                voter_term,
+            } => self.encoder.frame(&VoteReply {
+                group,
+                pre: u8::from(pre),
+                granted: u8::from(granted),
+                term: term.0,
+                voter_term: voter_term.0,
+            }),
+            raft::Message::AppendAck {
+                term,
+                matched,
+                index,
+                conflict_term,
+                prev_index,
+            } => self.encoder.frame(&AppendEntriesAck {
+                group,
+                matched: u8::from(matched),
+                term: term.0,
+                index: index.0,
+                conflict_term: conflict_term.0,
+                prev_index: prev_index.0,
+            }),
+            raft::Message::TimeoutNow { term } => self.encoder.frame(&TimeoutNow {
+                group,
+                term: term.0,
+            }),
+        }
+    }
+}
+
+impl Config {
+    /// What a client is told of the cluster.
+    fn welcome(&self) -> Welcome {
+        Welcome {
+            cluster: self.cluster.0.to_le_bytes(),
+            node: self.me.0,
+            cluster_name: self.cluster_name.clone().into_bytes(),
+            nodes: self
+                .voters
+                .iter()
+                .map(|voter| NodeAddress {
+                    id: voter.id.0,
+                    name: voter.name.clone().into_bytes(),
+                    address: voter.address.clone().into_bytes(),
+                })
+                .collect(),
+            logs: self
+                .logs
+                .iter()
+                .map(|log| greeting::LogName {
+                    group: log.group.0,
+                    name: log.name.clone().into_bytes(),
+                })
+                .collect(),
+            version: WIRE_VERSION,
+        }
+    }
+}

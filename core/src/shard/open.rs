@@ -1,0 +1,222 @@
+//! How a shard begins: the journal is recovered, the heads of the segments are read, and every
+//! group is a follower that knows of no leader.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::frame::sum::crc32c;
+use crate::id::{GroupId, Index, Nanos, NodeId};
+use crate::limits::{SECTOR_SIZE, SEGMENT_WRITE_SIZE};
+use crate::log::arena::Arenas;
+use crate::log::journal::Journal;
+use crate::log::producers::{ProducerTable, Producers};
+use crate::log::recovery::{self, DiskFault, GroupRecovered, Identity, Recovered, RecoveryError};
+use crate::log::ring::Ring;
+use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::log::{Base, HardState, Tail};
+use crate::raft::{self, Outbox, Raft};
+
+use super::encoder::Encoder;
+use super::group::Group;
+use super::liveness::Liveness;
+use super::load::Loads;
+use super::segments::Segments;
+use super::session::Sessions;
+use super::{Config, Shard, Source};
+
+/// One segment write with its header and padding.
+const SEGMENT_MEMORY_SIZE: usize = SEGMENT_WRITE_SIZE + SEGMENT_HEADER_SIZE + SECTOR_SIZE;
+/// Segment writes under way at a time, over all logs of the shard.
+const SEGMENT_MEMORY_COUNT: usize = 2;
+
+/// Why a shard cannot begin. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The journal cannot be used.
+    Journal(RecoveryError),
+    /// A segment that the journal vouches for cannot be read, or is not this log's.
+    Segment {
+        /// The log's group.
+        group: GroupId,
+        /// Number of the segment.
+        number: u32,
+        /// What the system said; none if the bytes are not the right ones.
+        fault: Option<DiskFault>,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(error) => error.fmt(f),
+            Self::Segment {
+                group,
+                number,
+                fault: Some(fault),
+            } => {
+                let errno = fault.errno;
+                write!(
+                    f,
+                    "segment {number} of group {group} cannot be read: errno {errno}"
+                )
+            }
+            Self::Segment {
+                group,
+                number,
+                fault: None,
+            } => {
+                write!(
+                    f,
+                    "segment {number} of group {group} is damaged or another node's"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Reads at the start, and waits: `size` bytes at a byte position, or all there are up to the end.
+pub type Read<'r> = dyn FnMut(Source, u64, usize) -> Result<Bytes, DiskFault> + 'r;
+
+impl Shard {
+    /// A shard as its disk left it. `ring` is the shape its journal was made with.
+    ///
+    /// # Errors
+    /// Why what is on disk cannot be used.
+    pub fn open(
+        now: Nanos,
+        config: Config,
+        ring: Ring,
+        read: &mut Read<'_>,
+    ) -> Result<Self, OpenError> {
+        let peers: Vec<NodeId> = config
+            .voters
+            .iter()
+            .map(|voter| voter.id)
+            .filter(|id| *id != config.me)
+            .collect();
+        assert!(
+            peers.len() + 1 == config.voters.len(),
+            "this node is one of the voters"
+        );
+        let identity = Identity {
+            ring,
+            node_tag: node_tag(&config),
+        };
+        let mut read_journal =
+            |slot, position, size| read(Source::Journal { slot }, position, size);
+        let Recovered {
+            journal,
+            mut groups,
+            ..
+        } = recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
+
+        let mut shard = Self {
+            liveness: Liveness::new(now, peers.iter().copied()),
+            encoder: Encoder::new(config.cluster),
+            peers,
+            journal: Journal::open(journal),
+            groups: Vec::with_capacity(config.logs.len()),
+            positions: config.logs.iter().map(|log| log.group).zip(0..).collect(),
+            sessions: Sessions::default(),
+            outbox: Outbox::default(),
+            held: Vec::new(),
+            open_block: None,
+            loads: Loads::default(),
+            segment_memory: Arenas::new(
+                SEGMENT_MEMORY_SIZE.next_multiple_of(SECTOR_SIZE),
+                SEGMENT_MEMORY_COUNT,
+            ),
+            next_read: 0,
+            next_segment_write: 0,
+            is_disk_full: false,
+            refused_full_count: 0,
+            peer_fault_count: 0,
+            planned: now,
+            config,
+        };
+        for position in 0..shard.config.logs.len() {
+            let found = groups.remove(&shard.config.logs[position].group);
+            let group = shard.open_group(now, position, found.unwrap_or_else(nothing), read)?;
+            shard.groups.push(group);
+        }
+        Ok(shard)
+    }
+
+    fn open_group(
+        &self,
+        now: Nanos,
+        position: usize,
+        found: GroupRecovered,
+        read: &mut Read<'_>,
+    ) -> Result<Group, OpenError> {
+        let config = &self.config;
+        let group = config.logs[position].group;
+        let segments = match &found.checkpoint {
+            None => Segments::recovered(&[], 0),
+            Some(checkpoint) => {
+                let mut headers = Vec::with_capacity(checkpoint.segment as usize + 1);
+                for number in 0..=checkpoint.segment {
+                    headers.push(read_header(config, group, number, read)?);
+                }
+                Segments::recovered(&headers, checkpoint.segment_size)
+            }
+        };
+        let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();
+        voters.sort_unstable();
+        let raft_config = raft::Config {
+            group,
+            me: config.me,
+            voters,
+            seed: config.seed,
+        };
+        let raft = Raft::new(now, raft_config, found.hard, found.tail);
+        Ok(Group::new(group, raft, found.producers, segments))
+    }
+}
+
+/// A group of which the journal holds nothing.
+fn nothing() -> GroupRecovered {
+    GroupRecovered {
+        hard: HardState::default(),
+        checkpoint: None,
+        tail: Tail::new(Base::default()),
+        producers: Producers::new(ProducerTable::default(), Index(0)),
+    }
+}
+
+/// Marks this directory's flushes: a client cannot know the incarnation, so no record of its can
+/// look like a flush of this journal.
+pub(super) fn node_tag(config: &Config) -> u32 {
+    let mut bytes = config.incarnation.0.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&config.me.0.to_le_bytes());
+    bytes.extend_from_slice(&config.cluster.0.to_le_bytes());
+    crc32c(&bytes)
+}
+
+fn read_header(
+    config: &Config,
+    group: GroupId,
+    number: u32,
+    read: &mut Read<'_>,
+) -> Result<SegmentHeader, OpenError> {
+    let failed = |fault| OpenError::Segment {
+        group,
+        number,
+        fault,
+    };
+    let bytes = read(Source::Segment { group, number }, 0, SEGMENT_HEADER_SIZE)
+        .map_err(|fault| failed(Some(fault)))?;
+    let header = SegmentHeader::check(&bytes).map_err(|_| failed(None))?;
+    let is_ours = header.cluster == config.cluster
+        && header.node_tag == node_tag(config)
+        && header.group == group
+        && header.segment == number;
+    if is_ours {
+        Ok(header)
+    } else {
+        Err(failed(None))
+    }
+}

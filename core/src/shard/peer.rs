@@ -1,0 +1,267 @@
+//! What peers say: heartbeats, blocks, votes. Bodies become Raft's plain messages here; the blocks
+//! of an AppendEntries are checked, then copied once, verbatim, into the open run.
+
+use crate::frame::message::Message;
+use crate::frame::peer::{
+    self as body, ArchivedAppendEntries, ArchivedHeartbeat, ArchivedHeartbeatAck, Heartbeat,
+    HeartbeatAck,
+};
+use crate::frame::{Frame, Lane};
+use crate::id::{GroupId, Index, Nanos, NodeId, Term};
+use crate::log::Entry;
+use crate::log::block::{BLOCK_HEADER_SIZE, Block, blocks};
+use crate::raft::{self, AppendRequest, BlockId};
+
+use super::{Effects, Shard};
+
+impl Shard {
+    /// A frame of an identified peer. What does not belong between nodes is dropped: a peer of this
+    /// cluster runs this code, so such a frame is at worst one version ahead.
+    pub(super) fn on_peer_message(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        message: &Message<'_>,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) {
+        match message {
+            Message::Heartbeat(body) => self.on_heartbeat(now, from, body, effects),
+            Message::HeartbeatAck(body) => self.on_heartbeat_ack(now, from, body, effects),
+            Message::AppendEntries(body) => {
+                self.on_append_entries(now, from, body, frame, effects);
+            }
+            Message::AppendEntriesAck(body) => {
+                let message = raft::Message::AppendAck {
+                    term: Term(body.term.to_native()),
+                    matched: body.matched == 1,
+                    index: Index(body.index.to_native()),
+                    conflict_term: Term(body.conflict_term.to_native()),
+                    prev_index: Index(body.prev_index.to_native()),
+                };
+                self.on_raft_message(now, from, body.group.to_native(), message, effects);
+            }
+            Message::VoteRequest(body) => {
+                let message = raft::Message::VoteRequest {
+                    pre: body.pre == 1,
+                    transfer: body.transfer == 1,
+                    term: Term(body.term.to_native()),
+                    last_index: Index(body.last_index.to_native()),
+                    last_term: Term(body.last_term.to_native()),
+                };
+                self.on_raft_message(now, from, body.group.to_native(), message, effects);
+            }
+            Message::VoteReply(body) => {
+                let message = raft::Message::VoteReply {
+                    pre: body.pre == 1,
+                    granted: body.granted == 1,
+                    term: Term(body.term.to_native()),
+                    voter_term: Term(body.voter_term.to_native()),
+                };
+                self.on_raft_message(now, from, body.group.to_native(), message, effects);
+            }
+            Message::TimeoutNow(body) => {
+                let message = raft::Message::TimeoutNow {
+                    term: Term(body.term.to_native()),
+                };
+                self.on_raft_message(now, from, body.group.to_native(), message, effects);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_raft_message(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        group: u32,
+        message: raft::Message,
+        effects: &mut Effects,
+    ) {
+        let Some(&position) = self.positions.get(&GroupId(group)) else {
+            return;
+        };
+        self.with_raft(now, position, effects, |raft, out| {
+            raft.step(now, from, message, out)
+        });
+    }
+
+    fn on_heartbeat(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        body: &ArchivedHeartbeat,
+        effects: &mut Effects,
+    ) {
+        self.liveness
+            .on_heartbeat(now, from, Nanos(body.timeout.to_native()));
+        let mut acks = Vec::with_capacity(body.beats.len());
+        for beat in body.beats.iter() {
+            let group = beat.group.to_native();
+            let Some(&position) = self.positions.get(&GroupId(group)) else {
+                continue;
+            };
+            let beat = raft::Beat {
+                term: Term(beat.term.to_native()),
+                commit: Index(beat.commit.to_native()),
+                durable: Index(beat.durable.to_native()),
+                round: beat.round.to_native(),
+            };
+            let mut ack = None;
+            self.with_raft(now, position, effects, |raft, out| {
+                ack = Some(raft.on_beat(now, from, &beat, out));
+            });
+            let Some(ack) = ack else { continue };
+            acks.push(body::BeatAck {
+                group,
+                term: ack.term.0,
+                round: ack.round,
+                durable: ack.durable.0,
+            });
+        }
+        // No write is awaited. The answer says that no vote of this node for a later term has left
+        // it, and such a vote leaves only once durable; `durable` speaks of durable blocks only.
+        let frame = self.encoder.frame(&HeartbeatAck {
+            echo: body.sent_at.to_native(),
+            acks,
+        });
+        self.send(from, Lane::Control, frame, effects);
+    }
+
+    fn on_heartbeat_ack(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        body: &ArchivedHeartbeatAck,
+        effects: &mut Effects,
+    ) {
+        self.liveness
+            .on_echo(now, from, Nanos(body.echo.to_native()));
+        for ack in body.acks.iter() {
+            let Some(&position) = self.positions.get(&GroupId(ack.group.to_native())) else {
+                continue;
+            };
+            let ack = raft::BeatAck {
+                term: Term(ack.term.to_native()),
+                round: ack.round.to_native(),
+                durable: Index(ack.durable.to_native()),
+            };
+            self.with_raft(now, position, effects, |raft, out| {
+                raft.on_beat_ack(now, from, &ack, out)
+            });
+        }
+    }
+
+    /// Blocks from a leader: all are checked before any is believed, then Raft says which are new.
+    fn on_append_entries(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        body: &ArchivedAppendEntries,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) {
+        let group = GroupId(body.group.to_native());
+        let Some(&position) = self.positions.get(&group) else {
+            return;
+        };
+        let prev_index = Index(body.prev_index.to_native());
+        let payload = frame.payload().contiguous();
+        let Ok(checked) = check_blocks(&payload, group, prev_index, body.count.to_native()) else {
+            // The stream's sums held, so the leader's own bytes are bad; it will be asked again.
+            self.peer_fault_count += 1;
+            return;
+        };
+        let ids: Vec<BlockId> = checked
+            .iter()
+            .map(|block| BlockId {
+                index: block.header().index,
+                term: block.header().term,
+            })
+            .collect();
+        let request = AppendRequest {
+            term: Term(body.term.to_native()),
+            prev_index,
+            prev_term: Term(body.prev_term.to_native()),
+            commit: Index(body.commit.to_native()),
+            blocks: &ids,
+        };
+        let mut accepted = None;
+        self.with_raft(now, position, effects, |raft, out| {
+            accepted = raft.append_entries(now, from, &request, out);
+        });
+        let Some(accepted) = accepted else { return };
+        let mut entries: Vec<Entry> = Vec::with_capacity(checked.len());
+        for block in &checked[accepted.skip..] {
+            // The journal is full: what was copied so far is kept, the rest comes again.
+            let Some(entry) = self.journal.copy_block(block) else {
+                break;
+            };
+            self.groups[position].producers.note_block(block);
+            entries.push(entry);
+        }
+        if entries.is_empty() {
+            return;
+        }
+        self.with_raft(now, position, effects, |raft, out| {
+            raft.appended(now, &entries, out)
+        });
+    }
+
+    /// One heartbeat to every peer, for all groups this shard leads.
+    pub(super) fn send_heartbeats(&mut self, now: Nanos, effects: &mut Effects) {
+        let beats: Vec<body::Beat> = self
+            .groups
+            .iter()
+            .filter_map(|group| {
+                group.raft.beat().map(|beat| body::Beat {
+                    group: group.id.0,
+                    term: beat.term.0,
+                    commit: beat.commit.0,
+                    durable: beat.durable.0,
+                    round: beat.round,
+                })
+            })
+            .collect();
+        let timeout = self.liveness.timeouts().election.0;
+        let frame = self.encoder.frame(&Heartbeat {
+            sent_at: now.0,
+            timeout,
+            beats,
+        });
+        for position in 0..self.peers.len() {
+            self.send(self.peers[position], Lane::Control, frame.clone(), effects);
+        }
+    }
+}
+
+/// What is wrong with a payload of blocks.
+#[derive(Debug)]
+enum BlocksFault {
+    Damaged,
+    OutOfPlace,
+    Count,
+}
+
+/// Every block of a payload, whole and in sequence after `prev_index`.
+fn check_blocks(
+    payload: &[u8],
+    group: GroupId,
+    prev_index: Index,
+    count: u32,
+) -> Result<Vec<Block<'_>>, BlocksFault> {
+    let mut checked = Vec::with_capacity((count as usize).min(payload.len() / BLOCK_HEADER_SIZE));
+    let mut expected = prev_index.next();
+    for block in blocks(payload) {
+        let block = block.map_err(|_| BlocksFault::Damaged)?;
+        if block.header().group != group || block.header().index != expected {
+            return Err(BlocksFault::OutOfPlace);
+        }
+        expected = expected.next();
+        checked.push(block);
+    }
+    if checked.len() != count as usize {
+        return Err(BlocksFault::Count);
+    }
+    Ok(checked)
+}

@@ -1,0 +1,104 @@
+//! A shard's account of itself: measurements for `status`, no decisions.
+
+use crate::frame::client::{GroupStatus, PeerStatus, ReplicaStatus, Status};
+use crate::frame::code::ReplicaState;
+use crate::raft::{ProgressState, Role};
+
+use super::Shard;
+use super::group::Group;
+
+impl Shard {
+    pub(super) fn status(&mut self, request: u64) -> Status {
+        let mut peers = Vec::with_capacity(self.peers.len());
+        for position in 0..self.peers.len() {
+            let peer = self.peers[position];
+            peers.push(PeerStatus {
+                node: peer.0,
+                rtt_ns: self.liveness.round_trip(peer).0,
+                connected: u8::from(self.liveness.is_connected(peer)),
+            });
+        }
+        let mut alarms = Vec::new();
+        if self.refused_full_count > 0 {
+            let count = self.refused_full_count;
+            alarms.push(format!("journal full: {count} appends refused since start").into_bytes());
+        }
+        if self.is_disk_full {
+            alarms.push(b"disk full: segments cannot grow; free space to heal it".to_vec());
+        }
+        if self.peer_fault_count > 0 {
+            let count = self.peer_fault_count;
+            alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());
+        }
+        Status {
+            request,
+            node: self.config.me.0,
+            incarnation: self.config.incarnation.0,
+            timeout_ns: self.liveness.timeouts().election.0,
+            version: self.config.version.clone().into_bytes(),
+            peers,
+            alarms,
+            storage: self.config.storage.clone().into_bytes(),
+            groups: self.groups.iter().map(group_status).collect(),
+            progress: self
+                .groups
+                .iter()
+                .flat_map(|group| self.replicas(group))
+                .collect(),
+            timeout_reason: self.liveness.reason().code(),
+        }
+    }
+
+    /// How far the replicas of a group are, as its leader sees them; empty on other nodes.
+    fn replicas<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = ReplicaStatus> + 'a {
+        let is_leader = group.raft.is_leader();
+        let last = group.tail().last_index();
+        self.config
+            .voters
+            .iter()
+            .filter(move |_| is_leader)
+            .map(move |voter| {
+                let (durable, state) = if voter.id == self.config.me {
+                    (group.raft.durable(), ReplicaState::Leader)
+                } else {
+                    let progress = group
+                        .raft
+                        .progress(voter.id)
+                        .expect("a leader follows every voter");
+                    let state = if !self.liveness.is_connected(voter.id) {
+                        ReplicaState::Absent
+                    } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
+                        ReplicaState::CatchUp
+                    } else {
+                        ReplicaState::Follower
+                    };
+                    (progress.matched(), state)
+                };
+                ReplicaStatus {
+                    node: voter.id.0,
+                    durable: durable.0,
+                    lag_bytes: group.tail().size_between(durable, last),
+                    group: group.id.0,
+                    state: state.code(),
+                }
+            })
+    }
+}
+
+fn group_status(group: &Group) -> GroupStatus {
+    let state = match group.raft.role() {
+        Role::Leader => ReplicaState::Leader,
+        Role::Candidate | Role::PreCandidate => ReplicaState::Candidate,
+        Role::Follower => ReplicaState::Follower,
+    };
+    GroupStatus {
+        term: group.raft.term().0,
+        leader: group.raft.leader().unwrap_or_default().0,
+        commit: group.raft.commit().0,
+        durable: group.raft.durable().0,
+        last: group.tail().last_index().0,
+        end_offset: group.end_offset().0,
+        group: group.id.0,
+        state: state.code(),
+    }
+}

@@ -1,0 +1,132 @@
+//! The files of one shard: its journal's ring and its logs' segments, opened once and kept.
+//!
+//! Knows no content. `disk` opens and calibrates; here is only who is open.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ringwood_core::id::GroupId;
+use ringwood_core::limits::{JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE, SEGMENT_OPEN_MAX};
+use ringwood_core::log::recovery::DiskFault;
+use ringwood_core::shard::Source;
+
+use crate::disk::{self, Calibration, Directory, DiskError};
+use crate::failure::NodeFailure;
+use crate::ring::{Family, File, IoError, Ring, WriteMode};
+
+/// One shard's open files.
+#[derive(Debug)]
+pub(crate) struct Files {
+    directory: Directory,
+    journal: Vec<File>,
+    segments: BTreeMap<(GroupId, u32), File>,
+    mode: WriteMode,
+}
+
+impl Files {
+    /// Opens a node's files; makes the journal where there is none yet.
+    pub(crate) fn open(directory: Directory, calibration: &Calibration) -> Result<Self, DiskError> {
+        directory.create_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
+        let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
+        Ok(Self {
+            directory,
+            journal,
+            segments: BTreeMap::new(),
+            mode: calibration.mode,
+        })
+    }
+
+    /// Makes the journal's writes cheaper on this ring, where the kernel offers it.
+    pub(crate) fn register(&self, ring: &mut Ring) {
+        for file in &self.journal {
+            ring.register_file(file);
+        }
+    }
+
+    pub(crate) fn write_mode(&self) -> WriteMode {
+        self.mode
+    }
+
+    pub(crate) fn journal(&self, slot: u32) -> &File {
+        &self.journal[slot as usize]
+    }
+
+    /// A segment that may have to be made.
+    pub(crate) fn segment_to_write(
+        &mut self,
+        group: GroupId,
+        number: u32,
+    ) -> Result<File, DiskError> {
+        if let Some(file) = self.segments.get(&(group, number)) {
+            return Ok(file.clone());
+        }
+        let file = match self.directory.open_segment(group, number) {
+            Err(DiskError::Missing { .. }) => self.directory.create_segment(group, number)?,
+            other => other?,
+        };
+        self.keep(group, number, &file);
+        Ok(file)
+    }
+
+    /// What is to be read.
+    pub(crate) fn source(&mut self, source: Source) -> Result<File, DiskError> {
+        match source {
+            Source::Journal { slot } => Ok(self.journal(slot).clone()),
+            Source::Segment { group, number } => {
+                if let Some(file) = self.segments.get(&(group, number)) {
+                    return Ok(file.clone());
+                }
+                let file = self.directory.open_segment(group, number)?;
+                self.keep(group, number, &file);
+                Ok(file)
+            }
+        }
+    }
+
+    /// Keeps a file open for the next use. The bound holds by closing the lowest: old segments of
+    /// low groups, which open again when read.
+    fn keep(&mut self, group: GroupId, number: u32, file: &File) {
+        if self.segments.len() >= SEGMENT_OPEN_MAX {
+            self.segments.pop_first();
+        }
+        self.segments.insert((group, number), file.clone());
+    }
+
+    /// Reads and waits: for recovery, before the ring turns.
+    pub(crate) fn read(
+        &mut self,
+        source: Source,
+        position: u64,
+        size: usize,
+    ) -> Result<Bytes, DiskFault> {
+        let missing = DiskFault {
+            errno: libc::ENOENT,
+        };
+        let file = self.source(source).map_err(|_| missing)?;
+        disk::read(&file, position, size).map_err(|error| DiskFault {
+            errno: errno_of(error),
+        })
+    }
+
+    /// Makes all that was ever written to the journal durable, and waits for it.
+    pub(crate) fn sync_journal(&self) -> Result<(), NodeFailure> {
+        for file in &self.journal {
+            rustix::fs::fdatasync(file).map_err(|errno| {
+                let error = IoError::of(Family::File, errno.raw_os_error());
+                NodeFailure::Disk {
+                    what: "a sync of the journal",
+                    error,
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The system's number for an error, for recovery's report.
+fn errno_of(error: IoError) -> i32 {
+    match error {
+        IoError::Other(errno) => errno,
+        _ => libc::EIO,
+    }
+}

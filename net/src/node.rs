@@ -1,0 +1,383 @@
+//! A node that a program embeds: its directory, its thread, and how both end.
+//!
+//! No signal handler, no global logger, no runtime. A panic on a shard's thread ends the process:
+//! a node that is half dead would keep its promises only by luck.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, bounded};
+use ringwood_core::frame::header::ClusterTag;
+use ringwood_core::id::{NodeId, ShardId};
+use ringwood_core::log::ring::Ring as JournalRing;
+use ringwood_core::shard::{Config, Shard};
+
+use crate::clock;
+use crate::config::{Identity, VoterAddress};
+use crate::conn::Connections;
+use crate::disk::{Access, Calibration, Directory};
+use crate::failure::{NodeFailure, StartError};
+use crate::files::Files;
+use crate::peers::Peers;
+use crate::ring::{IoError, Ring, RingOptions, Socket, Waker};
+use crate::turn::Turn;
+
+/// How a node is started.
+#[derive(Clone, Debug)]
+pub struct NodeBuilder {
+    dir: PathBuf,
+    listener: Option<Socket>,
+    listen: Option<SocketAddr>,
+    voters: Option<Vec<VoterAddress>>,
+    expected_name: Option<String>,
+    access: Access,
+    ring: RingOptions,
+}
+
+/// A running node. Dropping it stops it and waits.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    name: String,
+    storage: String,
+    uring: String,
+    stopping: Arc<AtomicBool>,
+    waker: Waker,
+    ended: Receiver<Result<(), NodeFailure>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the shard's thread reports once it runs.
+struct Started {
+    waker: Waker,
+    uring: String,
+}
+
+impl Node {
+    /// A builder for the node whose directory `init` made at `dir`.
+    #[must_use]
+    pub fn builder(dir: impl Into<PathBuf>) -> NodeBuilder {
+        NodeBuilder {
+            dir: dir.into(),
+            listener: None,
+            listen: None,
+            voters: None,
+            expected_name: None,
+            access: Access::Direct,
+            ring: RingOptions::default(),
+        }
+    }
+
+    /// Where it listens; with port 0 asked for, the port it got.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its disk is written, measured at the start, in words.
+    #[must_use]
+    pub fn storage(&self) -> &str {
+        &self.storage
+    }
+
+    /// What of io_uring is used, in words.
+    #[must_use]
+    pub fn uring(&self) -> &str {
+        &self.uring
+    }
+
+    /// Whether its thread still runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Stops it: writes in flight end, sockets close, the directory is free afterwards.
+    ///
+    /// # Errors
+    /// What had ended it before it was asked.
+    pub fn stop(mut self) -> Result<(), NodeFailure> {
+        self.end()
+    }
+
+    /// Blocks until the node ends by itself.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub fn wait(&self) -> Result<(), NodeFailure> {
+        self.ended.recv().unwrap_or(Err(NodeFailure::Vanished))
+    }
+
+    fn end(&mut self) -> Result<(), NodeFailure> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        self.stopping.store(true, Ordering::Release);
+        self.waker.wake();
+        let joined = thread.join();
+        assert!(
+            joined.is_ok(),
+            "a panic on a shard ends the process before anybody joins"
+        );
+        self.ended.try_recv().unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Whoever wanted to know why it ended has called `stop` or `wait`.
+        let _ = self.end();
+    }
+}
+
+impl NodeBuilder {
+    /// Listens here instead of where the voters' list says; port 0 takes any free one.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// Takes a listener that is bound already, so that others could be told its port before.
+    #[must_use]
+    pub fn listener(mut self, listener: Socket) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Reaches the voters here instead of where the directory's list says. Names must be the same.
+    #[must_use]
+    pub fn voters(mut self, voters: Vec<VoterAddress>) -> Self {
+        self.voters = Some(voters);
+        self
+    }
+
+    /// Refuses to start if the directory is another node's.
+    #[must_use]
+    pub fn expect_name(mut self, name: impl Into<String>) -> Self {
+        self.expected_name = Some(name.into());
+        self
+    }
+
+    /// Goes through the page cache where a file system offers no direct I/O. For trying things
+    /// out: after a failed sync nobody knows what is on disk.
+    #[must_use]
+    pub fn buffered_io(mut self, buffered: bool) -> Self {
+        self.access = if buffered {
+            Access::BufferedForDevelopmentOnly
+        } else {
+            Access::Direct
+        };
+        self
+    }
+
+    /// Sets up the ring otherwise than by default.
+    #[must_use]
+    pub fn ring(mut self, options: RingOptions) -> Self {
+        self.ring = options;
+        self
+    }
+
+    /// Starts the node: recovers its journal, listens, and dials the others.
+    ///
+    /// # Errors
+    /// Why it does not start; its log was not changed.
+    pub fn start(self) -> Result<Node, StartError> {
+        let mut identity = Identity::read(&self.dir)?;
+        if let Some(expected) = self.expected_name
+            && expected != identity.node_name
+        {
+            let (found, cluster) = (identity.node_name, identity.cluster_name);
+            return Err(StartError::WrongNode {
+                found,
+                cluster,
+                expected,
+            });
+        }
+        for voter in self.voters.iter().flatten() {
+            if let Some(known) = identity
+                .voters
+                .iter_mut()
+                .find(|known| known.name == voter.name)
+            {
+                known.address.clone_from(&voter.address);
+            }
+        }
+        // The lock first: a second process must be refused before a byte changes.
+        let directory = Directory::open(&self.dir, self.access)?;
+        let listener = match self.listener {
+            Some(listener) => listener,
+            None => listen(self.listen, &identity)?,
+        };
+        let address = listener
+            .local_address()
+            .map_err(|error| StartError::Listen {
+                address: ([0, 0, 0, 0], 0).into(),
+                error,
+            })?;
+        let peers = resolve_peers(&identity)?;
+        let calibration = directory.calibrate()?;
+        let storage = calibration.to_string();
+        let name = identity.node_name.clone();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (report, started) = bounded(1);
+        let (end, ended) = bounded(1);
+        let options = self.ring;
+        let thread = {
+            let stopping = Arc::clone(&stopping);
+            std::thread::Builder::new()
+                .name(format!("shard-0 {name}"))
+                .spawn(move || {
+                    let _abort = AbortOnPanic;
+                    let open = Open {
+                        identity,
+                        directory,
+                        calibration,
+                        listener,
+                        peers,
+                        options,
+                    };
+                    match open.open() {
+                        Ok(mut turn) => {
+                            let waker = turn.ring.waker();
+                            let uring = turn.ring.probe().to_string();
+                            let _ = report.send(Ok(Started { waker, uring }));
+                            let result = turn.run(|| stopping.load(Ordering::Acquire));
+                            drop(turn);
+                            let _ = end.send(result);
+                        }
+                        Err(error) => {
+                            let _ = report.send(Err(error));
+                        }
+                    }
+                })
+                .map_err(StartError::Thread)?
+        };
+        let Started { waker, uring } = started
+            .recv()
+            .expect("the thread reports, or ends the process")?;
+        Ok(Node {
+            address,
+            name,
+            storage,
+            uring,
+            stopping,
+            waker,
+            ended,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// What the shard's thread needs to begin.
+struct Open {
+    identity: Identity,
+    directory: Directory,
+    calibration: Calibration,
+    listener: Socket,
+    peers: Vec<(NodeId, SocketAddr)>,
+    options: RingOptions,
+}
+
+impl Open {
+    fn open(self) -> Result<Turn, StartError> {
+        let Self {
+            identity,
+            directory,
+            calibration,
+            listener,
+            peers,
+            options,
+        } = self;
+        let mut files = Files::open(directory, &calibration)?;
+        let mut ring = Ring::new(&options)?;
+        files.register(&mut ring);
+        let config = Config {
+            cluster: identity.cluster,
+            cluster_name: identity.cluster_name,
+            me: identity.node,
+            incarnation: identity.incarnation,
+            shard: ShardId(0),
+            voters: identity.voters,
+            logs: identity.logs,
+            seed: clock::random_u64(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            storage: calibration.to_string(),
+        };
+        let tag = ClusterTag::of(config.cluster);
+        let now = clock::now();
+        let shard = Shard::open(
+            now,
+            config,
+            JournalRing::STANDARD,
+            &mut |source, position, size| files.read(source, position, size),
+        )?;
+        let peers = Peers::new(now, peers.into_iter());
+        Ok(Turn::new(
+            ring,
+            shard,
+            peers,
+            Connections::new(tag),
+            files,
+            listener,
+        ))
+    }
+}
+
+/// Ends the process when its thread panics: whatever the thread held is in doubt.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+fn listen(asked: Option<SocketAddr>, identity: &Identity) -> Result<Socket, StartError> {
+    let address = match asked {
+        Some(address) => address,
+        None => resolve(&identity.node_name, identity.address())?,
+    };
+    Socket::listen(address).map_err(|error| match error {
+        IoError::AddressInUse => StartError::PortInUse { address },
+        error => StartError::Listen { address, error },
+    })
+}
+
+fn resolve_peers(identity: &Identity) -> Result<Vec<(NodeId, SocketAddr)>, StartError> {
+    let peers = identity
+        .voters
+        .iter()
+        .filter(|voter| voter.id != identity.node);
+    peers
+        .map(|voter| Ok((voter.id, resolve(&voter.name, &voter.address)?)))
+        .collect()
+}
+
+fn resolve(node: &str, address: &str) -> Result<SocketAddr, StartError> {
+    let error = |error| StartError::Resolve {
+        node: node.into(),
+        address: address.into(),
+        error,
+    };
+    let none = || std::io::Error::other("the name has no address");
+    address
+        .to_socket_addrs()
+        .map_err(error)?
+        .next()
+        .ok_or_else(none)
+        .map_err(error)
+}

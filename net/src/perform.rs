@@ -1,0 +1,141 @@
+//! One arm per effect: what the shard wants becomes operations of the ring.
+
+use ringwood_core::limits::SECTOR_SIZE;
+use ringwood_core::log::journal::Store;
+use ringwood_core::shard::{Effect, Input};
+
+use crate::clock;
+use crate::failure::NodeFailure;
+use crate::stream;
+use crate::turn::{Job, Turn};
+
+impl Turn {
+    /// Carries out all effects, then hands every stream's queue to the kernel.
+    pub(crate) fn perform(&mut self) -> Result<(), NodeFailure> {
+        let mut list = std::mem::take(&mut self.effects.list);
+        for effect in list.drain(..) {
+            self.perform_one(effect)?;
+        }
+        // Keep the larger list's memory; ending a connection may have begun another.
+        if self.effects.list.is_empty() {
+            self.effects.list = list;
+        }
+        self.send_replies();
+        self.send_to_peers();
+        Ok(())
+    }
+
+    fn perform_one(&mut self, effect: Effect) -> Result<(), NodeFailure> {
+        match effect {
+            Effect::Send { to, lane, frame } => {
+                if let Some(link) = self.peers.find(to, lane) {
+                    link.send(frame);
+                }
+            }
+            Effect::Reply { connection, frame } => {
+                if let Some(connection) = self.connections.find(connection) {
+                    connection.outbox.push(frame);
+                }
+            }
+            Effect::Close(connection) => {
+                if let Some(connection) = self.connections.find(connection) {
+                    connection.is_closing = true;
+                }
+            }
+            Effect::Store(Store {
+                write,
+                slot,
+                position,
+                runs,
+                opens_life,
+            }) => {
+                if opens_life {
+                    // What recovery read may still be in the drive's cache only.
+                    self.files.sync_journal()?;
+                }
+                let mode = self.files.write_mode();
+                let file = self.files.journal(slot);
+                self.ring
+                    .write(Job::Store(write).token(), file, position, runs, mode);
+                self.writes_in_flight += 1;
+            }
+            Effect::SegmentWrite {
+                write,
+                group,
+                number,
+                position,
+                buffer,
+            } => {
+                assert!(buffer.len().is_multiple_of(SECTOR_SIZE));
+                let mode = self.files.write_mode();
+                let token = Job::SegmentWrite(write).token();
+                match self.files.segment_to_write(group, number) {
+                    Ok(file) => {
+                        self.ring.write(token, &file, position, [buffer], mode);
+                        self.writes_in_flight += 1;
+                    }
+                    Err(error) if error.is_full() => {
+                        let input = Input::SegmentRefused(write);
+                        self.shard.step(clock::now(), input, &mut self.effects);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Effect::Load {
+                load,
+                source,
+                position,
+                size,
+            } => {
+                let file = self.files.source(source)?;
+                self.ring
+                    .read(Job::Load(load).token(), &file, position, size);
+            }
+        }
+        Ok(())
+    }
+
+    fn send_replies(&mut self) {
+        let Self {
+            connections,
+            ring,
+            batch,
+            ..
+        } = self;
+        let mut slow = Vec::new();
+        for (id, connection) in connections.iter_mut() {
+            if connection.is_slow_reader() {
+                slow.push(id);
+            } else if stream::is_ready(Some(&connection.socket), &connection.outbox) {
+                connection.outbox.take_batch(batch);
+                ring.send(Job::Send(id).token(), &connection.socket, batch.drain(..));
+            }
+        }
+        for id in slow {
+            self.end_connection(clock::now(), id);
+        }
+    }
+
+    fn send_to_peers(&mut self) {
+        let Self {
+            peers, ring, batch, ..
+        } = self;
+        for id in peers.ids() {
+            let link = peers.link(id);
+            let generation = link.generation;
+            let Some(socket) = link.socket().cloned() else {
+                continue;
+            };
+            if !stream::is_ready(Some(&socket), &link.outbox) {
+                continue;
+            }
+            link.outbox.take_batch(batch);
+            let token = Job::LinkSend {
+                lane: id,
+                generation,
+            }
+            .token();
+            ring.send(token, &socket, batch.drain(..));
+        }
+    }
+}

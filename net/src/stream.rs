@@ -1,0 +1,121 @@
+//! The sending half of a stream: frames queue here and leave as one gathered send at a time.
+//!
+//! Knows no frame's meaning and no ring; `perform` asks it for the next batch.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ringwood_core::shard::Outgoing;
+
+use crate::ring::{Socket, VECTORED_SIZE_MAX};
+
+/// Slices of one gathered send: the kernel's bound on an iovec list.
+const SEND_SLICE_COUNT_MAX: usize = 1024;
+
+/// Bytes on their way out of one socket.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    slices: VecDeque<Bytes>,
+    /// Queued and being sent.
+    size: usize,
+    size_sending: usize,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            slices: VecDeque::new(),
+            size: 0,
+            size_sending: 0,
+        }
+    }
+
+    /// Bytes queued or on their way to the kernel.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        self.size_sending > 0
+    }
+
+    pub(crate) fn push(&mut self, frame: Outgoing) {
+        self.size += frame.size();
+        self.slices.push_back(frame.head);
+        self.slices.extend(frame.payload);
+    }
+
+    pub(crate) fn push_bytes(&mut self, bytes: Bytes) {
+        assert!(
+            !bytes.is_empty(),
+            "an empty slice would never be seen to leave"
+        );
+        self.size += bytes.len();
+        self.slices.push_back(bytes);
+    }
+
+    /// What goes with the next send; empty while one is under way.
+    pub(crate) fn take_batch(&mut self, batch: &mut Vec<Bytes>) {
+        assert!(batch.is_empty());
+        if self.is_sending() {
+            return;
+        }
+        while batch.len() < SEND_SLICE_COUNT_MAX {
+            let Some(slice) = self.slices.front() else {
+                break;
+            };
+            if (self.size_sending + slice.len()) as u64 > VECTORED_SIZE_MAX {
+                break;
+            }
+            self.size_sending += slice.len();
+            batch.extend(self.slices.pop_front());
+        }
+    }
+
+    /// The send under way is over; all of it is the kernel's.
+    pub(crate) fn on_sent(&mut self) {
+        assert!(self.is_sending());
+        self.size -= self.size_sending;
+        self.size_sending = 0;
+    }
+
+    /// The stream is gone: what was queued is dropped.
+    pub(crate) fn clear(&mut self) {
+        self.slices.clear();
+        self.size = 0;
+        self.size_sending = 0;
+    }
+}
+
+/// Whether `socket` has bytes that could leave now.
+#[must_use]
+pub(crate) fn is_ready(socket: Option<&Socket>, outbox: &Outbox) -> bool {
+    socket.is_some() && !outbox.is_empty() && !outbox.is_sending()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_batch_at_a_time_in_order() {
+        let mut outbox = Outbox::new();
+        let mut batch = Vec::new();
+        outbox.push_bytes(Bytes::from_static(b"one"));
+        outbox.push_bytes(Bytes::from_static(b"two"));
+        outbox.take_batch(&mut batch);
+        assert_eq!(batch, ["one", "two"]);
+        outbox.push_bytes(Bytes::from_static(b"three"));
+        let mut second = Vec::new();
+        outbox.take_batch(&mut second);
+        assert!(second.is_empty(), "two sends of one socket could mix");
+        outbox.on_sent();
+        assert_eq!(outbox.size(), 5);
+        outbox.take_batch(&mut second);
+        assert_eq!(second, ["three"]);
+    }
+}

@@ -1,0 +1,506 @@
+//! THE loop of a shard: collect completions, step each, end the turn, carry out what it wants, and
+//! enter the kernel once for all of it.
+//!
+//! It decides nothing. The order here is the order of `docs/DATA_PATH.md`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringwood_core::frame::Frame;
+use ringwood_core::frame::refusal::Refusal;
+use ringwood_core::id::{ConnectionId, Nanos};
+use ringwood_core::limits::CONNECTION_COUNT_MAX;
+use ringwood_core::log::journal::WriteId;
+use ringwood_core::shard::{Effects, Input, LoadId, SegmentWriteId, Shard};
+
+use crate::clock;
+use crate::conn::{self, Connections};
+use crate::failure::NodeFailure;
+use crate::files::Files;
+use crate::peers::{LANES, LaneId, Loss, Peers};
+use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
+
+/// Longest sleep: a bound on how late a lost wake-up could make anything.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// How long a listener that had no descriptor left waits before it accepts again.
+const ACCEPT_PAUSE: Nanos = Nanos::from_millis(50);
+
+/// What a completion belongs to; travels as a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    Accept,
+    Receive(ConnectionId),
+    Send(ConnectionId),
+    Dial { lane: LaneId, generation: u32 },
+    LinkReceive { lane: LaneId, generation: u32 },
+    LinkSend { lane: LaneId, generation: u32 },
+    Store(WriteId),
+    SegmentWrite(SegmentWriteId),
+    Load(LoadId),
+}
+
+/// Bits of a token below the kind of its job.
+const KIND_SHIFT: u32 = 56;
+const NUMBER_MASK: u64 = (1 << KIND_SHIFT) - 1;
+
+impl Job {
+    pub(crate) fn token(self) -> Token {
+        let (kind, number) = match self {
+            Self::Accept => (1, 0),
+            Self::Receive(id) => (2, id.0),
+            Self::Send(id) => (3, id.0),
+            Self::Dial { lane, generation } => (4, lane_number(lane, generation)),
+            Self::LinkReceive { lane, generation } => (5, lane_number(lane, generation)),
+            Self::LinkSend { lane, generation } => (6, lane_number(lane, generation)),
+            Self::Store(id) => (7, id.0),
+            Self::SegmentWrite(id) => (8, id.0),
+            Self::Load(id) => (9, id.0),
+        };
+        assert!(number <= NUMBER_MASK, "numbers count events of one process");
+        Token(kind << KIND_SHIFT | number)
+    }
+
+    fn of(token: Token) -> Self {
+        let number = token.0 & NUMBER_MASK;
+        let (lane, generation) = lane_of(number);
+        match token.0 >> KIND_SHIFT {
+            1 => Self::Accept,
+            2 => Self::Receive(ConnectionId(number)),
+            3 => Self::Send(ConnectionId(number)),
+            4 => Self::Dial { lane, generation },
+            5 => Self::LinkReceive { lane, generation },
+            6 => Self::LinkSend { lane, generation },
+            7 => Self::Store(WriteId(number)),
+            8 => Self::SegmentWrite(SegmentWriteId(number)),
+            9 => Self::Load(LoadId(number)),
+            kind => panic!("a token of kind {kind} was never given out"),
+        }
+    }
+}
+
+fn lane_number(id: LaneId, generation: u32) -> u64 {
+    u64::from(generation) << 16 | (id.peer as u64) << 8 | id.lane as u64
+}
+
+fn lane_of(number: u64) -> (LaneId, u32) {
+    let lane = LaneId {
+        peer: (number >> 8 & 0xff) as usize,
+        lane: (number & 0xff) as usize,
+    };
+    (lane, (number >> 16) as u32)
+}
+
+/// A shard and the world it lives in.
+pub(crate) struct Turn {
+    pub(crate) ring: Ring,
+    pub(crate) shard: Shard,
+    pub(crate) effects: Effects,
+    pub(crate) connections: Connections,
+    pub(crate) peers: Peers,
+    pub(crate) files: Files,
+    /// Writes of journal and segments that have not completed.
+    pub(crate) writes_in_flight: usize,
+    pub(crate) listener: Socket,
+    /// Reused for every gathered send.
+    pub(crate) batch: Vec<Bytes>,
+    /// Accepting is paused until then: no descriptor was left.
+    accept_at: Option<Nanos>,
+}
+
+impl Turn {
+    pub(crate) fn new(
+        ring: Ring,
+        shard: Shard,
+        peers: Peers,
+        connections: Connections,
+        files: Files,
+        listener: Socket,
+    ) -> Self {
+        Self {
+            ring,
+            shard,
+            effects: Effects::default(),
+            connections,
+            peers,
+            files,
+            writes_in_flight: 0,
+            listener,
+            batch: Vec::new(),
+            accept_at: None,
+        }
+    }
+
+    /// Runs until `is_stopping` says so.
+    ///
+    /// # Errors
+    /// What ended the node: a failed write or read of its disk, or of the ring itself.
+    pub(crate) fn run(&mut self, is_stopping: impl Fn() -> bool) -> Result<(), NodeFailure> {
+        let mut completions = Vec::new();
+        self.open_life(&mut completions)?;
+        self.ring.accept(Job::Accept.token(), &self.listener);
+        loop {
+            let now = clock::now();
+            self.dial_due(now)?;
+            let sleep = self.sleep(now);
+            self.ring.submit_and_wait(Some(sleep), &mut completions)?;
+            if is_stopping() {
+                return self.drain_writes(&mut completions);
+            }
+            let now = clock::now();
+            for completion in completions.drain(..) {
+                self.on_completion(now, completion)?;
+            }
+            self.shard.step(now, Input::TurnEnd, &mut self.effects);
+            self.perform()?;
+        }
+    }
+
+    /// Writes the flush that makes what was recovered count, before anybody is listened to.
+    fn open_life(&mut self, completions: &mut Vec<Completion>) -> Result<(), NodeFailure> {
+        while !self.shard.is_open() {
+            self.shard
+                .step(clock::now(), Input::TurnEnd, &mut self.effects);
+            self.perform()?;
+            self.ring.submit_and_wait(Some(SLEEP_MAX), completions)?;
+            for completion in completions.drain(..) {
+                self.on_completion(clock::now(), completion)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long nothing is planned.
+    fn sleep(&self, now: Nanos) -> Duration {
+        let mut deadline = self.shard.deadline();
+        if let Some(redial) = self.peers.deadline() {
+            deadline = deadline.min(redial);
+        }
+        if let Some(accept_at) = self.accept_at {
+            deadline = deadline.min(accept_at);
+        }
+        Duration::from_nanos(deadline.since(now).0).min(SLEEP_MAX)
+    }
+
+    fn on_completion(&mut self, now: Nanos, completion: Completion) -> Result<(), NodeFailure> {
+        if completion.token == Token::WAKER {
+            return Ok(());
+        }
+        let Completion {
+            token,
+            more,
+            result,
+        } = completion;
+        match Job::of(token) {
+            Job::Accept => self.on_accepted(now, more, result),
+            Job::Receive(id) => self.on_received(now, id, more, result),
+            Job::Send(id) => self.on_sent(now, id, result),
+            Job::Dial { lane, generation } => self.on_dialled(now, lane, generation, result),
+            Job::LinkReceive { lane, generation } => {
+                self.on_link_received(now, lane, generation, more, result);
+            }
+            Job::LinkSend { lane, generation } => {
+                self.on_link_sent(now, lane, generation, result);
+            }
+            Job::Store(write) => {
+                self.writes_in_flight -= 1;
+                result.map_err(|error| NodeFailure::Disk {
+                    what: "a journal write",
+                    error,
+                })?;
+                self.shard
+                    .step(now, Input::Stored(write), &mut self.effects);
+            }
+            Job::SegmentWrite(write) => {
+                self.writes_in_flight -= 1;
+                let input = match result {
+                    Ok(_) => Input::SegmentStored(write),
+                    // The journal still holds the blocks; space freed lets the next try succeed.
+                    Err(IoError::DiskFull) => Input::SegmentRefused(write),
+                    Err(error) => {
+                        return Err(NodeFailure::Disk {
+                            what: "a segment write",
+                            error,
+                        });
+                    }
+                };
+                self.shard.step(now, input, &mut self.effects);
+            }
+            Job::Load(load) => {
+                let bytes = match result {
+                    Ok(Outcome::Read(bytes)) => bytes,
+                    Ok(_) => panic!("a read ends with what was read"),
+                    Err(error) => {
+                        return Err(NodeFailure::Disk {
+                            what: "a read",
+                            error,
+                        });
+                    }
+                };
+                self.shard
+                    .step(now, Input::Loaded { load, bytes }, &mut self.effects);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_accepted(&mut self, now: Nanos, more: bool, result: Result<Outcome, IoError>) {
+        if let Ok(Outcome::Accepted(socket)) = result {
+            // Above the bound the socket is dropped, which closes it: its owner tries elsewhere.
+            if self.connections.len() < CONNECTION_COUNT_MAX && socket.tune().is_ok() {
+                let id = self.connections.open(socket);
+                self.receive(id);
+            }
+        }
+        if !more {
+            // Whatever ended the accept (no descriptor left, mostly) may pass.
+            self.accept_at = Some(now.after(ACCEPT_PAUSE));
+        }
+    }
+
+    fn receive(&mut self, id: ConnectionId) {
+        let connection = self
+            .connections
+            .find(id)
+            .expect("asked for an open connection");
+        connection.is_receiving = true;
+        self.ring
+            .receive(Job::Receive(id).token(), &connection.socket);
+    }
+
+    fn on_received(
+        &mut self,
+        now: Nanos,
+        id: ConnectionId,
+        more: bool,
+        result: Result<Outcome, IoError>,
+    ) {
+        let Self {
+            connections,
+            shard,
+            effects,
+            ..
+        } = self;
+        let Some(connection) = connections.find(id) else {
+            return;
+        };
+        connection.is_receiving = more;
+        let mut refused: Option<Refusal> = None;
+        let mut is_over = false;
+        match result {
+            Ok(Outcome::Received(lease)) if !connection.is_closing => {
+                let step = |frame: &Frame<'_>| {
+                    shard.step(
+                        now,
+                        Input::Frame {
+                            connection: id,
+                            frame,
+                        },
+                        effects,
+                    );
+                };
+                refused = connection.on_received(lease, step).err();
+            }
+            Ok(Outcome::Received(_)) | Err(IoError::NoBuffers) => {}
+            Ok(_) | Err(_) => is_over = true,
+        }
+        if let Some(refusal) = refused {
+            match conn::answer_stranger(&refusal) {
+                Some(answer) => {
+                    connection.outbox.push_bytes(answer);
+                    connection.is_closing = true;
+                    shard.step(now, Input::ConnectionClosed(id), effects);
+                }
+                None => {
+                    let input = Input::StreamRefused {
+                        connection: id,
+                        refusal,
+                    };
+                    shard.step(now, input, effects);
+                }
+            }
+        }
+        if is_over {
+            self.end_connection(now, id);
+        } else if !more {
+            self.receive(id);
+        }
+    }
+
+    fn on_sent(&mut self, now: Nanos, id: ConnectionId, result: Result<Outcome, IoError>) {
+        let Some(connection) = self.connections.find(id) else {
+            return;
+        };
+        if result.is_err() {
+            self.end_connection(now, id);
+            return;
+        }
+        connection.outbox.on_sent();
+        if connection.is_closing && connection.outbox.is_empty() {
+            self.end_connection(now, id);
+        }
+    }
+
+    /// An accepted connection is over; its operations in flight complete into nothing.
+    pub(crate) fn end_connection(&mut self, now: Nanos, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(id) {
+            self.ring.close(&connection.socket);
+            self.shard
+                .step(now, Input::ConnectionClosed(id), &mut self.effects);
+        }
+    }
+
+    fn dial_due(&mut self, now: Nanos) -> Result<(), NodeFailure> {
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            self.ring.accept(Job::Accept.token(), &self.listener);
+        }
+        for id in self.peers.ids() {
+            let link = self.peers.link(id);
+            if !link.is_due(now) {
+                continue;
+            }
+            let socket = match Socket::stream(link.address) {
+                Ok(socket) => socket,
+                // No descriptor left: the next turn tries again.
+                Err(IoError::NoDescriptors | IoError::NoMemory) => continue,
+                Err(error) => {
+                    return Err(NodeFailure::Socket {
+                        address: link.address,
+                        error,
+                    });
+                }
+            };
+            link.on_dial(socket.clone());
+            let token = Job::Dial {
+                lane: id,
+                generation: link.generation,
+            }
+            .token();
+            self.ring.connect(token, &socket, link.address);
+        }
+        Ok(())
+    }
+
+    fn on_dialled(
+        &mut self,
+        now: Nanos,
+        id: LaneId,
+        generation: u32,
+        result: Result<Outcome, IoError>,
+    ) {
+        let link = self.peers.link(id);
+        if link.generation != generation {
+            return;
+        }
+        if let Err(error) = result {
+            self.lose_link(now, id, Some(error));
+            return;
+        }
+        link.on_connected();
+        let peer = link.peer;
+        let socket = link.socket().expect("it is connected").clone();
+        if socket.tune().is_err() {
+            self.lose_link(now, id, None);
+            return;
+        }
+        self.peers
+            .link(id)
+            .outbox
+            .push_bytes(self.shard.hello(LANES[id.lane]));
+        self.ring.receive(
+            Job::LinkReceive {
+                lane: id,
+                generation,
+            }
+            .token(),
+            &socket,
+        );
+        self.shard
+            .step(now, Input::PeerConnected(peer), &mut self.effects);
+    }
+
+    /// Nothing comes back on a link but its end, or the reason why the peer refuses it.
+    fn on_link_received(
+        &mut self,
+        now: Nanos,
+        id: LaneId,
+        generation: u32,
+        more: bool,
+        result: Result<Outcome, IoError>,
+    ) {
+        let link = self.peers.link(id);
+        if link.generation != generation {
+            return;
+        }
+        match result {
+            Ok(Outcome::Received(_)) | Err(IoError::NoBuffers) => {
+                if !more && let Some(socket) = link.socket() {
+                    let token = Job::LinkReceive {
+                        lane: id,
+                        generation,
+                    }
+                    .token();
+                    self.ring.receive(token, socket);
+                }
+            }
+            Ok(_) => self.lose_link(now, id, None),
+            Err(error) => self.lose_link(now, id, Some(error)),
+        }
+    }
+
+    fn on_link_sent(
+        &mut self,
+        now: Nanos,
+        id: LaneId,
+        generation: u32,
+        result: Result<Outcome, IoError>,
+    ) {
+        let link = self.peers.link(id);
+        if link.generation != generation || link.socket().is_none() {
+            return;
+        }
+        match result {
+            Ok(_) => link.outbox.on_sent(),
+            Err(error) => self.lose_link(now, id, Some(error)),
+        }
+    }
+
+    fn lose_link(&mut self, now: Nanos, id: LaneId, error: Option<IoError>) {
+        let link = self.peers.link(id);
+        let peer = link.peer;
+        let (socket, loss) = link.on_lost(now, error);
+        if let Some(socket) = socket {
+            self.ring.close(&socket);
+        }
+        let input = match loss {
+            Loss::Refused => Input::PeerRefused(peer),
+            Loss::Silent => Input::PeerLost(peer),
+        };
+        self.shard.step(now, input, &mut self.effects);
+    }
+
+    /// Waits for the writes in flight, so that a clean stop leaves no torn tail to recover.
+    fn drain_writes(&mut self, completions: &mut Vec<Completion>) -> Result<(), NodeFailure> {
+        let deadline = clock::now().after(Nanos::from_millis(2_000));
+        loop {
+            for completion in completions.drain(..) {
+                if completion.token == Token::WAKER {
+                    continue;
+                }
+                if matches!(
+                    Job::of(completion.token),
+                    Job::Store(_) | Job::SegmentWrite(_)
+                ) {
+                    self.writes_in_flight -= 1;
+                }
+            }
+            let rest = deadline.since(clock::now());
+            if self.writes_in_flight == 0 || rest == Nanos(0) {
+                return Ok(());
+            }
+            self.ring
+                .submit_and_wait(Some(Duration::from_nanos(rest.0)), completions)?;
+        }
+    }
+}

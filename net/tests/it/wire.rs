@@ -1,0 +1,179 @@
+//! A client reduced to one blocking socket: what goes out and comes in is chosen by the test.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use ringwood_core::frame::Lane;
+use ringwood_core::frame::assembler::{Assembler, TagPolicy};
+use ringwood_core::frame::client::{Append, AppendReply, Fetch, FetchReply, Status, StatusRequest};
+use ringwood_core::frame::code::ReadMode;
+use ringwood_core::frame::greeting::{Hello, Refused, Welcome};
+use ringwood_core::frame::header::ClusterTag;
+use ringwood_core::frame::message::{Body, Message};
+use ringwood_core::frame::sum::crc32c;
+use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
+use ringwood_core::id::ClusterId;
+use ringwood_core::log::block::{blocks, write_record};
+
+/// What came back, owned.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Welcome(Welcome),
+    Append(AppendReply),
+    Fetch(FetchReply, Vec<(u64, Vec<u8>)>),
+    Status(Status),
+    Refused(Refused),
+    Closed,
+}
+
+/// One connection.
+pub(crate) struct Wire {
+    socket: TcpStream,
+    assembler: Assembler<Vec<u8>>,
+    writer: FrameWriter,
+}
+
+impl Wire {
+    /// Connects and says nothing.
+    pub(crate) fn connect(address: &str) -> Self {
+        let socket = TcpStream::connect(address).expect("the node listens");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a timeout");
+        socket.set_nodelay(true).expect("a socket option");
+        Self {
+            socket,
+            assembler: Assembler::new(TagPolicy::Learn),
+            writer: FrameWriter::new(ClusterTag::UNKNOWN),
+        }
+    }
+
+    /// Connects and introduces itself as a client.
+    pub(crate) fn greet(address: &str) -> Self {
+        let mut wire = Self::connect(address);
+        wire.send(&Hello {
+            lane: Lane::Client.code(),
+            version_min: 1,
+            version_max: 1,
+            ..Hello::default()
+        });
+        let Answer::Welcome(welcome) = wire.receive() else {
+            panic!("a client is welcome")
+        };
+        let cluster = ClusterId(u128::from_le_bytes(welcome.cluster));
+        wire.writer = FrameWriter::new(ClusterTag::of(cluster));
+        wire
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        // The node may have closed already: that is what some tests are about.
+        let _ = self.socket.write_all(bytes);
+    }
+
+    pub(crate) fn send<B: Body>(&mut self, body: &B) {
+        self.send_with_payload(body, &[]);
+    }
+
+    pub(crate) fn send_with_payload<B: Body>(&mut self, body: &B, payload: &[u8]) {
+        let mut bytes = BytesMut::new();
+        let sum = if payload.is_empty() {
+            0
+        } else {
+            crc32c(payload)
+        };
+        let claim = PayloadClaim {
+            size: payload.len() as u32,
+            sum,
+        };
+        self.writer.write_with_payload(body, claim, &mut bytes);
+        bytes.put_slice(payload);
+        bytes.put_slice(padding(payload.len()));
+        self.send_bytes(&bytes);
+    }
+
+    pub(crate) fn receive(&mut self) -> Answer {
+        loop {
+            if let Some(frame) = self.assembler.next().expect("a node sends frames") {
+                return match frame.message().expect("a node's frames are well-formed") {
+                    Message::Welcome(body) => Answer::Welcome(Body::owned(body).expect("flat")),
+                    Message::AppendReply(body) => Answer::Append(Body::owned(body).expect("flat")),
+                    Message::Status(body) => Answer::Status(Body::owned(body).expect("flat")),
+                    Message::Refused(body) => Answer::Refused(Body::owned(body).expect("flat")),
+                    Message::FetchReply(body) => {
+                        let payload = frame.payload().contiguous();
+                        let records = blocks(&payload)
+                            .map(|block| block.expect("a node sends sound blocks"))
+                            .flat_map(|block| {
+                                let owned: Vec<_> = block
+                                    .records()
+                                    .map(|(offset, record)| (offset.0, record.to_vec()))
+                                    .collect();
+                                owned
+                            })
+                            .collect();
+                        Answer::Fetch(Body::owned(body).expect("flat"), records)
+                    }
+                    other => panic!("a client is not sent {other:?}"),
+                };
+            }
+            self.assembler.take_released().for_each(drop);
+            let mut chunk = vec![0; 64 << 10];
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Answer::Closed,
+                Ok(size) => {
+                    chunk.truncate(size);
+                    self.assembler.push(chunk);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    return Answer::Closed;
+                }
+                Err(error) => panic!("no answer: {error}"),
+            }
+        }
+    }
+
+    pub(crate) fn append(&mut self, group: u32, producer: u64, sequence: u64, records: &[&[u8]]) {
+        let mut payload = BytesMut::new();
+        for record in records {
+            write_record(&mut payload, record);
+        }
+        let append = Append {
+            request: sequence,
+            producer,
+            sequence,
+            group,
+            record_count: records.len() as u32,
+            epoch: 1,
+        };
+        self.send_with_payload(&append, &payload);
+    }
+
+    pub(crate) fn fetch(&mut self, group: u32, from: u64, mode: ReadMode) {
+        self.send(&Fetch {
+            request: 7,
+            from,
+            group,
+            size_max: 1 << 20,
+            wait_us: 0,
+            mode: mode.code(),
+        });
+    }
+
+    pub(crate) fn status(&mut self) -> Status {
+        self.send(&StatusRequest { request: 1 });
+        let Answer::Status(status) = self.receive() else {
+            panic!("status has an answer")
+        };
+        status
+    }
+
+    /// All that comes until the other side closes, as text.
+    pub(crate) fn receive_text(&mut self) -> String {
+        let mut bytes = Vec::new();
+        // A reset after the answer ends it too.
+        let _ = self.socket.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
