@@ -8,9 +8,9 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `block`, `builder` | the Raft entry as bytes; the one copy of a payload |
-//! | `item`, `checkpoint` | what else stands in a journal |
+//! | `item`, `checkpoint` (`producer_table`) | what else stands in a journal |
 //! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
-//! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
+//! | `flush`, `votes`, `journal` (`flights`, `grants`) | a run made durable; its votes; the writer |
 //! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
 //! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment` | the head of a file of committed blocks |
@@ -29,7 +29,11 @@ pub mod tail;
 
 mod cache;
 mod fields;
+mod flights;
+mod grants;
 mod item;
+mod producer_table;
+mod recovered;
 mod replay;
 #[cfg(test)]
 mod test_rng;

@@ -42,7 +42,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::flush::{Flush, FlushHeader};
-use super::journal::JournalRecovered;
+use super::recovered::JournalRecovered;
 pub use super::replay::GroupRecovered;
 use super::replay::Replay;
 use super::ring::Ring;

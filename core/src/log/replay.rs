@@ -6,7 +6,7 @@
 //! - A block cuts the tail from its index on, then stands at its end: that is how Raft overruled
 //!   what stood there (thesis 3.5), in the order in which it did.
 //! - A checkpoint makes the blocks up to its index unneeded.
-//! - A block above a hole starts the tail anew. A hole is no damage yet: the blocks that are missing
+//! - A block above a hole starts the tail anew. A hole is no damage yet: the missing blocks
 //!   were in a file that is gone, and a checkpoint that covers them is still to come. At the end
 //!   there must be no hole left.
 //! - A copy repeats a block whose first place is given up. It overrules nothing, and is only asked
@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::block::Block;
 use super::checkpoint::Checkpoint;
 use super::flush::Item;
-use super::journal::GroupState;
-use super::producers::{Note, Producers};
+use super::producer_table::Note;
+use super::producers::Producers;
+use super::recovered::GroupState;
 use super::tail::{Base, Entry, Tail};
 use super::{HardState, Place};
 use crate::id::{GroupId, Index, Lsn};

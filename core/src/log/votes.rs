@@ -1,8 +1,8 @@
 //! The second copy of the votes in a flush: sectors of their own behind the items.
 //!
 //! Whoever forgets a vote may vote twice, and two leaders of one term is the end of the log. So a
-//! vote stands in a flush twice, in different sectors, and the copy also carries the flush's header:
-//! a flush that lost its first sector, or a hard state in it, is mended from the copy and then
+//! vote stands in a flush twice, in different sectors, and the copy also has the flush's header: a
+//! flush that lost its first sector, or a hard state in it, is mended from the copy and then
 //! judged by its sums like any other. Knows hard states only as bytes at an offset.
 //!
 //! ```text

@@ -432,7 +432,7 @@ impl Shard {
             Output::Persist(hard) => {
                 // What depends on it waits for the run that Raft was told of: it must be that one.
                 assert_eq!(
-                    self.journal.open_lsn(),
+                    self.journal.run_lsn(),
                     Some(lsn),
                     "the run moved within a step"
                 );

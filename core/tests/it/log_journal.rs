@@ -674,3 +674,35 @@ fn a_block_switches_to_another_run_when_the_open_one_is_full() {
     let recovered = node.disk.recover().expect("sound");
     assert_eq!(recovered.groups[&GROUP].tail, node.tail);
 }
+
+#[test]
+fn a_step_puts_a_few_hard_states_into_the_run_it_was_told_of() {
+    let mut node = Node::new();
+    let mut rolled = 0;
+    for term in 1..2000 {
+        let lsn = node.journal.open_lsn().expect("room");
+        // Even where the run is full to the brim: what was told once holds for the step.
+        for vote in [None, Some(NodeId(1))] {
+            assert_eq!(node.journal.run_lsn(), Some(lsn));
+            node.journal.put_hard_state(
+                GROUP,
+                HardState {
+                    term: Term(term),
+                    vote,
+                },
+            );
+        }
+        rolled += u32::from(node.journal.open_lsn() != Some(lsn));
+    }
+    assert!(rolled > 0, "runs were to fill up");
+    node.journal.seal();
+    node.settle();
+    let hard = node.disk.recover().expect("sound").groups[&GROUP].hard;
+    assert_eq!(
+        hard,
+        HardState {
+            term: Term(1999),
+            vote: Some(NodeId(1))
+        }
+    );
+}

@@ -3,3 +3,4 @@
 mod hostile;
 mod smoke;
 mod wire;
+mod partition;
