@@ -157,7 +157,9 @@ fn blocks(criterion: &mut Criterion) {
 fn quorums(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("quorum");
     for voter_count in [3, 5, 7] {
-        let acks: Vec<Index> = (0..voter_count).map(|i| Index(1_000 + i * 37 % 11)).collect();
+        let acks: Vec<Index> = (0..voter_count)
+            .map(|i| Index(1_000 + i * 37 % 11))
+            .collect();
         group.bench_function(BenchmarkId::new("commit, voters", voter_count), |bencher| {
             bencher.iter(|| quorum::committed(black_box(&acks)));
         });

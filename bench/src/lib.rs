@@ -5,8 +5,7 @@
 //!   target  fake                      who takes it
 //!   histogram  tally                  what it came to
 //!   floor                             what the machine allows
-//!   report  floor_report  environment  what is told of it
-//!   load                              all of it, on a cluster
+//!   report  floor_report  environment what is told of it
 //! ```
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
 
@@ -16,7 +15,6 @@ pub mod floor;
 pub mod floor_report;
 pub mod histogram;
 mod line;
-pub mod load;
 pub mod report;
 pub mod schedule;
 pub mod tally;
