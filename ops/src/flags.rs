@@ -42,6 +42,7 @@ pub(crate) enum Verb {
     Read(command::read::Args),
     Tail(command::tail::Args),
     Status(command::status::Args),
+    Bench(command::bench::Args),
     Init(command::init::Args),
     Serve(command::serve::Args),
 }

@@ -18,7 +18,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use crate::command::{append, dev, init, read, serve, status, tail};
+use crate::command::{append, bench, dev, init, read, serve, status, tail};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Read(args) => read::run(args, &global).await,
             Verb::Tail(args) => tail::run(args, &global).await,
             Verb::Status(args) => status::run(args, &global).await,
+            Verb::Bench(args) => bench::run(args, &global).await,
             Verb::Init(args) => init::run(args),
             Verb::Serve(args) => serve::run(args).await,
         }

@@ -65,7 +65,8 @@ pub(crate) fn of_config(error: &ConfigError) -> Failure {
     }
 }
 
-fn of_disk(error: &DiskError) -> Failure {
+/// Why a disk does not do what a journal needs.
+pub(crate) fn of_disk(error: &DiskError) -> Failure {
     match error {
         DiskError::Missing { .. } => refused(error)
             .fix("put back what was there; a node that lost its disk is not itself any more"),

@@ -3,6 +3,7 @@
 //! A verb returns how the process is to exit, or why it failed; it never exits itself.
 
 pub(crate) mod append;
+pub(crate) mod bench;
 pub(crate) mod dev;
 pub(crate) mod init;
 pub(crate) mod read;
