@@ -27,6 +27,8 @@ mod records;
 mod retry;
 mod session;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

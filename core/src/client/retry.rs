@@ -72,8 +72,10 @@ pub(super) struct Route {
     leader: Option<NodeId>,
     /// The term in which `leader`, or the one before it, was named.
     term: Term,
-    /// Nodes that have denied to lead in a term. Followers go on naming a leader that has stepped
-    /// down until they notice; without this a client would run to and fro between the two.
+    /// Nodes that were believed to lead and denied it, in a term. Followers go on naming a leader
+    /// that has stepped down until they notice; without this a client would run to and fro between
+    /// the two. A node that was not believed is not put down here: it may be a candidate that wins
+    /// the very term in which it denied.
     denied: Vec<(NodeId, Term)>,
     trouble: Option<Trouble>,
     /// The leader refuses for a reason that another might not have: ask around meanwhile.
@@ -124,9 +126,9 @@ impl Route {
             // A leader of old that has not noticed yet.
             Word::Leads => {}
             Word::Denies(hint) => {
-                self.deny(from, term);
                 if self.leader == Some(from) {
                     self.leader = None;
+                    self.deny(from, term);
                 }
                 if let Some(hint) = hint.filter(|hint| *hint != from) {
                     self.maybe_adopt(now, hint, term);
@@ -264,7 +266,6 @@ mod tests {
         let mut route = Route::new();
         assert!(route.on_word(ms(1), B, Term(3), Word::Denies(Some(A))));
         assert_eq!(route.leader(), Some(A));
-        assert!(!route.on_word(ms(2), A, Term(2), Word::Denies(None)) || route.leader().is_none());
         let mut route = Route::new();
         route.on_word(ms(1), A, Term(3), Word::Leads);
         assert!(!route.on_word(ms(2), B, Term(2), Word::Leads));
@@ -285,6 +286,15 @@ mod tests {
         route.on_word(ms(5), A, Term(4), Word::Denies(None));
         route.on_word(ms(6), A, Term(4), Word::Leads);
         assert_eq!(route.leader(), Some(A), "its own word counts");
+    }
+
+    #[test]
+    fn a_candidate_that_denied_and_then_won_is_found_by_a_follower_s_word() {
+        let mut route = Route::new();
+        route.on_word(ms(1), A, Term(3), Word::Leads);
+        route.on_word(ms(2), B, Term(4), Word::Denies(None));
+        route.on_word(ms(3), NodeId(3), Term(4), Word::Denies(Some(B)));
+        assert_eq!(route.leader(), Some(B));
     }
 
     #[test]
