@@ -132,7 +132,7 @@ impl Log {
                 None => cx.session.want(now, node, cx.effects),
                 // The leader itself tells most by answering what it was asked before.
                 Some(connection) if Some(connection) == leader => {}
-                Some(connection) if self.route.is_probing(connection) => {}
+                Some(connection) if self.route.is_probing(now, connection) => {}
                 Some(connection) => {
                     let asked = Asked::Probe(self.group);
                     let request = cx.post.ask(now, connection, asked).0;
@@ -146,7 +146,7 @@ impl Log {
                         mode: ReadMode::Committed.code(),
                     };
                     cx.post.send(connection, &body, cx.effects);
-                    self.route.on_probe_sent(place, connection);
+                    self.route.on_probe_sent(now, place, connection);
                     return;
                 }
             }

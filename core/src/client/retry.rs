@@ -16,6 +16,9 @@ const WAIT_MAX: Nanos = Nanos::from_millis(100);
 /// term. So it may lie below the time a commit takes on a slow disk.
 pub(super) const SILENCE: Nanos = Nanos::from_millis(25);
 
+/// A node that has not answered a probe for this long may be asked again.
+const PROBE_OVERDUE: Nanos = Nanos::from_millis(500);
+
 /// A stream of numbers from a seed, to keep many clients out of step. SplitMix64.
 #[derive(Clone, Debug)]
 pub(super) struct Jitter(u64);
@@ -84,8 +87,9 @@ pub(super) struct Route {
     heard: Nanos,
     /// Which node the next probe goes to.
     cursor: usize,
-    /// Connections with a probe under way: one that does not answer is not asked again.
-    probing: Vec<ConnectionId>,
+    /// Connections with a probe under way, and since when: one that does not answer is not asked
+    /// again for a while.
+    probing: Vec<(ConnectionId, Nanos)>,
 }
 
 impl Route {
@@ -235,18 +239,20 @@ impl Route {
     }
 
     /// Node number `place` was asked on this connection.
-    pub(super) fn on_probe_sent(&mut self, place: usize, connection: ConnectionId) {
+    pub(super) fn on_probe_sent(&mut self, now: Nanos, place: usize, connection: ConnectionId) {
         self.cursor = place + 1;
-        self.probing.push(connection);
+        self.on_probe_ended(connection);
+        self.probing.push((connection, now));
     }
 
-    pub(super) fn is_probing(&self, connection: ConnectionId) -> bool {
-        self.probing.contains(&connection)
+    pub(super) fn is_probing(&self, now: Nanos, connection: ConnectionId) -> bool {
+        let mut probing = self.probing.iter();
+        probing.any(|(asked, since)| *asked == connection && now.since(*since) < PROBE_OVERDUE)
     }
 
     /// The probe on this connection is answered, or lost with it.
     pub(super) fn on_probe_ended(&mut self, connection: ConnectionId) {
-        self.probing.retain(|probing| *probing != connection);
+        self.probing.retain(|(probing, _)| *probing != connection);
     }
 }
 

@@ -1,10 +1,11 @@
 //! A client against nodes that say what the test tells them to.
 //!
-//! `script` holds one story after the other; `model` runs random ones against servers that keep
+//! `appends` and `questions` hold one story after the other; `model` runs random ones against servers that keep
 //! the promises that `produce` relies on. Here is what both need: a clock, a wire, decoded frames.
 
+mod appends;
 mod model;
-mod script;
+mod questions;
 
 use std::collections::VecDeque;
 
@@ -12,10 +13,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::frame::assembler::Assembler;
-use crate::frame::client::{Append, Fetch, StatusRequest, Transfer};
+use crate::frame::client::{Append, AppendReply, Fetch, FetchReply, StatusRequest, Transfer};
+use crate::frame::code::{self, Durability, NotCommittedReason as Reason, ReadMode};
 use crate::frame::greeting::{Hello, LogName, NodeAddress};
 use crate::frame::writer::{FrameWriter, PayloadClaim, padding};
-use crate::id::{ClusterId, Epoch, ProducerId};
+use crate::id::{ClusterId, Epoch, Offset, ProducerId};
 
 const CLUSTER: ClusterId = ClusterId(0xC1);
 const GROUP: GroupId = GroupId(7);
@@ -277,5 +279,123 @@ impl Rig {
         let found: Vec<_> = self.outcomes.iter().filter(|(t, _)| *t == token).collect();
         assert!(found.len() <= 1, "one outcome for each append");
         found.first().map(|(_, outcome)| *outcome)
+    }
+}
+
+const TIMEOUT: Nanos = Nanos::from_millis(10_000);
+
+fn committed(request: u64, offset: u64, term: u64) -> AppendReply {
+    AppendReply {
+        request,
+        offset,
+        term,
+        outcome: code::Outcome::Committed.code(),
+        durability: Durability::Quorum.code(),
+        ..AppendReply::default()
+    }
+}
+
+fn refused(request: u64, reason: Reason, term: u64, leader: Option<NodeId>) -> AppendReply {
+    AppendReply {
+        request,
+        term,
+        leader: leader.map_or(0, |node| node.0),
+        outcome: code::Outcome::NotCommitted.code(),
+        reason: reason.code(),
+        ..AppendReply::default()
+    }
+}
+
+fn unknown(request: u64, term: u64) -> AppendReply {
+    AppendReply {
+        request,
+        term,
+        outcome: code::Outcome::Unknown.code(),
+        ..AppendReply::default()
+    }
+}
+
+fn fetch_reply(request: u64, outcome: FetchOutcome, term: u64, leader: u64) -> FetchReply {
+    FetchReply {
+        request,
+        end_offset: 10,
+        first_offset: 2,
+        term,
+        leader,
+        outcome: outcome.code(),
+        ..FetchReply::default()
+    }
+}
+
+fn is_committed(outcome: Option<Outcome>, at: u64) -> bool {
+    outcome.and_then(|outcome| outcome.offset()) == Some(at)
+}
+
+impl Rig {
+    /// A client that is connected to A, which leads in term 1.
+    fn led() -> (Self, ConnectionId) {
+        Self::led_with(config(TIMEOUT, 5))
+    }
+
+    fn led_with(config: Config) -> (Self, ConnectionId) {
+        let mut rig = Self::new(config);
+        let (a, node) = rig.accept();
+        assert_eq!(node, A);
+        rig.input(Input::Fetch {
+            group: GROUP,
+            token: u64::MAX,
+            request: FetchRequest {
+                from: Offset(0),
+                size_max: 1,
+                wait: Nanos(0),
+                mode: ReadMode::Committed,
+            },
+        });
+        rig.answer_probe(FetchOutcome::BeyondEnd, 1, 0);
+        let (_, fetch) = rig.take_fetch();
+        rig.reply(a, &fetch_reply(fetch.request, FetchOutcome::Ok, 1, 1));
+        assert_eq!(rig.fetched.len(), 1);
+        rig.fetched.clear();
+        (rig, a)
+    }
+
+    fn answer_probe(&mut self, outcome: FetchOutcome, term: u64, leader: u64) -> ConnectionId {
+        let (connection, probe) = self.take_fetch();
+        assert_eq!(probe.from, u64::MAX, "a probe");
+        self.reply(
+            connection,
+            &fetch_reply(probe.request, outcome, term, leader),
+        );
+        connection
+    }
+
+    /// Connects to whoever is dialled, answers probes with "B leads in term 2", and returns the
+    /// connection to B.
+    fn fail_over_to_b(&mut self) -> ConnectionId {
+        let mut to_b = None;
+        for _ in 0..50 {
+            while let Some((_, node)) = self.dials.front().copied() {
+                if node == A {
+                    let (connection, _) = self.dials.pop_front().unwrap();
+                    self.close(connection);
+                    continue;
+                }
+                let (connection, node) = self.accept();
+                if node == B {
+                    to_b = Some(connection);
+                }
+            }
+            while let Some((_, Sent::Fetch(probe))) = self.sent.front() {
+                assert_eq!(probe.from, u64::MAX, "a probe");
+                self.answer_probe(FetchOutcome::NotLeader, 2, B.0);
+            }
+            if let Some(connection) = to_b
+                && matches!(self.sent.front(), Some((at, Sent::Append(..))) if *at == connection)
+            {
+                return connection;
+            }
+            self.pass(ms(5));
+        }
+        panic!("the client does not find B");
     }
 }

@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::frame::client::{AppendReply, FetchReply};
-use crate::frame::code::{self, Durability, FetchOutcome, NotCommittedReason as Reason};
 use crate::limits::PRODUCER_WINDOW;
 
 /// An append in a node's log.
@@ -510,7 +508,7 @@ impl World {
     fn deliver<T: Body>(&mut self, connection: ConnectionId, body: &T) {
         if self.links.contains_key(&connection) {
             let effects = &mut self.effects;
-            super::deliver(&mut self.client, self.now, connection, body, &[], effects);
+            deliver(&mut self.client, self.now, connection, body, &[], effects);
             self.perform();
         }
     }
