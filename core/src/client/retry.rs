@@ -1,7 +1,7 @@
 //! Where a log's leader is, as far as a client can tell, and how often it asks.
 //!
 //! Keeps one belief per log: a leader and the term in which some node named it. A belief only
-//! moves to a higher term, or when the leader itself denies. While there is trouble (no leader
+//! moves to a higher term, or when the leader itself denies, or after a second of trouble. While there is trouble (no leader
 //! known, its connection closed, or silence) nodes are probed one after the other at growing
 //! intervals. Knows no connection's state and no append.
 
@@ -15,6 +15,9 @@ const WAIT_MAX: Nanos = Nanos::from_millis(100);
 /// election timeout: asking costs a hundred bytes, and nothing moves until a node names a higher
 /// term. So it may lie below the time a commit takes on a slow disk.
 pub(super) const SILENCE: Nanos = Nanos::from_millis(25);
+
+/// After this much trouble the belief is given up, so that no word, however wrong, holds for ever.
+const BELIEF: Nanos = Nanos::from_millis(1_000);
 
 /// A node that has not answered a probe for this long may be asked again.
 const PROBE_OVERDUE: Nanos = Nanos::from_millis(500);
@@ -67,6 +70,8 @@ pub(super) enum Word {
 struct Trouble {
     since: Nanos,
     next: Nanos,
+    /// When the belief of the time is given up.
+    doubt_all: Nanos,
 }
 
 /// A client's belief about one log's leader.
@@ -122,7 +127,9 @@ impl Route {
             self.heard = now;
         }
         match word {
-            Word::Leads if term >= self.term => {
+            // A node names its own term, which may lie below the one in which a node that was cut
+            // off has named it: without a leader the lower one must do.
+            Word::Leads if term >= self.term || self.leader.is_none_or(|node| node == from) => {
                 self.denied.retain(|(node, _)| *node != from);
                 self.adopt(now, from, term);
                 self.trouble = None;
@@ -158,7 +165,6 @@ impl Route {
     }
 
     fn adopt(&mut self, now: Nanos, leader: NodeId, term: Term) {
-        assert!(term >= self.term, "a belief does not go back in terms");
         self.leader = Some(leader);
         self.term = term;
         self.doubted = false;
@@ -177,6 +183,7 @@ impl Route {
         self.trouble.get_or_insert(Trouble {
             since: now,
             next: now,
+            doubt_all: now.after(BELIEF),
         });
     }
 
@@ -235,6 +242,12 @@ impl Route {
             return None;
         }
         trouble.next = now.after(wait(elapsed, jitter));
+        if trouble.doubt_all <= now {
+            trouble.doubt_all = now.after(BELIEF);
+            self.leader = None;
+            self.term = Term(0);
+            self.denied.clear();
+        }
         Some(self.cursor)
     }
 
@@ -315,6 +328,30 @@ mod tests {
             Some(A),
             "a node that denies names itself: nonsense"
         );
+    }
+
+    #[test]
+    fn a_term_that_no_leader_has_is_not_believed_for_ever() {
+        // A node that was cut off and ran through terms names the old leader in its own term.
+        let mut route = Route::new();
+        route.on_word(ms(1), B, Term(90), Word::Denies(Some(A)));
+        assert!(!route.on_word(ms(2), B, Term(6), Word::Leads));
+        route.on_word(ms(3), A, Term(6), Word::Denies(Some(B)));
+        assert_eq!(route.leader(), None);
+        assert!(
+            route.on_word(ms(4), B, Term(6), Word::Leads),
+            "its own word"
+        );
+        // The same, but the old leader never answers.
+        let mut route = Route::new();
+        let mut jitter = Jitter::new(1);
+        route.on_word(ms(1), B, Term(90), Word::Denies(Some(A)));
+        route.trouble(ms(1));
+        assert!(route.take_probe(ms(900), &mut jitter).is_some());
+        assert_eq!(route.leader(), Some(A));
+        assert!(route.take_probe(ms(1_100), &mut jitter).is_some());
+        assert_eq!(route.leader(), None);
+        assert!(route.on_word(ms(1_101), NodeId(3), Term(6), Word::Denies(Some(B))));
     }
 
     #[test]

@@ -311,10 +311,12 @@ impl World {
     }
 
     fn refuse(&mut self, connection: ConnectionId, from: NodeId, request: u64, reason: Reason) {
+        // A node that was cut off may have run through terms; only the leader's own are counted.
+        let inflated = reason == Reason::NotLeader && self.chance(self.faults.refuse / 4);
         let node = self.node(from);
         let reply = AppendReply {
             request,
-            term: node.term,
+            term: node.term + 50 * u64::from(inflated),
             leader: node.leader,
             retry_after_us: 300,
             outcome: code::Outcome::NotCommitted.code(),
@@ -455,12 +457,12 @@ impl World {
                 }
             }
             5 => {
-                // The server forgets a producer only when it has long been silent.
+                // The server forgets a producer only when it has long been silent: what it wrote
+                // last is committed, and so at the same place for good.
                 let under_way = |event: &Event| matches!(event, Event::ToNode(..));
                 let silent = !self.events.values().any(under_way);
                 if silent && self.outcomes.len() as u64 == self.offered {
-                    let leader = self.leader();
-                    self.forgotten = self.node(leader).log.len();
+                    self.forgotten = self.committed;
                 }
             }
             6 => {
