@@ -20,7 +20,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{all_zero, pad, round_up, u32_at, u64_at};
 use super::item::{ITEM_ALIGN, ITEM_HEADER_SIZE, ItemError, ItemHeader, ItemKind, SUM_AT};
-use super::producers::{NOTED_SIZE, PRODUCER_SIZE, ProducerTable};
+use super::producer_table::{NOTED_SIZE, PRODUCER_SIZE, ProducerTable};
 use super::tail::Base;
 use crate::frame::sum::{Sum, crc32c};
 use crate::id::{GroupId, Index, Offset, Term};

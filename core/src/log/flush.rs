@@ -298,3 +298,111 @@ fn check_item(bytes: &[u8]) -> Result<(Item<'_>, usize), FlushError> {
     assert!(size <= bytes.len(), "a checked item lies within its bytes");
     Ok((item, size))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::{Index, NodeId, Offset, Term};
+    use crate::log::block::BlockKind;
+    use crate::log::builder::BlockStart;
+    use crate::log::journal::{Journal, JournalRecovered};
+    use crate::log::producers::ProducerTable;
+    use crate::log::ring::Ring;
+    use crate::log::votes::has_sound_copy;
+
+    /// A flush with one item of each kind.
+    fn flush() -> Bytes {
+        let ring = Ring {
+            file_size: 512 << 10,
+            file_count: 3,
+            run_size: 64 << 10,
+        };
+        let mut journal = Journal::open(JournalRecovered::fresh(ring, 9));
+        let opening = journal.next_store().expect("the opening flush");
+        journal.stored(opening.write);
+        let lsn = journal.open_lsn().expect("room");
+        let start = BlockStart {
+            group: GroupId(1),
+            kind: BlockKind::NoOp,
+            index: Index(1),
+            term: Term(1),
+            first_offset: Offset(0),
+            previous_sum: 0,
+        };
+        journal.begin_block(start, 0).expect("room");
+        let entry = journal.finish_block().expect("a no-op");
+        let hard = HardState {
+            term: Term(1),
+            vote: Some(NodeId(5)),
+        };
+        journal.put_hard_state(GroupId(1), hard);
+        let checkpoint = Checkpoint {
+            group: GroupId(1),
+            index: Index(1),
+            term: Term(1),
+            block_sum: entry.sum,
+            next_offset: Offset(0),
+            segment: 0,
+            segment_size: 8192,
+            producers: ProducerTable::default(),
+        };
+        journal.put_checkpoint(&checkpoint).expect("room");
+        journal.seal();
+        journal.run(lsn).expect("sealed just now")
+    }
+
+    #[test]
+    fn a_flush_comes_back_item_by_item() {
+        let bytes = flush();
+        let flush = Flush::check(&bytes).expect("as sealed");
+        assert_eq!(flush.header.size as usize, bytes.len());
+        assert_eq!(
+            flush.header.end(),
+            Lsn(flush.header.lsn.0 + bytes.len() as u64)
+        );
+        assert!(flush.has_votes() && has_sound_copy(&flush.header, &bytes));
+        assert!(matches!(
+            flush.items[0],
+            (64, Item::Block { copy: false, .. })
+        ));
+        assert!(matches!(
+            flush.items[1],
+            (
+                128,
+                Item::HardState {
+                    group: GroupId(1),
+                    ..
+                }
+            )
+        ));
+        assert!(matches!(flush.items[2], (160, Item::Checkpoint(_))));
+    }
+
+    #[test]
+    fn no_single_flipped_bit_of_a_flush_passes() {
+        let bytes = flush();
+        let votes_at = FlushHeader::read(&bytes).expect("as sealed").votes_at();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let checked = Flush::check(&flipped);
+            if bit / 8 < votes_at {
+                assert!(checked.is_err(), "bit {bit}");
+            } else {
+                // The second copy is judged by itself.
+                let flush = checked.expect("whole without it");
+                assert!(!has_sound_copy(&flush.header, &flipped), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flush_cut_short_is_refused() {
+        let bytes = flush();
+        for size in (0..bytes.len()).step_by(16) {
+            assert!(Flush::check(&bytes[..size]).is_err(), "{size} bytes");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The shard's journal: blocks, votes and checkpoints of all its groups, in the order in which they
 //! must be durable.
 //!
-//! Keeps the open run, the sealed ones on their way to disk, what is durable, and which files may be
+//! Keeps the open run, the sealed ones on their way to disk, what is durable, which files may be
 //! written over. Does no I/O: writes leave by [`Journal::next_store`], completions come back by
 //! [`Journal::stored`]. Knows nothing of Raft's rules. Hops *block* and *store* of the data path.
 //!
@@ -12,10 +12,6 @@
 //! ```
 //! Completions come in any order; `durable` is the end of the prefix that is complete, because
 //! recovery reads the journal as a chain and stops at the first hole.
-//!
-//! What may be written over. A file is entered again only if a flush that is *durable* says that
-//! nothing in the file's old content is needed (`files_kept`). The saying must be durable first:
-//! else a crash could leave the old content half gone and nobody to tell that it did not matter.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,16 +25,18 @@ use super::builder::{BlockBuilder, BlockStart, block_size};
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::fields::{pad, round_up};
+use super::flights::Flights;
 use super::flush::{FLUSH_HEADER_SIZE, FlushHeader};
+use super::grants::Grants;
 use super::item::{FLAG_COPY, FLAGS_AT, HARD_STATE_SIZE, write_hard_state};
+use super::recovered::GroupState;
+pub use super::recovered::JournalRecovered;
 use super::ring::Ring;
 use super::votes::{VoteCopy, votes_size, write_votes};
 use super::{Entry, HardState, Place};
 use crate::frame::sum::Sum;
 use crate::id::{GroupId, Index, Lsn};
-use crate::limits::{
-    ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, JOURNAL_WRITES_MAX, RUN_SIZE_MAX, SECTOR_SIZE,
-};
+use crate::limits::{ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, RUN_SIZE_MAX, SECTOR_SIZE};
 
 /// Runs in one write: a bound below the kernel's for one vectored write.
 const STORE_RUN_COUNT_MAX: usize = 64;
@@ -77,91 +75,6 @@ pub struct Pressure {
     pub size_free: u64,
 }
 
-/// What the journal needs of a group to make any file's start self-sufficient.
-///
-/// It is the latest *put*, durable or not. That is safe: a hard state and a checkpoint are true from
-/// the moment they are put (a checkpoint is put after the segments were synced), they only move up,
-/// and a run that repeats one lies behind the run that had it first, so whoever sees the repetition
-/// durable sees nothing that was not promised in order.
-#[derive(Clone, Debug, Default)]
-pub(super) struct GroupState {
-    pub(super) hard: HardState,
-    /// The latest checkpoint's index and item.
-    pub(super) checkpoint: Option<(Index, Vec<u8>)>,
-    /// Index of the latest checkpoint in a durable run. What may be released goes by this one.
-    pub(super) checkpoint_durable: Index,
-}
-
-/// Where recovery found the journal's end, and what it must go on with.
-#[derive(Clone, Debug)]
-pub struct JournalRecovered {
-    pub(super) ring: Ring,
-    pub(super) node_tag: u32,
-    /// End of the last accepted flush, or 0.
-    pub(super) head: Lsn,
-    pub(super) last_sum: u32,
-    pub(super) sequence: u64,
-    /// Highest life any flush names, accepted or not.
-    pub(super) life: u64,
-    /// Highest `durable_through` of an accepted flush.
-    pub(super) promised: Lsn,
-    /// First file that holds anything needed, as the last accepted flush says.
-    pub(super) oldest_file: u64,
-    /// Whether the state of all groups stands in the file before `head`.
-    pub(super) complete: bool,
-    pub(super) groups: BTreeMap<GroupId, GroupState>,
-}
-
-impl JournalRecovered {
-    /// A journal that was never written.
-    #[must_use]
-    pub fn fresh(ring: Ring, node_tag: u32) -> Self {
-        ring.assert_sound();
-        Self {
-            ring,
-            node_tag,
-            head: Lsn(0),
-            last_sum: 0,
-            sequence: 0,
-            life: 0,
-            promised: Lsn(0),
-            oldest_file: 0,
-            complete: false,
-            groups: BTreeMap::new(),
-        }
-    }
-
-    /// End of the last flush that was accepted: where the new life begins, or at the next file.
-    #[must_use]
-    pub fn head(&self) -> Lsn {
-        self.head
-    }
-
-    /// The life before the one that opens next.
-    #[must_use]
-    pub fn life(&self) -> u64 {
-        self.life
-    }
-
-    /// Where the flush that opens the next life goes; none if the ring is full to the last sector.
-    pub(super) fn opening_place(&self) -> Option<Lsn> {
-        let ring = &self.ring;
-        run_place(ring, self.head, self.oldest_file)
-            .or_else(|| (ring.left_in_file(self.head) < ring.file_size).then_some(self.head))
-    }
-}
-
-/// Where the next run goes when the last ended at `head` and files before `oldest_file` are free.
-fn run_place(ring: &Ring, head: Lsn, oldest_file: u64) -> Option<Lsn> {
-    let at_start = ring.left_in_file(head) == ring.file_size;
-    if !at_start && ring.takes_run(head) {
-        return Some(head);
-    }
-    let file = ring.file_of(head) + u64::from(!at_start);
-    let free = file < oldest_file + u64::from(ring.file_count);
-    free.then(|| ring.start_of(file))
-}
-
 #[derive(Debug)]
 struct OpenRun {
     lsn: Lsn,
@@ -169,13 +82,6 @@ struct OpenRun {
     limit: usize,
     items_sum: Sum,
     item_count: u16,
-}
-
-#[derive(Debug)]
-struct Flight {
-    write: WriteId,
-    end: Lsn,
-    done: bool,
 }
 
 /// The journal of one shard.
@@ -200,35 +106,20 @@ pub struct Journal {
 
     /// Sealed runs that no write has taken.
     sealed: VecDeque<(Lsn, Bytes)>,
-    flights: VecDeque<Flight>,
-    next_write: u64,
-    /// Whether the first flush of this life is sealed, and whether it is durable. Until then
-    /// nothing else is written: recovery relies on it to tell lives apart.
+    flights: Flights,
+    /// Whether the flush that opens this life is sealed.
     opening_sealed: bool,
-    opened: bool,
-    /// End of the complete prefix.
-    durable: Lsn,
 
     /// The first group whose state is not yet in the current file; none when all are.
     restating: Option<GroupId>,
-    /// The newest file that has durably the state of all groups; what lies before may be given up.
-    complete_file: u64,
-    /// Run in which a newer file's state became complete.
-    complete_pending: Option<(Lsn, u64)>,
-    /// All below is not needed, the shard says.
-    release: Lsn,
-    /// First file needed, as the last sealed flush says; and as the last durable one says.
-    claimed_file: u64,
-    granted_file: u64,
-    /// Claims on their way: run and first file needed.
-    claims: VecDeque<(Lsn, u64)>,
+    grants: Grants,
     /// Checkpoints on their way.
     checkpoints: VecDeque<(Lsn, GroupId, Index)>,
 }
 
 impl Journal {
-    /// Begins a new life where recovery found the last one's end. Its first flush is sealed already:
-    /// the first [`Journal::next_store`] is it, and nothing else leaves before it is stored.
+    /// Begins a new life where recovery found the last one's end. Its first flush is sealed by
+    /// then: the first [`Journal::next_store`] is it, and nothing else leaves before it is stored.
     #[must_use]
     pub fn open(recovered: JournalRecovered) -> Self {
         let place = recovered
@@ -250,18 +141,10 @@ impl Journal {
             last_sum: recovered.last_sum,
             sequence: recovered.sequence,
             sealed: VecDeque::new(),
-            flights: VecDeque::new(),
-            next_write: 1,
+            flights: Flights::new(recovered.promised),
             opening_sealed: false,
-            opened: false,
-            durable: recovered.promised,
             restating: (!recovered.complete).then_some(GroupId(0)),
-            complete_file: recovered.oldest_file,
-            complete_pending: None,
-            release: ring.start_of(recovered.oldest_file),
-            claimed_file: recovered.oldest_file,
-            granted_file: recovered.oldest_file,
-            claims: VecDeque::new(),
+            grants: Grants::new(ring, recovered.oldest_file),
             checkpoints: VecDeque::new(),
         };
         // Memory is free and the place is there: what opens a life cannot be refused.
@@ -280,16 +163,16 @@ impl Journal {
     /// The lsn of the open run, which has room for a few hard states; opens a run when there is
     /// none. None is backpressure: the ring is full, or all memory is held by writes and readers.
     ///
-    /// The lsn stays the same until a `put_checkpoint`, `begin_block`, `copy_block` or `carry_block`
-    /// needed another run, or `seal` was called. A run in which nothing was put is not written: what
-    /// waits for its lsn waits until something is.
+    /// The lsn stays until `put_checkpoint`, `begin_block`, `copy_block` or `carry_block` needed
+    /// another run, or `seal` was called. A run in which nothing was put is not written: what waits
+    /// for its lsn waits until something is.
     pub fn open_lsn(&mut self) -> Option<Lsn> {
         if let (Some(run), Some(_)) = (&self.open, &self.block) {
             return Some(run.lsn);
         }
         loop {
             if self.open.is_none() {
-                let place = run_place(&self.ring, self.head, self.granted_file)?;
+                let place = self.grants.place(self.head)?;
                 if !self.begin_run(place) {
                     return None;
                 }
@@ -300,6 +183,14 @@ impl Journal {
             }
             self.seal_run();
         }
+    }
+
+    /// The lsn of the open run as it is: asking changes nothing, while [`Journal::open_lsn`] moves on
+    /// to another run when this one is nearly full. Between the steps of one group's turn, this tells
+    /// whether the run that a message waits for is still the one that is put into.
+    #[must_use]
+    pub fn run_lsn(&self) -> Option<Lsn> {
+        self.open.as_ref().map(|run| run.lsn)
     }
 
     /// Bytes an item may still take in the open run; 0 if none is open.
@@ -565,13 +456,7 @@ impl Journal {
             Some(run) => run.lsn.0 + run.limit as u64,
             None => self.head.0 + self.ring.run_size as u64,
         };
-        end + self.ring.reserve_size() <= self.end().0
-    }
-
-    /// Where the ring is full, as of now.
-    fn end(&self) -> Lsn {
-        self.ring
-            .start_of(self.granted_file + u64::from(self.ring.file_count))
+        end + self.ring.reserve_size() <= self.grants.end().0
     }
 
     fn begin_run(&mut self, lsn: Lsn) -> bool {
@@ -583,7 +468,7 @@ impl Journal {
         let left = usize::try_from(self.ring.left_in_file(lsn)).unwrap_or(usize::MAX);
         let limit = left.min(self.ring.run_size);
         while !self.arenas.make_room(limit) {
-            if !self.cache.evict(self.durable) {
+            if !self.cache.evict(self.flights.durable()) {
                 return false;
             }
         }
@@ -616,11 +501,11 @@ impl Journal {
             self.seal_run();
             return true;
         }
-        if self.needed_file() <= self.claimed_file {
+        if !self.grants.is_due() {
             return false;
         }
         if self.open.is_none() {
-            let run = run_place(&self.ring, self.head, self.granted_file);
+            let run = self.grants.place(self.head);
             let in_end = || {
                 let left = self.ring.left_in_file(self.head);
                 (left < self.ring.file_size).then_some(self.head)
@@ -634,23 +519,9 @@ impl Journal {
         true
     }
 
-    /// The first file that holds anything needed, as far as it may be said aloud: never beyond the
-    /// newest file that durably has the state of all groups.
-    fn needed_file(&self) -> u64 {
-        self.ring.file_of(self.release).min(self.complete_file)
-    }
-
     fn seal_run(&mut self) {
         let run = self.open.take().expect("a run is open");
-        let file = self.ring.file_of(run.lsn);
-        self.claimed_file = self.claimed_file.max(self.needed_file());
-        let files_kept = file
-            .checked_sub(self.claimed_file)
-            .expect("no claim on the future");
-        assert!(
-            files_kept < u64::from(self.ring.file_count),
-            "what is needed is still there"
-        );
+        let files_kept = self.grants.claim(run.lsn);
         let buffer = self.arenas.current();
         let items_size = buffer.len() - FLUSH_HEADER_SIZE;
         pad(buffer, SECTOR_SIZE);
@@ -665,10 +536,10 @@ impl Journal {
             items_size: items_size as u32,
             items_sum: run.items_sum.value(),
             previous_sum: self.last_sum,
-            durable_through: self.durable,
+            durable_through: self.flights.durable(),
             node_tag: self.node_tag,
             item_count: run.item_count,
-            files_kept: files_kept as u8,
+            files_kept,
             opens: !self.opening_sealed,
             complete: self.restating.is_none(),
         };
@@ -682,18 +553,8 @@ impl Journal {
         self.head = header.end();
         self.last_sum = header.sum;
         self.sequence = header.sequence;
-        let promised = self
-            .complete_pending
-            .map_or(self.complete_file, |(_, file)| file);
-        if header.complete && file > promised {
-            self.complete_pending = Some((run.lsn, file));
-        }
-        let claimed = self
-            .claims
-            .back()
-            .map_or(self.granted_file, |(_, file)| *file);
-        if self.claimed_file > claimed {
-            self.claims.push_back((run.lsn, self.claimed_file));
+        if header.complete {
+            self.grants.complete(run.lsn);
         }
         self.cache.push(run.lsn, bytes.clone());
         self.sealed.push_back((run.lsn, bytes));
@@ -703,15 +564,14 @@ impl Journal {
 
     /// The next write, if one may leave: every sealed run that lies behind the first without a gap.
     pub fn next_store(&mut self) -> Option<Store> {
-        let in_flight = self.flights.iter().filter(|flight| !flight.done).count();
-        let allowed = if self.opened { JOURNAL_WRITES_MAX } else { 1 };
-        if in_flight >= allowed {
+        if !self.flights.may_leave() {
             return None;
         }
+        let opened = self.flights.opened();
         let (first, run) = self.sealed.pop_front()?;
         let mut end = Lsn(first.0 + run.len() as u64);
         let mut runs = vec![run];
-        while self.opened && runs.len() < STORE_RUN_COUNT_MAX {
+        while opened && runs.len() < STORE_RUN_COUNT_MAX {
             let file = self.ring.file_of(first);
             let next = self.sealed.front();
             if next.is_none_or(|(lsn, _)| *lsn != end || self.ring.file_of(*lsn) != file) {
@@ -721,43 +581,23 @@ impl Journal {
             end = Lsn(end.0 + run.len() as u64);
             runs.push(run);
         }
-        let write = WriteId(self.next_write);
-        self.next_write += 1;
-        self.flights.push_back(Flight {
-            write,
-            end,
-            done: false,
-        });
+        let write = self.flights.leave(end);
         let (slot, position) = self.ring.locate(first);
         Some(Store {
             write,
             slot,
             position,
             runs,
-            opens_life: !self.opened,
+            opens_life: !opened,
         })
     }
 
     /// A write is on stable storage, in whatever order. Says up to where the journal now is: a run
     /// is durable if its lsn is below.
     pub fn stored(&mut self, write: WriteId) -> Lsn {
-        let flight = self.flights.iter_mut().find(|flight| flight.write == write);
-        let flight = flight.expect("only writes in flight complete");
-        assert!(!flight.done, "a write completes once");
-        flight.done = true;
-        while self.flights.front().is_some_and(|flight| flight.done) {
-            let flight = self.flights.pop_front().expect("seen just now");
-            assert!(flight.end > self.durable, "the durable prefix only grows");
-            self.durable = flight.end;
-            self.opened = true;
-        }
-        self.settle();
-        self.durable
-    }
-
-    /// Draws what follows from the durable prefix.
-    fn settle(&mut self) {
-        let durable = self.durable;
+        self.flights.stored(write);
+        let durable = self.flights.durable();
+        self.grants.settle(durable);
         while self
             .checkpoints
             .front()
@@ -767,30 +607,20 @@ impl Journal {
             let state = self.groups.get_mut(&group).expect("its checkpoint was put");
             state.checkpoint_durable = state.checkpoint_durable.max(index);
         }
-        while self.claims.front().is_some_and(|(lsn, _)| *lsn < durable) {
-            let (_, file) = self.claims.pop_front().expect("seen just now");
-            assert!(file > self.granted_file, "claims only grow");
-            self.granted_file = file;
-        }
-        if let Some((lsn, file)) = self.complete_pending
-            && lsn < durable
-        {
-            self.complete_file = file;
-            self.complete_pending = None;
-        }
+        durable
     }
 
     /// End of the durable prefix: a run is durable if its lsn is below.
     #[must_use]
     pub fn durable(&self) -> Lsn {
-        self.durable
+        self.flights.durable()
     }
 
     /// Whether this life's first flush is durable. Only then does what recovery found count as
     /// durable, so nothing may be promised to anyone before.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.opened
+        self.flights.opened()
     }
 
     /// This life's number.
@@ -836,19 +666,24 @@ impl Journal {
     /// ([`Journal::checkpoint_durable`]), was truncated, or was carried to a place that is durable.
     /// Files wholly below become free once a flush that says so is durable.
     pub fn release_below(&mut self, lsn: Lsn) {
-        assert!(lsn <= self.durable, "what is not durable is still needed");
-        self.release = self.release.max(lsn);
+        assert!(lsn <= self.durable(), "what is not durable is still needed");
+        self.grants.release_below(lsn);
     }
 
     /// How near the ring is to its end.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
         let file = self.ring.file_of(Lsn(self.head.0.saturating_sub(1)));
-        let last = self.granted_file + u64::from(self.ring.file_count) - 1;
-        let used = self.head.0 + self.ring.reserve_size();
+        let end = self.grants.end();
+        let last = self.ring.file_of(end) - 1;
+        let left = end.0.saturating_sub(self.head.0 + self.ring.reserve_size());
         Pressure {
             files_free: u32::try_from(last.saturating_sub(file)).unwrap_or(u32::MAX),
-            size_free: self.end().0.saturating_sub(used),
+            size_free: if left < self.ring.run_size as u64 {
+                0
+            } else {
+                left
+            },
         }
     }
 
@@ -861,7 +696,6 @@ impl Journal {
     }
 }
 
-const _: () = assert!(JOURNAL_WRITES_MAX > 0 && STORE_RUN_COUNT_MAX > 0);
 // The largest block fits into an empty run of the standard ring, with room for votes behind it.
 const _: () = assert!(
     round_up(

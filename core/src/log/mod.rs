@@ -8,9 +8,9 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `block`, `builder` | the Raft entry as bytes; the one copy of a payload |
-//! | `item`, `checkpoint` | what else stands in a journal |
+//! | `item`, `checkpoint` (`producer_table`) | what else stands in a journal |
 //! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
-//! | `flush`, `votes`, `journal` | a run made durable; its second copy of votes; the writer |
+//! | `flush`, `votes`, `journal` (`flights`, `grants`) | a run made durable; its votes; the writer |
 //! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
 //! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment`, `segments`, `cursor` | committed blocks at rest |
@@ -19,17 +19,27 @@ pub mod arena;
 pub mod block;
 pub mod builder;
 pub mod checkpoint;
+pub mod cursor;
 pub mod flush;
 pub mod journal;
 pub mod producers;
+pub mod recovery;
 pub mod ring;
+pub mod segment;
+pub mod segments;
 pub mod tail;
 
 mod cache;
 mod fields;
+mod flights;
+mod grants;
 mod item;
+mod producer_table;
+mod recovered;
+mod replay;
 #[cfg(test)]
 mod test_rng;
+mod verdict;
 mod votes;
 
 pub use journal::{Journal, Store, WriteId};

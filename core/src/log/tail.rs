@@ -138,19 +138,29 @@ impl Tail {
         usize::try_from(position).ok()
     }
 
+    /// Whether `entry` may stand behind the last one.
+    pub(super) fn accepts(&self, entry: &Entry) -> bool {
+        entry.term >= self.last_term() && entry.first_offset == self.next_offset()
+    }
+
     /// Puts an entry at the end and says its index.
     pub fn push(&mut self, entry: Entry) -> Index {
-        assert!(
-            entry.term >= self.last_term(),
-            "terms never go down in a log (thesis 3.5)"
-        );
-        assert_eq!(entry.first_offset, self.next_offset(), "offsets never skip");
         if let Some(last) = self.last() {
             assert!(
                 entry.place.lsn >= last.place.lsn,
                 "a later block is in no earlier run"
             );
         }
+        self.push_recovered(entry)
+    }
+
+    /// As [`Tail::push`], for entries that recovery found: copies stand later than their followers.
+    pub(super) fn push_recovered(&mut self, entry: Entry) -> Index {
+        assert!(
+            entry.term >= self.last_term(),
+            "terms never go down in a log (thesis 3.5)"
+        );
+        assert_eq!(entry.first_offset, self.next_offset(), "offsets never skip");
         let size_through = self.size_through(self.entries.len()) + u64::from(entry.size);
         self.entries.push_back(Sized {
             entry,

@@ -1,8 +1,8 @@
 //! The second copy of the votes in a flush: sectors of their own behind the items.
 //!
 //! Whoever forgets a vote may vote twice, and two leaders of one term is the end of the log. So a
-//! vote stands in a flush twice, in different sectors, and the copy also carries the flush's header:
-//! a flush that lost its first sector, or a hard state in it, is mended from the copy and then
+//! vote stands in a flush twice, in different sectors, and the copy also has the flush's header: a
+//! flush that lost its first sector, or a hard state in it, is mended from the copy and then
 //! judged by its sums like any other. Knows hard states only as bytes at an offset.
 //!
 //! ```text
@@ -129,20 +129,22 @@ pub(super) fn has_sound_copy(header: &FlushHeader, bytes: &[u8]) -> bool {
         .is_some_and(|votes| votes.header == *header)
 }
 
-/// Looks behind the start of a bad flush for its second copy, and puts header and hard states from
-/// there into a copy of the flush. None if there is no such copy for `lsn`. The result is only a
-/// proposal: its sums must still be right, which they are if nothing else was lost.
-pub(super) fn mend(bytes: &[u8], lsn: Lsn) -> Option<Vec<u8>> {
-    let sectors = (SECTOR_SIZE..bytes.len().min(RUN_SIZE_MAX)).step_by(SECTOR_SIZE);
+/// Looks behind the start of a bad flush for its second copy, whose header the caller `wants`, and
+/// puts header and hard states from there into a copy of the flush. The result is only a proposal:
+/// its sums must still be right, which they are if nothing else was lost.
+pub(super) fn mend(bytes: &[u8], wants: impl Fn(&FlushHeader) -> bool) -> Option<Vec<u8>> {
+    let sectors = (SECTOR_SIZE..bytes.len()).step_by(SECTOR_SIZE);
     for at in sectors {
         let Some(votes) = Votes::check(&bytes[at..]) else {
             continue;
         };
-        if votes.header.lsn != lsn || votes.header.votes_at() != at {
+        if !wants(&votes.header) || votes.header.votes_at() != at {
             continue;
         }
         let mut mended = bytes.get(..votes.header.size as usize)?.to_vec();
         mended[..FLUSH_HEADER_SIZE].copy_from_slice(&votes.header.write());
+        // Padding says nothing, so its loss loses nothing.
+        mended[FLUSH_HEADER_SIZE + votes.header.items_size as usize..at].fill(0);
         for (offset, item) in votes.votes() {
             mended
                 .get_mut(offset..offset + HARD_STATE_SIZE)?

@@ -1,0 +1,141 @@
+//! The formats of journal and segments, byte by byte, as files written once.
+//!
+//! A format that changes by accident cannot read the disks that are out there. A line of a golden
+//! file is an offset and up to 32 bytes; lines of zeros are left out; the last line is the size.
+
+use std::fmt::Write;
+
+use bytes::BytesMut;
+use ringwood_core::frame::sum::crc32c;
+use ringwood_core::id::{
+    ClusterId, Epoch, GroupId, Index, NodeId, Offset, ProducerId, Sequence, Term,
+};
+use ringwood_core::log::block::{AppendHeader, Block, BlockKind, write_record};
+use ringwood_core::log::builder::{BlockBuilder, BlockStart};
+use ringwood_core::log::checkpoint::Checkpoint;
+use ringwood_core::log::journal::JournalRecovered;
+use ringwood_core::log::producers::Producers;
+use ringwood_core::log::ring::Ring;
+use ringwood_core::log::segment::SegmentHeader;
+use ringwood_core::log::{HardState, Journal};
+
+fn check(golden: &str, bytes: &[u8]) {
+    let mut text = String::new();
+    for (position, line) in bytes.chunks(32).enumerate() {
+        if line.iter().any(|byte| *byte != 0) {
+            write!(text, "{:06x}", position * 32).expect("to a string");
+            for byte in line {
+                write!(text, " {byte:02x}").expect("to a string");
+            }
+            text.push('\n');
+        }
+    }
+    writeln!(text, "{:06x}", bytes.len()).expect("to a string");
+    assert!(golden == text, "the format changed; it is now\n{text}");
+}
+
+fn block() -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(4096);
+    let start = BlockStart {
+        group: GroupId(3),
+        kind: BlockKind::Records,
+        index: Index(8),
+        term: Term(2),
+        first_offset: Offset(100),
+        previous_sum: 0x0403_0201,
+    };
+    let mut builder = BlockBuilder::begin(&mut buffer, start);
+    for (sequence, records) in [(40, &["ring", "wood"][..]), (42, &[""])] {
+        let mut payload = Vec::new();
+        for record in records {
+            write_record(&mut payload, record.as_bytes());
+        }
+        let header = AppendHeader {
+            payload_sum: crc32c(&payload),
+            payload_size: payload.len() as u32,
+            producer: ProducerId(0x1122_3344_5566_7788),
+            sequence: Sequence(sequence),
+            epoch: Epoch(1),
+            record_count: records.len() as u32,
+        };
+        builder
+            .push(&mut buffer, &header, [&payload[..]].into_iter())
+            .expect("a good append");
+    }
+    builder.finish(&mut buffer).expect("a block");
+    buffer
+}
+
+fn checkpoint() -> Checkpoint {
+    let bytes = block();
+    let block = Block::check(&bytes).expect("as built");
+    let mut producers = Producers::default();
+    producers.note_block(&block);
+    Checkpoint {
+        group: GroupId(3),
+        index: Index(8),
+        term: Term(2),
+        block_sum: block.header().sum,
+        next_offset: block.header().next_offset(),
+        segment: 1,
+        segment_size: 8192,
+        producers: producers.snapshot_at(Index(8)),
+    }
+}
+
+#[test]
+fn a_block_is_written_as_ever() {
+    check(include_str!("../golden/log_block.hex"), &block());
+}
+
+#[test]
+fn a_checkpoint_is_written_as_ever() {
+    check(
+        include_str!("../golden/log_checkpoint.hex"),
+        &checkpoint().encode(),
+    );
+}
+
+#[test]
+fn a_flush_is_written_as_ever() {
+    let mut journal = Journal::open(JournalRecovered::fresh(Ring::STANDARD, 0xCAFE_F00D));
+    let opening = journal.next_store().expect("the opening flush");
+    journal.stored(opening.write);
+    check(
+        include_str!("../golden/log_opening_flush.hex"),
+        &opening.runs.concat(),
+    );
+    let lsn = journal.open_lsn().expect("room");
+    let hard = HardState {
+        term: Term(2),
+        vote: Some(NodeId(0x99)),
+    };
+    journal.put_hard_state(GroupId(3), hard);
+    journal
+        .copy_block(&Block::check(&block()).expect("as built"))
+        .expect("room");
+    journal.put_checkpoint(&checkpoint()).expect("room");
+    journal.seal();
+    check(
+        include_str!("../golden/log_flush.hex"),
+        &journal.run(lsn).expect("sealed just now"),
+    );
+}
+
+#[test]
+fn a_segment_begins_as_ever() {
+    let header = SegmentHeader {
+        cluster: ClusterId(0x0F0E_0D0C_0B0A_0908_0706_0504_0302_0100),
+        node_tag: 0xCAFE_F00D,
+        group: GroupId(3),
+        segment: 1,
+        first_index: Index(8),
+        first_offset: Offset(100),
+        previous_term: Term(2),
+        previous_sum: 0x0403_0201,
+    };
+    check(
+        include_str!("../golden/log_segment_header.hex"),
+        &header.encode(),
+    );
+}
