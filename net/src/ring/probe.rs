@@ -224,6 +224,13 @@ pub(super) fn set_up(setup: &RingSetup) -> Result<(IoUring, Probe), RingError> {
         keep
     });
     let uring = loop {
+        if !flags.contains(&Lever::SingleIssuer) && flags.contains(&Lever::DeferTaskrun) {
+            flags.retain(|lever| *lever != Lever::DeferTaskrun);
+            probe.note(
+                Lever::DeferTaskrun,
+                Use::Unused("it needs SingleIssuer".into()),
+            );
+        }
         match build(setup, &flags) {
             Ok(uring) => break uring,
             // The newest flag is the likeliest not to be known; then the next.
@@ -252,11 +259,6 @@ pub(super) fn set_up(setup: &RingSetup) -> Result<(IoUring, Probe), RingError> {
 
 fn build(setup: &RingSetup, flags: &[Lever]) -> io::Result<IoUring> {
     let has = |lever| flags.contains(&lever);
-    // The kernel refuses one without the other.
-    let defer = has(Lever::DeferTaskrun) && has(Lever::SingleIssuer);
-    if has(Lever::DeferTaskrun) && !defer {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
     let mut builder = IoUring::builder();
     builder.dontfork().setup_cqsize(setup.completion_count);
     if has(Lever::NoSqArray) {
@@ -268,12 +270,12 @@ fn build(setup: &RingSetup, flags: &[Lever]) -> io::Result<IoUring> {
     if has(Lever::SubmitAll) {
         builder.setup_submit_all();
     }
-    if defer {
+    if has(Lever::DeferTaskrun) {
         builder.setup_defer_taskrun();
     } else if has(Lever::CoopTaskrun) {
         builder.setup_coop_taskrun();
     }
-    if defer || has(Lever::CoopTaskrun) {
+    if has(Lever::DeferTaskrun) || has(Lever::CoopTaskrun) {
         // Pending completions show in memory, so that spinning needs no system call to see them.
         builder.setup_taskrun_flag();
     }
