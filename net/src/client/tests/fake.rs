@@ -63,6 +63,7 @@ pub(super) struct Log {
     pub(super) blocks: BytesMut,
     pub(super) end: u64,
     index: u64,
+    last_sum: u32,
     /// Payload bytes are not kept: for measuring.
     pub(super) forgetful: bool,
     pub(super) append_count: u64,
@@ -93,13 +94,14 @@ impl Log {
                 index: Index(self.index),
                 term: Term(1),
                 first_offset: Offset(offset),
-                previous_sum: u32::from(self.index > 1),
+                previous_sum: self.last_sum,
             };
             self.blocks.reserve(BLOCK_SIZE_MAX);
             let mut builder = BlockBuilder::begin(&mut self.blocks, start);
             let pushed = builder.push(&mut self.blocks, &header, std::iter::once(payload));
             pushed.expect("a sound append");
-            builder.finish(&mut self.blocks);
+            let header = builder.finish(&mut self.blocks);
+            self.last_sum = header.expect("a block of one append").sum;
         }
         self.kept.push(Kept {
             producer: header.producer.0,

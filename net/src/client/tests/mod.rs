@@ -266,13 +266,13 @@ async fn closing_waits_for_what_was_handed_over_and_dropping_loses_nothing() {
 fn the_end_of_the_runtime_settles_what_is_open() {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().unwrap();
-    let pending = runtime.block_on(async {
+    let [pending] = runtime.block_on(async {
         let cluster = Cluster::start(&[Manner::Leads]).await;
         let client = connect(&cluster, 0).await;
         cluster.behave(0, Manner::Mute);
         let pending = client.enqueue("log-0", "a").await;
         tokio::time::sleep(ms(20)).await;
-        pending
+        [pending]
     });
     drop(runtime);
     assert!(pending.outcome().is_some());
