@@ -99,6 +99,39 @@ async fn a_node_that_never_answers_runs_into_each_timeout() {
 }
 
 #[tokio::test]
+async fn a_frozen_leader_costs_a_fraction_of_a_second_and_no_record() {
+    let manners = [Manner::Leads, Manner::Follows(1), Manner::Follows(1)];
+    let cluster = Cluster::start(&manners).await;
+    let client = connect(&cluster, 0).await;
+    let mut tail = client.tail("log-0", 0);
+    assert_eq!(offset(client.append("log-0", "a").await), 0);
+    assert_eq!(tail.next().await.unwrap().offset, 0);
+    // The connection stays open, the kernel takes what is sent, and nothing comes back.
+    cluster.behave(0, Manner::Mute);
+    let begin = Instant::now();
+    let pending = client.enqueue("log-0", "b").await;
+    tokio::time::sleep(ms(60)).await;
+    assert_eq!(pending.outcome(), None);
+    cluster.behave(1, Manner::Leads);
+    cluster.behave(2, Manner::Follows(2));
+    assert_eq!(offset(pending.await), 1);
+    assert!(begin.elapsed() < ms(1_000), "{:?}", begin.elapsed());
+    assert_eq!(&tail.next().await.unwrap().bytes[..], b"b");
+    assert_eq!(cluster.log.lock().unwrap().end, 2);
+}
+
+#[tokio::test]
+async fn one_endpoint_that_works_is_enough() {
+    let cluster = Cluster::start(&[Manner::Mute, Manner::Leads]).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = free.local_addr().unwrap().to_string();
+    drop(free);
+    let endpoints = [dead, cluster.endpoint(1)];
+    let client = Client::builder().endpoints(endpoints).connect().await;
+    assert_eq!(offset(client.unwrap().append("log-0", "a").await), 0);
+}
+
+#[tokio::test]
 async fn garbage_is_a_typed_error_and_no_panic() {
     let garbage: [&'static [u8]; 4] = [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
