@@ -195,12 +195,14 @@ impl Liveness {
 
     /// A heartbeat came in: the time since the one before is a sample of this link's rhythm.
     pub(super) fn on_heartbeat(&mut self, now: Nanos, peer: NodeId, peer_timeout: Nanos) {
+        let patience = self.timeouts.election;
         if let Some(link) = self.link(peer) {
             if let Some(heard_at) = link.heard_at.replace(now) {
-                // A peer that was silent for longer than anybody's patience was dead, not slow:
-                // its absence must not teach us to wait that long.
+                // A peer that was silent for longer than our patience had failed, it was not slow:
+                // its absence must not teach us to wait that long for the next failure. Should a
+                // link really have become slower, round trips tell, and pre-votes do no harm.
                 let gap = now.since(heard_at);
-                if gap <= ELECTION_MAX {
+                if gap <= patience {
                     link.gaps.record(gap);
                 }
             }
@@ -208,8 +210,9 @@ impl Liveness {
         }
     }
 
-    /// A heartbeat of ours came back: `sent_at` is our own clock's word, echoed unchanged.
-    pub(super) fn on_echo(&mut self, now: Nanos, peer: NodeId, sent_at: Nanos) {
+    /// A heartbeat of ours came back: `sent_at` is our own clock's word, echoed unchanged. The loop
+    /// looks `late` after it had meant to: that much of the time was our own stall, not the link's.
+    pub(super) fn on_echo(&mut self, now: Nanos, late: Nanos, peer: NodeId, sent_at: Nanos) {
         // A peer could echo anything; a moment that lies ahead or too far back is no sample.
         if sent_at > now || now.since(sent_at) > ELECTION_MAX {
             return;
@@ -217,7 +220,8 @@ impl Liveness {
         if let Some(link) = self.link(peer) {
             let since = *link.echoing_since.get_or_insert(now);
             if sent_at >= since {
-                link.round_trips.record(now.since(sent_at));
+                let span = now.since(sent_at).0.saturating_sub(late.0);
+                link.round_trips.record(Nanos(span));
             }
         }
     }
@@ -276,13 +280,15 @@ impl Liveness {
                 None => return true,
             }
         };
+        // One part in a hundred, not in a thousand: a single freeze of a second must not set the
+        // patience of the next twenty, while a starved or jittery host shows in every hundred.
         let gap = self
             .links
             .iter()
-            .map(|link| link.gaps.quantile(999))
+            .map(|link| link.gaps.quantile(990))
             .max()
             .unwrap_or_default();
-        let stall = self.stalls.quantile(999);
+        let stall = self.stalls.quantile(990);
 
         let terms = [
             (Nanos(10 * rtt.0), TimeoutReason::Rtt),
@@ -379,13 +385,13 @@ mod tests {
         let mut liveness = liveness();
         let mut now = Nanos::from_millis(1_000);
         for _ in 0..50 {
-            liveness.on_echo(now, A, Nanos(now.0 - Nanos::from_millis(80).0));
+            liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(80).0));
         }
         liveness.maybe_retune(now);
         assert_near(liveness.timeouts().election, Nanos::from_millis(800));
         for _ in 0..200 {
             now = now.after(Nanos::from_millis(110));
-            liveness.on_echo(now, A, Nanos(now.0 - 200_000));
+            liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - 200_000));
             liveness.maybe_retune(now);
         }
         assert_eq!(liveness.timeouts().election, ELECTION_MIN);
@@ -405,8 +411,8 @@ mod tests {
         let mut now = Nanos(0);
         for _ in 0..100 {
             now = now.after(Nanos::from_millis(200));
-            liveness.on_echo(now, A, Nanos(now.0 - Nanos::from_millis(10).0));
-            liveness.on_echo(now, B, Nanos(now.0 - Nanos::from_millis(90).0));
+            liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(10).0));
+            liveness.on_echo(now, Nanos(0), B, Nanos(now.0 - Nanos::from_millis(90).0));
         }
         liveness.maybe_retune(now);
         assert_near(liveness.timeouts().election, Nanos::from_millis(100));
@@ -418,7 +424,7 @@ mod tests {
         let mut liveness = liveness();
         let now = Nanos::from_millis(1_000);
         for _ in 0..50 {
-            liveness.on_echo(now, A, Nanos(now.0 - 1_000));
+            liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - 1_000));
             liveness.on_stall(Nanos::from_millis(20));
         }
         liveness.maybe_retune(now);
@@ -432,7 +438,7 @@ mod tests {
         let mut now = Nanos::from_millis(1_000);
         for _ in 0..50 {
             now = now.after(Nanos::from_millis(6));
-            liveness.on_echo(now, A, Nanos(now.0 - 50_000));
+            liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - 50_000));
             liveness.on_heartbeat(now, A, ELECTION_MIN);
         }
         now = now.after(Nanos::from_millis(60_000));
@@ -447,7 +453,7 @@ mod tests {
         let mut liveness = liveness();
         let now = Nanos::from_millis(1_000);
         for _ in 0..50 {
-            liveness.on_echo(now, A, Nanos(now.0 - Nanos::from_millis(50).0));
+            liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(50).0));
         }
         liveness.on_heartbeat(now, B, Nanos::from_millis(40));
         liveness.maybe_retune(now);
@@ -463,20 +469,37 @@ mod tests {
         for sent_ago in 0..100 {
             liveness.on_echo(
                 now,
+                Nanos(0),
                 A,
                 Nanos(now.0 - Nanos::from_millis(2_000 - sent_ago).0),
             );
         }
         assert_eq!(liveness.round_trip(A), Nanos(0));
         let later = now.after(Nanos::from_millis(50));
-        liveness.on_echo(later, A, Nanos(later.0 - 300_000));
+        liveness.on_echo(later, Nanos(0), A, Nanos(later.0 - 300_000));
         assert_near(liveness.round_trip(A), Nanos(300_000));
+    }
+
+    #[test]
+    fn a_frozen_peer_and_an_own_freeze_teach_no_patience() {
+        let mut liveness = liveness();
+        let mut now = Nanos::from_millis(1_000);
+        for round in 0..400 {
+            let freeze = if round == 300 { 1_200 } else { 0 };
+            now = now.after(Nanos::from_millis(6 + freeze));
+            liveness.on_stall(Nanos::from_millis(freeze));
+            let sent_at = Nanos(now.0 - Nanos::from_millis(freeze).0 - 200_000);
+            liveness.on_echo(now, Nanos::from_millis(freeze), A, sent_at);
+            liveness.on_heartbeat(now, A, ELECTION_MIN);
+            liveness.maybe_retune(now);
+        }
+        assert_eq!(liveness.timeouts().election, ELECTION_MIN);
     }
 
     #[test]
     fn an_echo_from_the_future_is_no_sample() {
         let mut liveness = liveness();
-        liveness.on_echo(Nanos(5), A, Nanos(6));
+        liveness.on_echo(Nanos(5), Nanos(0), A, Nanos(6));
         assert_eq!(liveness.round_trip(A), Nanos(0));
     }
 }

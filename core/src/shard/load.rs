@@ -75,7 +75,11 @@ impl Shard {
             .list
             .remove(&load)
             .expect("a load comes back once");
+        let position = purpose.position();
         let step = job.loaded(&self.groups[purpose.position()], &self.journal, bytes);
+        if let Some(point) = job.take_learned() {
+            self.groups[position].segments.learn(point);
+        }
         self.on_load_step(now, purpose, job, step, effects);
     }
 

@@ -89,6 +89,8 @@ pub(super) struct Job {
     last_max: Index,
     size_max: usize,
     reading: Option<Reading>,
+    /// Where the last read of a segment ended: the next reader may begin there.
+    learned: Option<Point>,
     tries: u8,
 }
 
@@ -99,8 +101,14 @@ impl Job {
             last_max,
             size_max,
             reading: None,
+            learned: None,
             tries: 0,
         }
+    }
+
+    /// A place in a segment that was not known before.
+    pub(super) fn take_learned(&mut self) -> Option<Point> {
+        self.learned.take()
     }
 
     /// Looks in memory, or says what must be read.
@@ -244,7 +252,9 @@ impl Job {
             at += size;
             before.position = begin + at as u64;
             (before.prev_index, before.prev_term) = (header.index, header.term);
+            before.next_offset = header.next_offset();
         }
+        self.learned = Some(before);
         Some(match found {
             Some(found) => Step::Found(found),
             None => self.read_segment(group, before),

@@ -135,8 +135,9 @@ impl Shard {
         body: &ArchivedHeartbeatAck,
         effects: &mut Effects,
     ) {
+        let late = now.since(self.planned);
         self.liveness
-            .on_echo(now, from, Nanos(body.echo.to_native()));
+            .on_echo(now, late, from, Nanos(body.echo.to_native()));
         for ack in body.acks.iter() {
             let Some(&position) = self.positions.get(&GroupId(ack.group.to_native())) else {
                 continue;

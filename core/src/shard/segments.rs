@@ -23,6 +23,9 @@ const FULL_PAUSE: Nanos = Nanos::from_millis(500);
 /// With so few files left, blocks in older ones are written however few they are.
 const FILES_FREE_LOW: u32 = 1;
 
+/// Bytes between two places learned by reading, at least; a segment has so few of them.
+const POINT_DISTANCE: u64 = 512 << 10;
+
 /// A place in a segment at which a block begins, and what comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Point {
@@ -138,6 +141,21 @@ impl Segments {
             .points
             .partition_point(|point| point.next_offset <= offset);
         at.checked_sub(1).map(|at| self.points[at])
+    }
+
+    /// Remembers a place that a reader came past, unless one is known near before it.
+    pub(super) fn learn(&mut self, point: Point) {
+        let at = self
+            .points
+            .partition_point(|known| known.prev_index <= point.prev_index);
+        let is_known = at.checked_sub(1).is_some_and(|before| {
+            let before = self.points[before];
+            before.number == point.number && point.position < before.position + POINT_DISTANCE
+        });
+        // The end of a segment is the beginning of the next, which has a point already.
+        if !is_known && point.position < self.size_of(point.number) {
+            self.points.insert(at, point);
+        }
     }
 
     fn active(&self) -> Option<u32> {
