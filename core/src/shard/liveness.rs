@@ -121,6 +121,9 @@ struct Link {
     round_trips: Samples,
     gaps: Samples,
     heard_at: Option<Nanos>,
+    /// When the first echo of this connection came. What was sent before lay in the kernel's
+    /// queue while the peer was still starting: its round trip measures a start, not a link.
+    echoing_since: Option<Nanos>,
     /// The timeout the peer itself uses: our heartbeats must be frequent enough for it.
     peer_timeout: Nanos,
 }
@@ -146,6 +149,7 @@ impl Liveness {
                 round_trips: Samples::new(),
                 gaps: Samples::new(),
                 heard_at: None,
+                echoing_since: None,
                 peer_timeout: ELECTION_UNMEASURED,
             })
             .collect();
@@ -185,6 +189,7 @@ impl Liveness {
             link.connected = connected;
             // The time between two lives of a link says nothing about its rhythm.
             link.heard_at = None;
+            link.echoing_since = None;
         }
     }
 
@@ -210,7 +215,10 @@ impl Liveness {
             return;
         }
         if let Some(link) = self.link(peer) {
-            link.round_trips.record(now.since(sent_at));
+            let since = *link.echoing_since.get_or_insert(now);
+            if sent_at >= since {
+                link.round_trips.record(now.since(sent_at));
+            }
         }
     }
 
@@ -329,8 +337,13 @@ mod tests {
     const A: NodeId = NodeId(1);
     const B: NodeId = NodeId(2);
 
+    /// Both links have echoed since the beginning of time.
     fn liveness() -> Liveness {
-        Liveness::new(Nanos(0), [A, B].into_iter())
+        let mut liveness = Liveness::new(Nanos(0), [A, B].into_iter());
+        for link in &mut liveness.links {
+            link.echoing_since = Some(Nanos(0));
+        }
+        liveness
     }
 
     /// Values are kept to an eighth, rounded up.
@@ -440,6 +453,24 @@ mod tests {
         liveness.maybe_retune(now);
         assert_near(liveness.timeouts().election, Nanos::from_millis(500));
         assert_eq!(liveness.timeouts().heartbeat, Nanos::from_millis(8));
+    }
+
+    #[test]
+    fn what_waited_for_a_peer_to_start_is_no_round_trip() {
+        let mut liveness = liveness();
+        let now = Nanos::from_millis(5_000);
+        liveness.on_connected(A, true);
+        for sent_ago in 0..100 {
+            liveness.on_echo(
+                now,
+                A,
+                Nanos(now.0 - Nanos::from_millis(2_000 - sent_ago).0),
+            );
+        }
+        assert_eq!(liveness.round_trip(A), Nanos(0));
+        let later = now.after(Nanos::from_millis(50));
+        liveness.on_echo(later, A, Nanos(later.0 - 300_000));
+        assert_near(liveness.round_trip(A), Nanos(300_000));
     }
 
     #[test]
