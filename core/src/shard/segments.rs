@@ -414,7 +414,9 @@ impl Shard {
                 any = true;
             }
         }
-        if any {
+        // What is needed also shrinks as the journal goes on, without any checkpoint: a file that
+        // held only what checkpoints covered, or what was cut, is free once the next is begun.
+        if any || self.journal.pressure().files_free <= FILES_FREE_LOW {
             self.release_journal();
         }
     }
