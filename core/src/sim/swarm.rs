@@ -223,5 +223,7 @@ impl Swarm {
         self.epoch_per_mille = 0;
         self.replace_per_mille = 0;
         self.transfer_per_mille = 0;
+        // Reading a whole log again takes its time.
+        self.client_patience = self.client_patience.max(Nanos(500 * MILLI));
     }
 }
