@@ -1,1 +1,23 @@
-//! Load and measurements.
+//! Load and measurements: how fast Ringwood is, and how fast this machine would let it be.
+//!
+//! ```text
+//!   schedule  workload  line  wait    what is offered, when, and what is in flight
+//!   target  fake                      who takes it
+//!   histogram  tally                  what it came to
+//!   floor                             what the machine allows
+//!   report  floor_report  environment what is told of it
+//! ```
+//! Knows no command line. Nothing here is on the path of a record that is not a measurement.
+
+pub mod environment;
+pub mod fake;
+pub mod floor;
+pub mod floor_report;
+pub mod histogram;
+mod line;
+pub mod report;
+pub mod schedule;
+pub mod tally;
+pub mod target;
+mod wait;
+pub mod workload;

@@ -18,7 +18,10 @@ const PARTITION: &str = "log-0";
 async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir_in(".")?;
     let (offsets, followed) = run(dir.path()).await?;
-    println!("{} messages at offsets {offsets:?}; followed {followed:?}", offsets.len());
+    println!(
+        "{} messages at offsets {offsets:?}; followed {followed:?}",
+        offsets.len()
+    );
     Ok(())
 }
 
@@ -26,7 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Gives their offsets, and what a consumer that started at the fourth message saw.
 pub(crate) async fn run(dir: &Path) -> Result<(Vec<u64>, Vec<String>), Box<dyn Error>> {
     let mut cluster = Cluster::start(dir, ClusterOptions::default())?;
-    let client = Client::builder().endpoints(cluster.endpoints()).connect().await?;
+    let client = Client::builder()
+        .endpoints(cluster.endpoints())
+        .connect()
+        .await?;
 
     let mut offsets = Vec::new();
     for number in 0..3 {
@@ -35,7 +41,9 @@ pub(crate) async fn run(dir: &Path) -> Result<(Vec<u64>, Vec<String>), Box<dyn E
 
     // The node that leads the partition goes away. Whoever publishes notices at most a pause: the
     // client finds the next leader and retries under the same sequence, so nothing doubles.
-    let leader = leader_of(&client, &cluster).await.ok_or("the partition has a leader")?;
+    let leader = leader_of(&client, &cluster)
+        .await
+        .ok_or("the partition has a leader")?;
     cluster.stop_node(leader)?;
     for number in 3..6 {
         offsets.push(publish(&client, format!("message {number}")).await?);
@@ -51,7 +59,9 @@ pub(crate) async fn run(dir: &Path) -> Result<(Vec<u64>, Vec<String>), Box<dyn E
 
     // A replay that must see every acknowledged message asks for a linearizable read.
     let wait = std::time::Duration::ZERO;
-    let all = client.fetch(PARTITION, 0, 1 << 20, wait, ReadMode::Linearizable).await?;
+    let all = client
+        .fetch(PARTITION, 0, 1 << 20, wait, ReadMode::Linearizable)
+        .await?;
     assert!(all.end_offset >= offsets[5]);
     client.close().await;
     cluster.stop()?;
@@ -68,10 +78,17 @@ async fn publish(client: &Client, message: String) -> Result<u64, Box<dyn Error>
 
 /// Position of the node that leads the partition.
 async fn leader_of(client: &Client, cluster: &Cluster) -> Option<usize> {
-    let log = client.cluster().logs.into_iter().find(|log| log.name == PARTITION)?;
+    let log = client
+        .cluster()
+        .logs
+        .into_iter()
+        .find(|log| log.name == PARTITION)?;
     for report in client.status().await {
         let Ok(status) = report.result else { continue };
-        let mut groups = status.groups.iter().filter(|group| group.group == log.group.0);
+        let mut groups = status
+            .groups
+            .iter()
+            .filter(|group| group.group == log.group.0);
         if groups.any(|group| group.leader == status.node) {
             return cluster.position(&report.name);
         }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, ConfigError, IDENTITY_FILE, Layout, VoterAddress};
 use crate::failure::{NodeFailure, StartError};
-use crate::node::Node;
-use crate::ring::Socket;
+use crate::node::{Node, listen_on};
 
 /// How an embedded cluster is made.
 #[derive(Clone, Debug)]
@@ -67,7 +66,7 @@ impl Cluster {
                 0 => 0,
                 first => port_of(first, number)?,
             };
-            let listener = listen(port)?;
+            let listener = listen_on((Ipv4Addr::LOCALHOST, port).into())?;
             let address = listener
                 .local_address()
                 .map_err(|error| StartError::Listen {
@@ -201,13 +200,5 @@ fn port_of(first: u16, number: usize) -> Result<u16, ConfigError> {
     u16::try_from(port).map_err(|_| ConfigError::Address {
         node: node_name(number),
         address: format!("127.0.0.1:{port}"),
-    })
-}
-
-fn listen(port: u16) -> Result<Socket, StartError> {
-    let address = (Ipv4Addr::LOCALHOST, port).into();
-    Socket::listen(address).map_err(|error| match error {
-        crate::ring::IoError::AddressInUse => StartError::PortInUse { address },
-        error => StartError::Listen { address, error },
     })
 }

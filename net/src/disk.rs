@@ -67,6 +67,10 @@ pub struct Directory {
 /// Zeroes written at a time when a journal file is filled.
 const FILL_SIZE: usize = 1 << 20;
 
+/// How long a write of a killed process may take to land before its file counts as in use. Disks
+/// that stall do so for seconds.
+const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 const PRIVATE_DIRECTORY: Mode = Mode::from_raw_mode(0o700);
 
@@ -353,9 +357,34 @@ impl Directory {
             Access::BufferedForDevelopmentOnly => OFlags::empty(),
         };
         let flags = flags | direct | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let path = self.path.join(name);
         let fd = rustix::fs::openat(&self.fd, name, flags, PRIVATE)
-            .map_err(DiskError::io("opening", &self.path.join(name)))?;
+            .map_err(DiskError::io("opening", &path))?;
+        outlast_writes(&fd, &path)?;
         Ok(File::from(fd))
+    }
+}
+
+/// Waits until no write of an earlier process is on its way to this file any more, and keeps it so.
+///
+/// The kernel does not wait for a killed process's direct writes: they may land after it is gone,
+/// and its directory's lock with it. What recovery has read, or what the next life has written
+/// since, would change under it. But such a write holds the open file it was asked for on, and with
+/// it that file's lock: so a lock on each file outlasts the last write to it.
+fn outlast_writes(fd: &OwnedFd, path: &Path) -> Result<(), DiskError> {
+    let begun = std::time::Instant::now();
+    loop {
+        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < WRITE_PATIENCE => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let (path, holder) = (path.to_owned(), None);
+                return Err(DiskError::Locked { path, holder });
+            }
+            Err(errno) => return Err(DiskError::io("locking", path)(errno)),
+        }
     }
 }
 

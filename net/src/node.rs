@@ -25,6 +25,9 @@ use crate::peers::Peers;
 use crate::ring::{IoError, Ring, RingOptions, Socket, Waker};
 use crate::turn::Turn;
 
+/// How long a port may stay taken by what is left of a process that was killed.
+const LISTEN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How a node is started.
 #[derive(Clone, Debug)]
 pub struct NodeBuilder {
@@ -351,10 +354,23 @@ fn listen(asked: Option<SocketAddr>, identity: &Identity) -> Result<Socket, Star
         Some(address) => address,
         None => resolve(&identity.node_name, identity.address())?,
     };
-    Socket::listen(address).map_err(|error| match error {
-        IoError::AddressInUse => StartError::PortInUse { address },
-        error => StartError::Listen { address, error },
-    })
+    listen_on(address)
+}
+
+/// Listens, with some patience: the kernel lets go of a killed process's listener only once it has
+/// taken its ring apart, which is a little after the process is gone.
+pub(crate) fn listen_on(address: SocketAddr) -> Result<Socket, StartError> {
+    let begun = std::time::Instant::now();
+    loop {
+        match Socket::listen(address) {
+            Ok(socket) => return Ok(socket),
+            Err(IoError::AddressInUse) if begun.elapsed() < LISTEN_PATIENCE => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            Err(IoError::AddressInUse) => return Err(StartError::PortInUse { address }),
+            Err(error) => return Err(StartError::Listen { address, error }),
+        }
+    }
 }
 
 fn resolve_peers(identity: &Identity) -> Result<Vec<(NodeId, SocketAddr)>, StartError> {

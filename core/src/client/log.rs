@@ -77,7 +77,7 @@ impl Log {
         };
         let asks = &mut self.asks;
         asks.send(now, self.group, connection, &any, cx.post, cx.effects);
-        if self.needs_probe(now, connection) {
+        if self.needs_probe(now, connection, cx.session) {
             self.route.trouble(now);
             self.maybe_probe(now, connection, cx);
         }
@@ -100,10 +100,10 @@ impl Log {
     }
 
     /// Whether others are to be asked who leads, or to be dialled at all.
-    fn needs_probe(&self, now: Nanos, leader: Option<ConnectionId>) -> bool {
+    fn needs_probe(&self, now: Nanos, leader: Option<ConnectionId>, session: &Session) -> bool {
         if !self.needs_leader() {
             // Any replica will do; if none is there, probing dials them.
-            return self.asks.wants_any();
+            return self.asks.wants_any() && !session.has_open();
         }
         leader.is_none()
             || self.route.is_doubted()
@@ -132,7 +132,7 @@ impl Log {
                 None => cx.session.want(now, node, cx.effects),
                 // The leader itself tells most by answering what it was asked before.
                 Some(connection) if Some(connection) == leader => {}
-                Some(connection) if self.route.is_probing(connection) => {}
+                Some(connection) if self.route.is_probing(now, connection) => {}
                 Some(connection) => {
                     let asked = Asked::Probe(self.group);
                     let request = cx.post.ask(now, connection, asked).0;
@@ -146,7 +146,7 @@ impl Log {
                         mode: ReadMode::Committed.code(),
                     };
                     cx.post.send(connection, &body, cx.effects);
-                    self.route.on_probe_sent(place, connection);
+                    self.route.on_probe_sent(now, place, connection);
                     return;
                 }
             }
@@ -257,7 +257,7 @@ impl Log {
             return None;
         }
         let leader = self.route.leader().and_then(|leader| session.open(leader));
-        let probe = if self.needs_probe(now, leader) {
+        let probe = if self.needs_probe(now, leader, session) {
             self.route.next_probe()
         } else {
             self.silent_at()

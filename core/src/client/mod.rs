@@ -19,19 +19,24 @@
 
 mod effects;
 mod fetch;
+mod input;
 mod log;
 mod outcome;
 mod post;
 mod produce;
 mod records;
 mod retry;
+mod sealed;
 mod session;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use effects::{Effect, Effects};
 pub use fetch::{AskError, FetchRequest, Fetched, Record};
+pub use input::{Config, Input};
 pub use outcome::Outcome;
 pub use produce::{AGE_SPREAD_MAX, Identity, SEALED_SIZE_SOFT_MAX};
 pub use records::{RecordTooLarge, Records, RecordsBuilder};
@@ -52,93 +57,14 @@ use crate::id::{ConnectionId, GroupId, Nanos, NodeId, RequestId, Term};
 use fetch::Question;
 use log::{Context, Log};
 use post::{Asked, Post};
-use produce::Reply;
 use records::Waiting;
 use retry::{Jitter, Word};
+use sealed::Reply;
 use session::{SILENCE_MAX, Session, read_refused};
 use survey::Survey;
 
 /// A timer that finds nothing to do goes off this much later at the earliest.
 const TIMER_STEP: Nanos = Nanos::from_micros(50);
-
-/// What a client is told once.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Addresses of some nodes, `host:port`; at least one.
-    pub addresses: Vec<String>,
-    /// Who appends.
-    pub identity: Identity,
-    /// How long an append is tried.
-    pub append_timeout: Nanos,
-    /// How long a question is tried, beyond the wait that it asks for.
-    pub request_timeout: Nanos,
-    /// Where the random part of waits comes from.
-    pub seed: u64,
-}
-
-/// What a client is told from then on.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// Time has passed; the first one dials.
-    Tick,
-    /// The stream that was asked for is open.
-    Connected {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// A frame came.
-    Received {
-        /// Where from.
-        connection: ConnectionId,
-        /// What came.
-        frame: Frame<'a>,
-    },
-    /// A stream could not be opened, broke, ended, or brought what is no frame.
-    Closed {
-        /// Which.
-        connection: ConnectionId,
-        /// Why.
-        fault: LinkFault,
-    },
-    /// Records to be appended to a log, all in one append. They end in `Effect::Appended`.
-    Append {
-        /// The log's group.
-        group: GroupId,
-        /// The caller's number for them; used once.
-        token: u64,
-        /// When the first of them was handed over: the append timeout counts from here.
-        since: Nanos,
-        /// The records.
-        records: Records,
-    },
-    /// Blocks to be read. Ends in `Effect::Fetched`.
-    Fetch {
-        /// The log's group.
-        group: GroupId,
-        /// The caller's number for it; used once.
-        token: u64,
-        /// What to read.
-        request: FetchRequest,
-    },
-    /// A log's leadership to be handed over. Ends in `Effect::Transferred`.
-    Transfer {
-        /// The log's group.
-        group: GroupId,
-        /// The caller's number for it; used once.
-        token: u64,
-        /// Who shall lead.
-        to: NodeId,
-    },
-    /// All nodes to be asked how they are. Ends in `Effect::Surveyed`.
-    Survey {
-        /// The caller's number for it; used once.
-        token: u64,
-        /// How long to wait for answers.
-        timeout: Nanos,
-    },
-    /// Everything to be ended and closed.
-    Stop,
-}
 
 /// A client of one cluster.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::effects::{Effect, Effects};
-use super::produce::Name;
+use super::sealed::Name;
 use crate::frame::header::ClusterTag;
 use crate::frame::message::Body;
 use crate::frame::writer::{FrameWriter, PayloadClaim};

@@ -66,8 +66,9 @@ use super::effects::{Effect, Effects};
 use super::outcome::Outcome;
 use super::post::{Asked, Post};
 use super::records::Waiting;
-use crate::frame::client::{Append, ArchivedAppendReply};
-use crate::frame::code::{self, Durability, NotCommittedReason as Reason};
+use super::sealed::{Answer, Name, Reply, Sealed, Try};
+use crate::frame::client::Append;
+use crate::frame::code::NotCommittedReason as Reason;
 use crate::frame::sum::Sum;
 use crate::frame::writer::{PayloadClaim, padding};
 use crate::id::{ConnectionId, Epoch, GroupId, Nanos, ProducerId, RequestId, Term};
@@ -102,42 +103,6 @@ pub struct Identity {
     pub epoch_max: Epoch,
 }
 
-/// An answer to an append, decoded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reply {
-    pub(super) answer: Answer,
-    pub(super) term: Term,
-}
-
-/// What an answer to an append says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Committed { offset: u64, durability: Durability },
-    NotCommitted { reason: Reason, retry_after: Nanos },
-    Unknown,
-}
-
-impl Reply {
-    /// `None` if a code is none that this version knows.
-    pub(super) fn read(body: &ArchivedAppendReply) -> Option<Self> {
-        let answer = match code::Outcome::from_code(body.outcome)? {
-            code::Outcome::Committed => Answer::Committed {
-                offset: body.offset.to_native(),
-                durability: Durability::from_code(body.durability)?,
-            },
-            code::Outcome::NotCommitted => Answer::NotCommitted {
-                reason: Reason::from_code(body.reason)?,
-                retry_after: Nanos::from_micros(u64::from(body.retry_after_us.to_native())),
-            },
-            code::Outcome::Unknown => Answer::Unknown,
-        };
-        Some(Self {
-            answer,
-            term: Term(body.term.to_native()),
-        })
-    }
-}
-
 /// What an answer means for the belief about who leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
@@ -149,61 +114,6 @@ pub(super) enum Advice {
     Doubt,
     /// Nothing to be learned.
     None,
-}
-
-/// Where an append stands: stated in an answer's request, so that late answers find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) epoch: Epoch,
-    pub(super) sequence: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Try {
-    connection: ConnectionId,
-    request: RequestId,
-    sent: Nanos,
-}
-
-/// An append with its number.
-#[derive(Debug)]
-struct Sealed {
-    sequence: u64,
-    record_count: u32,
-    payload: PayloadClaim,
-    parts: Vec<Waiting>,
-    /// When the oldest record was handed over.
-    since: Nanos,
-    /// The outstanding try; those before it are answered or in doubt.
-    current: Option<Try>,
-    was_sent: bool,
-    /// A try was lost unanswered.
-    in_doubt: bool,
-    /// Its outcome has been told.
-    resolved: bool,
-}
-
-impl Sealed {
-    /// No log holds it or ever will by what was sent so far.
-    fn is_absent(&self) -> bool {
-        !self.in_doubt && self.current.is_none()
-    }
-
-    fn resolve(&mut self, outcome: Outcome, effects: &mut Effects) {
-        assert!(!self.resolved, "an append has one outcome");
-        self.resolved = true;
-        self.current = None;
-        let mut before = 0;
-        // Frees the payload, too: a resolved append may stay in the window for a while.
-        for part in self.parts.drain(..) {
-            let outcome = outcome.further(before);
-            effects.push(Effect::Appended {
-                token: part.token,
-                outcome,
-            });
-            before += u64::from(part.records.record_count());
-        }
-    }
 }
 
 /// The epoch cannot go on from this sequence.

@@ -1,7 +1,7 @@
 //! Where a log's leader is, as far as a client can tell, and how often it asks.
 //!
 //! Keeps one belief per log: a leader and the term in which some node named it. A belief only
-//! moves to a higher term, or when the leader itself denies. While there is trouble (no leader
+//! moves to a higher term, or when the leader itself denies, or after a second of trouble. While there is trouble (no leader
 //! known, its connection closed, or silence) nodes are probed one after the other at growing
 //! intervals. Knows no connection's state and no append.
 
@@ -15,6 +15,12 @@ const WAIT_MAX: Nanos = Nanos::from_millis(100);
 /// election timeout: asking costs a hundred bytes, and nothing moves until a node names a higher
 /// term. So it may lie below the time a commit takes on a slow disk.
 pub(super) const SILENCE: Nanos = Nanos::from_millis(25);
+
+/// After this much trouble the belief is given up, so that no word, however wrong, holds for ever.
+const BELIEF: Nanos = Nanos::from_millis(1_000);
+
+/// A node that has not answered a probe for this long may be asked again.
+const PROBE_OVERDUE: Nanos = Nanos::from_millis(500);
 
 /// A stream of numbers from a seed, to keep many clients out of step. SplitMix64.
 #[derive(Clone, Debug)]
@@ -64,6 +70,8 @@ pub(super) enum Word {
 struct Trouble {
     since: Nanos,
     next: Nanos,
+    /// When the belief of the time is given up.
+    doubt_all: Nanos,
 }
 
 /// A client's belief about one log's leader.
@@ -72,8 +80,10 @@ pub(super) struct Route {
     leader: Option<NodeId>,
     /// The term in which `leader`, or the one before it, was named.
     term: Term,
-    /// Nodes that have denied to lead in a term. Followers go on naming a leader that has stepped
-    /// down until they notice; without this a client would run to and fro between the two.
+    /// Nodes that were believed to lead and denied it, in a term. Followers go on naming a leader
+    /// that has stepped down until they notice; without this a client would run to and fro between
+    /// the two. A node that was not believed is not put down here: it may be a candidate that wins
+    /// the very term in which it denied.
     denied: Vec<(NodeId, Term)>,
     trouble: Option<Trouble>,
     /// The leader refuses for a reason that another might not have: ask around meanwhile.
@@ -82,8 +92,9 @@ pub(super) struct Route {
     heard: Nanos,
     /// Which node the next probe goes to.
     cursor: usize,
-    /// Connections with a probe under way: one that does not answer is not asked again.
-    probing: Vec<ConnectionId>,
+    /// Connections with a probe under way, and since when: one that does not answer is not asked
+    /// again for a while.
+    probing: Vec<(ConnectionId, Nanos)>,
 }
 
 impl Route {
@@ -116,7 +127,9 @@ impl Route {
             self.heard = now;
         }
         match word {
-            Word::Leads if term >= self.term => {
+            // A node names its own term, which may lie below the one in which a node that was cut
+            // off has named it: without a leader the lower one must do.
+            Word::Leads if term >= self.term || self.leader.is_none_or(|node| node == from) => {
                 self.denied.retain(|(node, _)| *node != from);
                 self.adopt(now, from, term);
                 self.trouble = None;
@@ -124,9 +137,9 @@ impl Route {
             // A leader of old that has not noticed yet.
             Word::Leads => {}
             Word::Denies(hint) => {
-                self.deny(from, term);
                 if self.leader == Some(from) {
                     self.leader = None;
+                    self.deny(from, term);
                 }
                 if let Some(hint) = hint.filter(|hint| *hint != from) {
                     self.maybe_adopt(now, hint, term);
@@ -152,7 +165,6 @@ impl Route {
     }
 
     fn adopt(&mut self, now: Nanos, leader: NodeId, term: Term) {
-        assert!(term >= self.term, "a belief does not go back in terms");
         self.leader = Some(leader);
         self.term = term;
         self.doubted = false;
@@ -171,6 +183,7 @@ impl Route {
         self.trouble.get_or_insert(Trouble {
             since: now,
             next: now,
+            doubt_all: now.after(BELIEF),
         });
     }
 
@@ -229,22 +242,30 @@ impl Route {
             return None;
         }
         trouble.next = now.after(wait(elapsed, jitter));
+        if trouble.doubt_all <= now {
+            trouble.doubt_all = now.after(BELIEF);
+            self.leader = None;
+            self.term = Term(0);
+            self.denied.clear();
+        }
         Some(self.cursor)
     }
 
     /// Node number `place` was asked on this connection.
-    pub(super) fn on_probe_sent(&mut self, place: usize, connection: ConnectionId) {
+    pub(super) fn on_probe_sent(&mut self, now: Nanos, place: usize, connection: ConnectionId) {
         self.cursor = place + 1;
-        self.probing.push(connection);
+        self.on_probe_ended(connection);
+        self.probing.push((connection, now));
     }
 
-    pub(super) fn is_probing(&self, connection: ConnectionId) -> bool {
-        self.probing.contains(&connection)
+    pub(super) fn is_probing(&self, now: Nanos, connection: ConnectionId) -> bool {
+        let mut probing = self.probing.iter();
+        probing.any(|(asked, since)| *asked == connection && now.since(*since) < PROBE_OVERDUE)
     }
 
     /// The probe on this connection is answered, or lost with it.
     pub(super) fn on_probe_ended(&mut self, connection: ConnectionId) {
-        self.probing.retain(|probing| *probing != connection);
+        self.probing.retain(|(probing, _)| *probing != connection);
     }
 }
 
@@ -264,7 +285,6 @@ mod tests {
         let mut route = Route::new();
         assert!(route.on_word(ms(1), B, Term(3), Word::Denies(Some(A))));
         assert_eq!(route.leader(), Some(A));
-        assert!(!route.on_word(ms(2), A, Term(2), Word::Denies(None)) || route.leader().is_none());
         let mut route = Route::new();
         route.on_word(ms(1), A, Term(3), Word::Leads);
         assert!(!route.on_word(ms(2), B, Term(2), Word::Leads));
@@ -288,6 +308,15 @@ mod tests {
     }
 
     #[test]
+    fn a_candidate_that_denied_and_then_won_is_found_by_a_follower_s_word() {
+        let mut route = Route::new();
+        route.on_word(ms(1), A, Term(3), Word::Leads);
+        route.on_word(ms(2), B, Term(4), Word::Denies(None));
+        route.on_word(ms(3), NodeId(3), Term(4), Word::Denies(Some(B)));
+        assert_eq!(route.leader(), Some(B));
+    }
+
+    #[test]
     fn a_candidate_without_a_leader_does_not_unseat_one() {
         let mut route = Route::new();
         route.on_word(ms(1), A, Term(3), Word::Leads);
@@ -299,6 +328,30 @@ mod tests {
             Some(A),
             "a node that denies names itself: nonsense"
         );
+    }
+
+    #[test]
+    fn a_term_that_no_leader_has_is_not_believed_for_ever() {
+        // A node that was cut off and ran through terms names the old leader in its own term.
+        let mut route = Route::new();
+        route.on_word(ms(1), B, Term(90), Word::Denies(Some(A)));
+        assert!(!route.on_word(ms(2), B, Term(6), Word::Leads));
+        route.on_word(ms(3), A, Term(6), Word::Denies(Some(B)));
+        assert_eq!(route.leader(), None);
+        assert!(
+            route.on_word(ms(4), B, Term(6), Word::Leads),
+            "its own word"
+        );
+        // The same, but the old leader never answers.
+        let mut route = Route::new();
+        let mut jitter = Jitter::new(1);
+        route.on_word(ms(1), B, Term(90), Word::Denies(Some(A)));
+        route.trouble(ms(1));
+        assert!(route.take_probe(ms(900), &mut jitter).is_some());
+        assert_eq!(route.leader(), Some(A));
+        assert!(route.take_probe(ms(1_100), &mut jitter).is_some());
+        assert_eq!(route.leader(), None);
+        assert!(route.on_word(ms(1_101), NodeId(3), Term(6), Word::Denies(Some(B))));
     }
 
     #[test]

@@ -59,10 +59,14 @@ impl Shard {
     ) {
         let request = RequestId(body.request.to_native());
         if let Err(refusal) = self.append(connection, request, body, frame, effects) {
+            // The term tells a client whether a leader speaks or one that was.
+            let group = GroupId(body.group.to_native());
+            let position = self.positions.get(&group);
+            let term = position.map_or(0, |position| self.groups[*position].raft.term().0);
             let reply = AppendReply {
                 request: request.0,
                 offset: refusal.detail,
-                term: 0,
+                term,
                 leader: refusal.leader.unwrap_or_default().0,
                 retry_after_us: refusal.retry_after_us,
                 outcome: Outcome::NotCommitted.code(),

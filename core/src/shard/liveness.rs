@@ -12,47 +12,104 @@ const ELECTION_MIN: Nanos = Nanos::from_millis(30);
 const ELECTION_MAX: Nanos = Nanos::from_millis(3_000);
 /// Before anything is measured: 150 to 300 ms, the range of the Raft paper (section 9.3).
 const ELECTION_UNMEASURED: Nanos = Nanos::from_millis(150);
-/// Samples kept of each quantity. At a heartbeat every 6 to 60 ms this is the last 3 to 30 s.
-const SAMPLE_COUNT: usize = 512;
+/// A measurement counts for one to two of these: long enough to meet a stall that comes every few
+/// seconds, short enough to forget a bad start.
+const WINDOW: Nanos = Nanos::from_millis(10_000);
 /// Round trips needed before a measurement replaces the default.
-const SAMPLE_COUNT_MIN: usize = 16;
+const SAMPLE_COUNT_MIN: u32 = 16;
 /// How often the timeouts are computed anew.
 const RETUNE_INTERVAL: Nanos = Nanos::from_millis(100);
 
-/// The last samples of one quantity.
+/// Buckets to each doubling: a value is known to an eighth of itself.
+const BUCKETS_PER_DOUBLING: u32 = 8;
+/// Buckets in all; the last takes everything from 2^36 ns (69 s) on.
+const BUCKET_COUNT: usize = (37 * BUCKETS_PER_DOUBLING) as usize;
+
+/// How often a quantity had which value, over one window.
+#[derive(Clone, Debug)]
+struct Counts {
+    buckets: Box<[u32; BUCKET_COUNT]>,
+    total: u32,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self {
+            buckets: Box::new([0; BUCKET_COUNT]),
+            total: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.buckets.fill(0);
+        self.total = 0;
+    }
+}
+
+fn bucket_of(value: u64) -> usize {
+    if value < u64::from(BUCKETS_PER_DOUBLING) {
+        return value as usize;
+    }
+    let doubling = value.ilog2();
+    let within = (value >> (doubling - 3)) as u32 & (BUCKETS_PER_DOUBLING - 1);
+    ((doubling - 2) * BUCKETS_PER_DOUBLING + within).min(BUCKET_COUNT as u32 - 1) as usize
+}
+
+/// The highest value that falls into a bucket.
+fn top_of(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let (doubling, within) = (bucket / 8, bucket % 8);
+    if doubling == 0 {
+        within
+    } else {
+        ((9 + within) << (doubling - 1)) - 1
+    }
+}
+
+/// The samples of one quantity in the last one to two windows.
 #[derive(Debug)]
 struct Samples {
-    values: Vec<u64>,
-    next: usize,
+    current: Counts,
+    previous: Counts,
 }
 
 impl Samples {
     fn new() -> Self {
         Self {
-            values: Vec::with_capacity(SAMPLE_COUNT),
-            next: 0,
+            current: Counts::new(),
+            previous: Counts::new(),
         }
     }
 
     fn record(&mut self, value: Nanos) {
-        if self.values.len() < SAMPLE_COUNT {
-            self.values.push(value.0);
-        } else {
-            self.values[self.next] = value.0;
-        }
-        self.next = (self.next + 1) % SAMPLE_COUNT;
+        self.current.buckets[bucket_of(value.0)] += 1;
+        self.current.total += 1;
     }
 
-    /// The value below which `per_mille` of the samples lie; zero when there are none.
-    fn quantile(&self, per_mille: usize, scratch: &mut Vec<u64>) -> Nanos {
+    /// A window is over.
+    fn rotate(&mut self) {
+        std::mem::swap(&mut self.current, &mut self.previous);
+        self.current.clear();
+    }
+
+    fn count(&self) -> u32 {
+        self.current.total + self.previous.total
+    }
+
+    /// The value that at most `1000 - per_mille` in a thousand samples lie above; zero when there
+    /// are none.
+    fn quantile(&self, per_mille: u64) -> Nanos {
         assert!(per_mille <= 1000);
-        if self.values.is_empty() {
-            return Nanos(0);
+        let above_max = u64::from(self.count()) * (1000 - per_mille) / 1000;
+        let mut above = 0;
+        for bucket in (0..BUCKET_COUNT).rev() {
+            let count = self.current.buckets[bucket] + self.previous.buckets[bucket];
+            above += u64::from(count);
+            if above > above_max {
+                return Nanos(top_of(bucket));
+            }
         }
-        scratch.clear();
-        scratch.extend_from_slice(&self.values);
-        let rank = (scratch.len() * per_mille / 1000).min(scratch.len() - 1);
-        Nanos(*scratch.select_nth_unstable(rank).1)
+        Nanos(0)
     }
 }
 
@@ -77,7 +134,7 @@ pub(super) struct Liveness {
     reason: TimeoutReason,
     heartbeat_at: Nanos,
     retune_at: Nanos,
-    scratch: Vec<u64>,
+    rotate_at: Nanos,
 }
 
 impl Liveness {
@@ -99,7 +156,7 @@ impl Liveness {
             reason: TimeoutReason::Unmeasured,
             heartbeat_at: now,
             retune_at: now,
-            scratch: Vec::with_capacity(SAMPLE_COUNT),
+            rotate_at: now.after(WINDOW),
         }
     }
 
@@ -112,13 +169,9 @@ impl Liveness {
     }
 
     /// Median round trip to a peer; zero when it was never measured.
-    pub(super) fn round_trip(&mut self, peer: NodeId) -> Nanos {
-        let Some(link) = self.links.iter().position(|link| link.peer == peer) else {
-            return Nanos(0);
-        };
-        self.links[link]
-            .round_trips
-            .quantile(500, &mut self.scratch)
+    pub(super) fn round_trip(&self, peer: NodeId) -> Nanos {
+        let link = self.links.iter().find(|link| link.peer == peer);
+        link.map_or(Nanos(0), |link| link.round_trips.quantile(500))
     }
 
     pub(super) fn is_connected(&self, peer: NodeId) -> bool {
@@ -190,13 +243,20 @@ impl Liveness {
             return false;
         }
         self.retune_at = now.after(RETUNE_INTERVAL);
-        let scratch = &mut self.scratch;
+        if now >= self.rotate_at {
+            self.rotate_at = now.after(WINDOW);
+            self.stalls.rotate();
+            for link in &mut self.links {
+                link.round_trips.rotate();
+                link.gaps.rotate();
+            }
+        }
         // A leader hears of its quorum when the nearest `n / 2` peers have answered.
         let mut round_trips: Vec<Nanos> = self
             .links
             .iter()
-            .filter(|link| link.round_trips.values.len() >= SAMPLE_COUNT_MIN)
-            .map(|link| link.round_trips.quantile(990, scratch))
+            .filter(|link| link.round_trips.count() >= SAMPLE_COUNT_MIN)
+            .map(|link| link.round_trips.quantile(990))
             .collect();
         round_trips.sort_unstable();
         let quorum_peers = self.links.len().div_ceil(2);
@@ -211,10 +271,10 @@ impl Liveness {
         let gap = self
             .links
             .iter()
-            .map(|link| link.gaps.quantile(999, scratch))
+            .map(|link| link.gaps.quantile(999))
             .max()
             .unwrap_or_default();
-        let stall = self.stalls.quantile(999, scratch);
+        let stall = self.stalls.quantile(999);
 
         let terms = [
             (Nanos(10 * rtt.0), TimeoutReason::Rtt),
@@ -273,6 +333,51 @@ mod tests {
         Liveness::new(Nanos(0), [A, B].into_iter())
     }
 
+    /// Values are kept to an eighth, rounded up.
+    fn assert_near(found: Nanos, expected: Nanos) {
+        assert!(
+            found >= expected && found.0 <= expected.0 + expected.0 / 8,
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_bucket_holds_its_value_to_an_eighth() {
+        let mut last = 0;
+        for value in (0..5_000).chain((0..30).map(|shift| 7_654_321 << shift >> 4)) {
+            let bucket = bucket_of(value);
+            if value >= last && value < 5_000 {
+                assert!(bucket >= bucket_of(last), "buckets ascend");
+                last = value;
+            }
+            if bucket + 1 < BUCKET_COUNT {
+                let top = top_of(bucket);
+                assert!(
+                    top >= value && top <= value + value / 8,
+                    "{value} in {bucket}: {top}"
+                );
+            }
+        }
+        assert_eq!(bucket_of(u64::MAX), BUCKET_COUNT - 1);
+    }
+
+    #[test]
+    fn a_bad_start_is_forgotten_after_two_windows() {
+        let mut liveness = liveness();
+        let mut now = Nanos::from_millis(1_000);
+        for _ in 0..50 {
+            liveness.on_echo(now, A, Nanos(now.0 - Nanos::from_millis(80).0));
+        }
+        liveness.maybe_retune(now);
+        assert_near(liveness.timeouts().election, Nanos::from_millis(800));
+        for _ in 0..200 {
+            now = now.after(Nanos::from_millis(110));
+            liveness.on_echo(now, A, Nanos(now.0 - 200_000));
+            liveness.maybe_retune(now);
+        }
+        assert_eq!(liveness.timeouts().election, ELECTION_MIN);
+    }
+
     #[test]
     fn nothing_measured_means_the_papers_range() {
         let mut liveness = liveness();
@@ -291,7 +396,7 @@ mod tests {
             liveness.on_echo(now, B, Nanos(now.0 - Nanos::from_millis(90).0));
         }
         liveness.maybe_retune(now);
-        assert_eq!(liveness.timeouts().election, Nanos::from_millis(100));
+        assert_near(liveness.timeouts().election, Nanos::from_millis(100));
         assert_eq!(liveness.reason(), TimeoutReason::Rtt);
     }
 
@@ -304,7 +409,7 @@ mod tests {
             liveness.on_stall(Nanos::from_millis(20));
         }
         liveness.maybe_retune(now);
-        assert_eq!(liveness.timeouts().election, Nanos::from_millis(160));
+        assert_near(liveness.timeouts().election, Nanos::from_millis(160));
         assert_eq!(liveness.reason(), TimeoutReason::Stall);
     }
 
@@ -333,7 +438,7 @@ mod tests {
         }
         liveness.on_heartbeat(now, B, Nanos::from_millis(40));
         liveness.maybe_retune(now);
-        assert_eq!(liveness.timeouts().election, Nanos::from_millis(500));
+        assert_near(liveness.timeouts().election, Nanos::from_millis(500));
         assert_eq!(liveness.timeouts().heartbeat, Nanos::from_millis(8));
     }
 

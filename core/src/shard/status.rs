@@ -8,7 +8,7 @@ use super::Shard;
 use super::group::Group;
 
 impl Shard {
-    pub(super) fn status(&mut self, request: u64) -> Status {
+    pub(super) fn status(&self, request: u64) -> Status {
         let mut peers = Vec::with_capacity(self.peers.len());
         for position in 0..self.peers.len() {
             let peer = self.peers[position];

@@ -54,7 +54,12 @@ fn seeds_hold() {
     }
     let heal_max = heal_max / 1_000_000;
     println!("{count} seeds, {event_count} events, longest heal {heal_max} ms\n{marks}");
-    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     if count >= SEED_COUNT {
         for (name, count) in marks.list() {
             assert!(count > 0, "no seed had any {name}");

@@ -26,6 +26,8 @@ mod link;
 mod pending;
 mod queue;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A running node, seen from outside: over its port, byte by byte.
 
 mod hostile;
+mod killed;
+mod partition;
 mod smoke;
 mod wire;
-mod partition;

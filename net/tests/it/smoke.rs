@@ -60,11 +60,11 @@ fn read(cluster: &Cluster) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     loop {
         wire.fetch(GROUP, all.len() as u64, ReadMode::Linearizable);
-        let Answer::Fetch(reply, records) = wire.receive() else {
+        let Answer::Fetch(reply, found) = wire.receive() else {
             panic!("a fetch is answered")
         };
         assert_eq!(reply.outcome, 1, "{reply:?}");
-        for (offset, record) in records {
+        for (offset, record) in found.records {
             assert_eq!(offset, all.len() as u64, "offsets are dense");
             all.push(record);
         }

@@ -22,10 +22,19 @@ use ringwood_core::log::block::{blocks, write_record};
 pub(crate) enum Answer {
     Welcome(Welcome),
     Append(AppendReply),
-    Fetch(FetchReply, Vec<(u64, Vec<u8>)>),
+    Fetch(FetchReply, Found),
     Status(Status),
     Refused(Refused),
     Closed,
+}
+
+/// What a fetch brought.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The blocks that hold records, verbatim.
+    pub(crate) bytes: Vec<u8>,
+    /// Their records, each with its offset.
+    pub(crate) records: Vec<(u64, Vec<u8>)>,
 }
 
 /// One connection.
@@ -103,17 +112,19 @@ impl Wire {
                     Message::Refused(body) => Answer::Refused(Body::owned(body).expect("flat")),
                     Message::FetchReply(body) => {
                         let payload = frame.payload().contiguous();
-                        let records = blocks(&payload)
-                            .map(|block| block.expect("a node sends sound blocks"))
-                            .flat_map(|block| {
-                                let owned: Vec<_> = block
-                                    .records()
-                                    .map(|(offset, record)| (offset.0, record.to_vec()))
-                                    .collect();
-                                owned
-                            })
-                            .collect();
-                        Answer::Fetch(Body::owned(body).expect("flat"), records)
+                        let mut found = Found::default();
+                        for block in blocks(&payload) {
+                            let block = block.expect("a node sends sound blocks");
+                            let records = block.records();
+                            found
+                                .records
+                                .extend(records.map(|(at, record)| (at.0, record.into())));
+                            // Blocks without records come or not, as a read happens to be cut.
+                            if block.header().record_count > 0 {
+                                found.bytes.extend_from_slice(block.bytes());
+                            }
+                        }
+                        Answer::Fetch(Body::owned(body).expect("flat"), found)
                     }
                     other => panic!("a client is not sent {other:?}"),
                 };

@@ -1,0 +1,466 @@
+//! `Report`: what a run came to, for programs and for people, with what it was run on.
+//!
+//! Judges whether the run may be quoted at all. Knows no clock and no target.
+//!
+//! In JSON the first figures are plain numbers, one key each, whenever an append was acknowledged;
+//! those decided by few samples are named in `few_samples`. The percentiles of the histograms
+//! further down are null where they are. Fields are only ever added.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::histogram::{Share, Summary, micros};
+use crate::workload::{Measured, Mode, Plan};
+
+/// The share of the target rate that must have been acknowledged, in parts per thousand.
+const ACHIEVED_MIN: f64 = 0.999;
+
+/// A schedule slip beyond this share of the response means that the generator is part of it.
+const SLIP_SHARE_MAX: f64 = 0.1;
+
+/// A thread busier than this may be what limits the rate.
+const CPU_SHARE_MAX: f64 = 0.9;
+
+/// The report of a run.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it, units included")]
+pub struct Report {
+    pub schema: &'static str,
+    /// Why the run must not be quoted; `None` where it may.
+    pub invalid: Option<String>,
+    /// What to know before it is.
+    pub cautions: Vec<String>,
+    pub mode: &'static str,
+    pub rate_per_s: Option<u64>,
+    pub concurrency: Option<usize>,
+    pub logs: Vec<String>,
+    pub payload_bytes: usize,
+    pub warmup_s: f64,
+    pub duration_s: f64,
+    /// What an acknowledged append has survived.
+    pub durability: &'static str,
+    pub planned: u64,
+    pub sent: u64,
+    pub acked: u64,
+    pub acked_per_s: f64,
+    pub bytes_per_s: f64,
+    pub p50_us: Option<f64>,
+    pub p90_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub p999_us: Option<f64>,
+    pub max_us: Option<f64>,
+    /// Which of the percentiles above have too few samples above them to mean anything.
+    pub few_samples: Vec<&'static str>,
+    pub errors: u64,
+    /// "unknown", or the reason why an append is not in the log.
+    pub errors_by: BTreeMap<&'static str, u64>,
+    pub leader_changes: u64,
+    pub longest_gap_ms: f64,
+    /// When it began, in seconds after the first measured instant.
+    pub longest_gap_at_s: f64,
+    /// Planned to acknowledged.
+    pub response: Summary,
+    /// Sent to acknowledged.
+    pub service: Summary,
+    /// Planned to sent.
+    pub slip: Summary,
+    pub generator: Generator,
+    pub command: String,
+    pub environment: Environment,
+}
+
+/// What the side that measures cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Generator {
+    /// CPU time of the one thread of generator and client, warm-up and drain included.
+    pub cpu_s: f64,
+    /// The share of the run that it was busy.
+    pub cpu_share: f64,
+    /// CPU time for each append, client included.
+    pub cpu_us_per_append: Option<f64>,
+}
+
+impl Report {
+    /// Of a run of `plan` on `logs`.
+    #[must_use]
+    pub fn new(
+        plan: &Plan,
+        logs: &[String],
+        measured: &Measured,
+        command: String,
+        environment: Environment,
+    ) -> Self {
+        assert_eq!(logs.len(), plan.log_count, "a name for each log");
+        let tally = &measured.tally;
+        let response = &tally.response;
+        let at = |share| response.at(share).map(micros);
+        let acked_per_s = tenth(acked_per_s(measured));
+        let (mode, rate_per_s, concurrency) = match plan.mode {
+            Mode::Open { rate_per_s } => ("open", Some(rate_per_s), None),
+            Mode::Closed { concurrency } => ("closed", None, Some(concurrency)),
+        };
+        let shares = [
+            ("p50_us", Share::P50),
+            ("p90_us", Share::P90),
+            ("p99_us", Share::P99),
+            ("p999_us", Share::P999),
+        ];
+        let few = shares
+            .iter()
+            .filter(|(_, share)| response.percentile(*share).is_none());
+        let mut errors_by = tally.not_committed.clone();
+        errors_by.insert("unknown", tally.unknown_count);
+        let mut report = Self {
+            schema: "ringwood.bench/v1",
+            invalid: None,
+            cautions: environment.cautions(),
+            mode,
+            rate_per_s,
+            concurrency,
+            logs: logs.to_vec(),
+            payload_bytes: plan.payload_size,
+            warmup_s: plan.warmup.as_secs_f64(),
+            duration_s: plan.duration.as_secs_f64(),
+            durability: "quorum",
+            planned: measured.planned_count,
+            sent: measured.sent_count,
+            acked: tally.acked_count,
+            acked_per_s,
+            bytes_per_s: tenth(acked_per_s * plan.payload_size as f64),
+            p50_us: at(Share::P50),
+            p90_us: at(Share::P90),
+            p99_us: at(Share::P99),
+            p999_us: at(Share::P999),
+            max_us: at(Share::P50).map(|_| micros(response.max())),
+            few_samples: few.map(|(name, _)| *name).collect(),
+            errors: tally.error_count(),
+            errors_by,
+            leader_changes: tally.leader_change_count,
+            longest_gap_ms: micros(tally.longest_gap.span) / 1_000.0,
+            longest_gap_at_s: micros(tally.longest_gap.began_after) / 1e6,
+            response: response.summary(),
+            service: tally.service.summary(),
+            slip: tally.slip.summary(),
+            generator: Generator::of(measured),
+            command,
+            environment,
+        };
+        report.judge();
+        report
+    }
+
+    fn judge(&mut self) {
+        self.invalid = self.invalidity();
+        if self.mode == "closed" {
+            self.cautions.push(
+                "closed loop: a late append keeps the next ones from being late, so stalls hide"
+                    .into(),
+            );
+        }
+        if let (Some(slip), Some(response)) = (self.slip.p99_us, self.response.p99_us)
+            && slip > response * SLIP_SHARE_MAX
+        {
+            self.cautions.push(format!(
+                "the generator itself was late: slip p99 {slip} us, which the response includes"
+            ));
+        }
+        if self.generator.cpu_share > CPU_SHARE_MAX {
+            self.cautions.push(format!(
+                "the generator's thread was busy {:.0} % of the time: it may be the limit",
+                self.generator.cpu_share * 100.0
+            ));
+        }
+    }
+
+    fn invalidity(&self) -> Option<String> {
+        if self.acked == 0 {
+            return Some("no append was acknowledged".into());
+        }
+        let rate = self.rate_per_s?;
+        (self.acked_per_s < rate as f64 * ACHIEVED_MIN).then(|| {
+            format!(
+                "{:.2} % of the target rate was acknowledged ({}/s of {rate}/s), less than {} %",
+                self.acked_per_s / rate as f64 * 100.0,
+                self.acked_per_s,
+                ACHIEVED_MIN * 100.0
+            )
+        })
+    }
+}
+
+impl Generator {
+    fn of(measured: &Measured) -> Self {
+        let acked_count = measured.tally.acked_count;
+        let (cpu, elapsed) = (measured.cpu.as_secs_f64(), measured.elapsed.as_secs_f64());
+        let share = cpu / elapsed.max(f64::MIN_POSITIVE);
+        // Warm-up's appends are not counted, so neither is their part of the time.
+        let counted = measured.window.duration().as_secs_f64() / elapsed.max(f64::MIN_POSITIVE);
+        let each = cpu * counted.min(1.0) * 1e6 / acked_count as f64;
+        Self {
+            cpu_s: thousandth(cpu),
+            cpu_share: thousandth(share),
+            cpu_us_per_append: (acked_count > 0).then_some(thousandth(each)),
+        }
+    }
+}
+
+/// Measured appends a second. An append counts where it was planned, so the last ones may end
+/// beyond the window: by the usual latency they do so in any run, by more only where the cluster
+/// fell behind, and then that time is needed too.
+fn acked_per_s(measured: &Measured) -> f64 {
+    let tally = &measured.tally;
+    let usual = tally.response.at(Share::P50).unwrap_or_default();
+    let last = tally.last_acked.unwrap_or(measured.window.until);
+    let needed = last
+        .since(measured.window.measured_from)
+        .0
+        .saturating_sub(usual.0);
+    let span = measured.window.duration().max(Duration::from_nanos(needed));
+    tally.acked_count as f64 / span.as_secs_f64()
+}
+
+fn tenth(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn thousandth(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+impl fmt::Display for Report {
+    /// For people. A percentile with too few samples is n/a.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let load = match (self.rate_per_s, self.concurrency) {
+            (Some(rate), _) => format!("open loop at {rate}/s"),
+            (None, concurrency) => format!("closed loop, {} in flight", concurrency.unwrap_or(0)),
+        };
+        writeln!(
+            f,
+            "{load}: {} B to {} for {} s after {} s of warm-up, durable on a {}",
+            self.payload_bytes,
+            self.logs.join(", "),
+            self.duration_s,
+            self.warmup_s,
+            self.durability
+        )?;
+        writeln!(
+            f,
+            "acked      {}/s  {:.2} MiB/s  ({} appends, {} errors)",
+            self.acked_per_s,
+            self.bytes_per_s / f64::from(1 << 20),
+            self.acked,
+            self.errors
+        )?;
+        for (name, count) in self.errors_by.iter().filter(|(_, count)| **count > 0) {
+            writeln!(f, "  {name:<9}{count}")?;
+        }
+        let heads = ["p50", "p90", "p99", "p99.9", "p99.99", "max"];
+        write!(f, "us       ")?;
+        heads.iter().try_for_each(|head| write!(f, "{head:>11}"))?;
+        writeln!(f)?;
+        for (name, summary) in [
+            ("response", &self.response),
+            ("service", &self.service),
+            ("slip", &self.slip),
+        ] {
+            writeln!(f, "{name:<9}{}", Row(summary))?;
+        }
+        writeln!(
+            f,
+            "longest gap {:.1} ms, {:.3} s after the start; {} leader changes",
+            self.longest_gap_ms, self.longest_gap_at_s, self.leader_changes
+        )?;
+        writeln!(
+            f,
+            "generator and client: {:.2} of a core",
+            self.generator.cpu_share
+        )?;
+        for caution in &self.cautions {
+            writeln!(f, "caution: {caution}")?;
+        }
+        if let Some(invalid) = &self.invalid {
+            writeln!(f, "INVALID: {invalid}")?;
+        }
+        writeln!(f, "{}", self.environment)?;
+        write!(f, "{}", self.command)
+    }
+}
+
+struct Row<'a>(&'a Summary);
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary {
+            count,
+            p50_us,
+            p90_us,
+            p99_us,
+            p999_us,
+            p9999_us,
+            max_us,
+        } = self.0;
+        let max_us = (*count > 0).then_some(*max_us);
+        for value in [*p50_us, *p90_us, *p99_us, *p999_us, *p9999_us, max_us] {
+            match value {
+                Some(value) => write!(f, "{value:>11.1}")?,
+                None => write!(f, "{:>11}", "n/a")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringwood_core::id::Nanos;
+    use ringwood_net::client::{Durability, NotCommittedReason, Outcome};
+    use ringwood_net::ring::SpinMode;
+
+    use super::*;
+    use crate::environment::tests::sample;
+    use crate::schedule::Window;
+    use crate::tally::{Instants, Tally};
+    use crate::workload::DRAIN;
+
+    fn plan(mode: Mode) -> Plan {
+        Plan {
+            mode,
+            payload_size: 256,
+            warmup: Duration::from_secs(2),
+            duration: Duration::from_secs(1),
+            drain: DRAIN,
+            log_count: 1,
+            spin: SpinMode::default(),
+        }
+    }
+
+    /// Appends every 100 us for a second, acknowledged after 500 us, but for the last
+    /// `late_count`, which take a millisecond longer each than the one before.
+    fn measured(late_count: u64) -> Measured {
+        let window = Window::new(Nanos(0), Duration::ZERO, Duration::from_secs(1));
+        let mut tally = Tally::new(window, 1);
+        let count = 10_000;
+        for number in 0..count {
+            let planned = Nanos(number * 100_000);
+            let late = (number + late_count).saturating_sub(count - 1) * 1_000_000;
+            let at = Instants {
+                planned,
+                sent: planned,
+                ended: Nanos(planned.0 + 500_000 + late),
+            };
+            let outcome = Outcome::Committed {
+                offset: number,
+                term: 1,
+                durability: Durability::Quorum,
+            };
+            tally.on_sent(at.planned, at.sent);
+            tally.on_end(0, at, outcome);
+        }
+        tally.on_over(window.until);
+        Measured {
+            window,
+            tally,
+            planned_count: count,
+            sent_count: count,
+            cpu: Duration::from_millis(300),
+            elapsed: Duration::from_secs(3),
+        }
+    }
+
+    fn report(mode: Mode, measured: &Measured) -> Report {
+        let command = "ringwood bench --rate 10000".into();
+        Report::new(&plan(mode), &["log-0".into()], measured, command, sample())
+    }
+
+    const OPEN: Mode = Mode::Open { rate_per_s: 10_000 };
+
+    #[test]
+    fn json_has_these_fields_and_numbers_are_numbers() {
+        let mut measured = measured(0);
+        let at = Instants {
+            planned: Nanos(7),
+            sent: Nanos(8),
+            ended: Nanos(9),
+        };
+        let overloaded = Outcome::NotCommitted(NotCommittedReason::Overloaded);
+        measured.tally.on_end(0, at, overloaded);
+        let report = report(OPEN, &measured);
+        let json = serde_json::to_string_pretty(&report).unwrap();
+        assert_eq!(json + "\n", include_str!("../tests/golden/report.json"));
+    }
+
+    #[test]
+    fn a_run_that_fell_behind_its_target_is_invalid() {
+        assert_eq!(report(OPEN, &measured(0)).invalid, None);
+        // The last append 10 ms late: the second took 10 ms more than it should.
+        let behind = report(OPEN, &measured(10)).invalid.unwrap();
+        assert!(behind.starts_with("99.0"), "{behind}");
+        let mut lost = measured(0);
+        lost.tally.acked_count -= 11;
+        let lost = report(OPEN, &lost).invalid.unwrap();
+        assert!(lost.starts_with("99.89 %"), "{lost}");
+        assert_eq!(
+            report(Mode::Closed { concurrency: 1 }, &measured(10)).invalid,
+            None
+        );
+    }
+
+    #[test]
+    fn a_run_without_an_acknowledgement_is_invalid_and_has_no_latency() {
+        let mut none = measured(0);
+        none.tally = Tally::new(none.window, 1);
+        none.tally.on_given_up(Nanos(0));
+        for mode in [OPEN, Mode::Closed { concurrency: 1 }] {
+            let report = report(mode, &none);
+            assert_eq!(
+                report.invalid.as_deref(),
+                Some("no append was acknowledged")
+            );
+            assert_eq!(
+                (report.p50_us, report.max_us, report.errors),
+                (None, None, 1)
+            );
+            assert!(report.to_string().contains("INVALID"));
+        }
+    }
+
+    #[test]
+    fn what_makes_a_figure_doubtful_is_said() {
+        let says = |report: &Report, words: &str| {
+            let text = report.to_string();
+            assert!(text.contains(words), "{text}");
+        };
+        let mut run = measured(0);
+        assert_eq!(report(OPEN, &run).cautions, [""; 0]);
+        says(
+            &report(Mode::Closed { concurrency: 7 }, &run),
+            "closed loop, 7 in flight",
+        );
+        says(
+            &report(Mode::Closed { concurrency: 7 }, &run),
+            "caution: closed loop",
+        );
+        (0..10_000).for_each(|_| run.tally.slip.record(Nanos(60_000)));
+        says(&report(OPEN, &run), "the generator itself was late");
+        run.cpu = Duration::from_millis(2_900);
+        says(&report(OPEN, &run), "busy 97 % of the time");
+    }
+
+    #[test]
+    fn people_see_na_where_samples_are_few() {
+        let text = report(OPEN, &measured(0)).to_string();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("response"))
+            .unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["response", "500.2", "500.2", "500.2", "n/a", "n/a", "500.2"]
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! `bench`: how fast the cluster is, and how fast this machine would let it be.
+//!
+//! Chooses the load or the floor, and prints the report. Measures nothing itself: that is
+//! `ringwood-bench`. The client's task runs on this thread, beside the generator's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use ringwood_bench::environment::{Environment, command_line};
+use ringwood_bench::floor::{self, FloorError, FloorOptions};
+use ringwood_bench::floor_report::FloorReport;
+use ringwood_bench::report::Report;
+use ringwood_bench::schedule::RATE_MAX;
+use ringwood_bench::target::ClusterTarget;
+use ringwood_bench::workload::{self, Mode, Plan};
+use ringwood_core::limits::RECORD_SIZE_MAX;
+use ringwood_net::client::NotCommittedReason;
+use ringwood_net::ring::SpinMode;
+
+use crate::connect;
+use crate::exit::{Exit, Failure};
+use crate::flags::{Global, parse_name};
+use crate::output::{self, Output};
+use crate::refusal;
+use crate::signals;
+use crate::units::{parse_duration, parse_size, show_size};
+
+/// Appends in flight of a closed loop, at most: beyond, only queues grow.
+const CONCURRENCY_MAX: u64 = 1 << 20;
+
+/// A run this long measures the operator's patience.
+const DURATION_MAX: Duration = Duration::from_secs(86_400);
+
+/// How much longer than an append is tried the last ones are waited for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Measure how fast appends are acknowledged
+///
+/// By default in an open loop: appends are sent by a schedule that does not wait for the cluster,
+/// and each one's latency counts from when it was due, so a stall is charged to all who would have
+/// met it. With --closed, a fixed number is kept in flight instead; stalls then hide the appends
+/// that were not sent. The records are appended to the log, and stay there.
+///
+/// The result is marked invalid if less than 99.9 % of the rate was acknowledged. A percentile with
+/// fewer than 100 samples above it is n/a. In JSON, figures are numbers.
+///
+/// With --floor no cluster is needed: it measures what this machine allows one durable append,
+/// with the waiting policy of a node. A loopback round trip, 4 KiB made durable by one writer and
+/// by three at a time, and the floor they add up to.
+#[derive(Debug, clap::Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  ringwood bench --rate 20000 --duration 30s
+  ringwood bench --closed --concurrency 1
+  ringwood bench --closed --concurrency 1024 --payload 1KiB -o json | jq .acked_per_s
+  ringwood bench --floor --dir /var/lib/ringwood"
+)]
+pub(crate) struct Args {
+    /// Appends a second, by schedule
+    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=RATE_MAX))]
+    rate: u64,
+
+    /// Keep appends in flight instead of following a schedule
+    #[arg(long, conflicts_with = "rate")]
+    closed: bool,
+
+    /// Appends to keep in flight
+    #[arg(long, value_name = "N", default_value = "1", requires = "closed")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONCURRENCY_MAX))]
+    concurrency: usize,
+
+    /// Size of a record
+    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_payload)]
+    payload: u64,
+
+    /// How long to measure
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_span)]
+    duration: Duration,
+
+    /// How long to load before that, uncounted
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    warmup: Duration,
+
+    /// Logs to append to, in turn
+    #[arg(
+        long,
+        value_name = "LOG,..",
+        default_value = "log-0",
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = parse_name)]
+    log: Vec<String>,
+
+    /// Measure this machine instead of a cluster
+    #[arg(long)]
+    #[arg(conflicts_with_all = ["rate", "closed", "payload", "duration", "warmup", "log"])]
+    floor: bool,
+
+    /// Where to write for --floor: a directory on the disk that nodes would use
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "floor")]
+    dir: PathBuf,
+}
+
+impl Args {
+    fn plan(&self, global: &Global) -> Plan {
+        Plan {
+            mode: match self.closed {
+                true => Mode::Closed {
+                    concurrency: self.concurrency,
+                },
+                false => Mode::Open {
+                    rate_per_s: self.rate,
+                },
+            },
+            payload_size: usize::try_from(self.payload).expect("judged when it was read"),
+            warmup: self.warmup.min(DURATION_MAX),
+            duration: self.duration.min(DURATION_MAX),
+            drain: global.append_timeout() + GRACE,
+            log_count: self.log.len(),
+            spin: SpinMode::default(),
+        }
+    }
+}
+
+/// Measures, and reports.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
+    signals::end_at_once()?;
+    // Before anything runs that would show in the load average.
+    let environment = Environment::look();
+    if args.floor {
+        return run_floor(args.dir, global.output, environment);
+    }
+    let client = connect::open(global).await?;
+    for log in &args.log {
+        connect::require_log(&client, log)?;
+    }
+    let plan = args.plan(global);
+    let target = ClusterTarget::new(client, args.log.clone());
+    let measured = workload::run(&target, &plan).await.map_err(|error| {
+        Failure::new(
+            Exit::Internal,
+            format!("the schedule has no timer: {error}"),
+        )
+    })?;
+    let report = Report::new(&plan, &args.log, &measured, command_line(), environment);
+    // A reader that has left changes nothing about how it went.
+    let _ = match global.output {
+        Output::Json => output::print_json(&report)?,
+        Output::Table => output::print(&format!("{report}\n"))?,
+    };
+    match report.acked {
+        0 => Err(nothing_acked(&report)),
+        _ => Ok(Exit::Ok),
+    }
+}
+
+fn run_floor(dir: PathBuf, output: Output, environment: Environment) -> Result<Exit, Failure> {
+    let options = FloorOptions::new(dir);
+    let floor = floor::measure(&options).map_err(floor_failure)?;
+    let report = FloorReport::new(&floor, &options, command_line(), environment);
+    let _ = match output {
+        Output::Json => output::print_json(&report)?,
+        Output::Table => output::print(&format!("{report}\n"))?,
+    };
+    Ok(Exit::Ok)
+}
+
+/// What it means that no append was acknowledged. The report has been printed.
+fn nothing_acked(report: &Report) -> Failure {
+    let count = |name: &str| report.errors_by.get(name).copied().unwrap_or(0);
+    let exit = if count("unknown") > 0 {
+        Exit::Unknown
+    } else if count(NotCommittedReason::NotLeader.word()) > 0 {
+        Exit::NoLeader
+    } else {
+        Exit::Refused
+    };
+    Failure::new(exit, "no append was acknowledged")
+        .fix("'ringwood status' shows which nodes are missing for a majority")
+}
+
+fn floor_failure(error: FloorError) -> Failure {
+    match error {
+        FloorError::Disk(error) => refusal::of_disk(&error),
+        FloorError::NoDirectory(_) => {
+            Failure::new(Exit::Refused, error).fix("--dir with a directory that is there")
+        }
+        FloorError::Ring(error) => Failure::new(Exit::Refused, error),
+        FloorError::Io { .. } | FloorError::Silent { .. } => Failure::new(Exit::Internal, error),
+    }
+}
+
+fn parse_span(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("nothing can be measured in no time".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn parse_payload(text: &str) -> Result<u64, String> {
+    let size_max = RECORD_SIZE_MAX as u64;
+    match parse_size(text)? {
+        size if size <= size_max => Ok(size),
+        _ => Err(format!("a record has at most {}", show_size(size_max))),
+    }
+}

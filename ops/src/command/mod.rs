@@ -1,0 +1,12 @@
+//! The verbs, one file each: its flags, what it does, what it prints.
+//!
+//! A verb returns how the process is to exit, or why it failed; it never exits itself.
+
+pub(crate) mod append;
+pub(crate) mod bench;
+pub(crate) mod dev;
+pub(crate) mod init;
+pub(crate) mod read;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod tail;
