@@ -5,7 +5,6 @@
 use crate::frame::Lane;
 use crate::frame::peer::AppendEntries;
 use crate::id::{Index, Nanos, NodeId};
-use crate::limits::CATCH_UP_SIZE;
 
 use super::group::Replicate;
 use super::load::Purpose;
@@ -104,7 +103,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let last = self.groups[position].tail().last_index();
-        let job = Job::new(Want::Index(next), last, CATCH_UP_SIZE);
+        let job = Job::new(Want::Index(next), last, self.shape.catch_up_size);
         self.start_load(now, Purpose::Peer { position, peer }, job, effects);
     }
 

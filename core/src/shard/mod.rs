@@ -18,6 +18,7 @@ mod open;
 mod peer;
 mod segments;
 mod session;
+mod shape;
 mod status;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ use load::Loads;
 pub use open::{OpenError, Read};
 pub use session::WIRE_VERSION;
 use session::{Claim, Party, Sessions};
+pub use shape::Shape;
 
 /// A voter of the cluster, as `init` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +99,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Shard {
     config: Config,
+    shape: Shape,
     peers: Vec<NodeId>,
     journal: Journal,
     groups: Vec<Group>,

@@ -189,7 +189,10 @@ impl Oracle {
         let index = Index(before as u64);
         assert!(raft.last() >= index, "a leader lacks committed blocks");
         if index >= raft.tail().base().index {
-            assert!(sum_at(raft, index) == last.sum, "a leader has another block at {index}");
+            assert!(
+                sum_at(raft, index) == last.sum,
+                "a leader has another block at {index}"
+            );
         }
     }
 
@@ -221,7 +224,11 @@ impl Oracle {
             let entry = raft.tail().entry(Index(index)).expect("committed just now");
             let end_offset = entry.next_offset().0;
             let term = raft.term();
-            truth.committed.push(Committed { sum, end_offset, term });
+            truth.committed.push(Committed {
+                sum,
+                end_offset,
+                term,
+            });
             marks.committed += 1;
         }
         replica.commit = raft.commit();
