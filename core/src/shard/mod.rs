@@ -67,6 +67,9 @@ pub struct LogName {
     pub name: String,
 }
 
+/// Stands for the open run where nothing is to be put into it.
+const NO_RUN: Lsn = Lsn(u64::MAX);
+
 /// Until the first flush of a life is durable the loop only waits for it.
 const OPENING_PATIENCE: Nanos = Nanos::from_millis(50);
 
@@ -328,7 +331,7 @@ impl Shard {
             return;
         }
         for position in 0..self.groups.len() {
-            self.with_raft(now, position, effects, |raft, out| {
+            self.tell_raft(now, position, effects, |raft, out| {
                 raft.stored(now, durable, out)
             });
         }
@@ -369,7 +372,7 @@ impl Shard {
         self.close_block();
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
-                self.with_raft(now, position, effects, |raft, out| raft.flush(now, out));
+                self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
                 self.groups[position].is_dirty = false;
             }
         }
@@ -415,6 +418,30 @@ impl Shard {
         let Some(lsn) = self.journal.open_lsn() else {
             return;
         };
+        self.call_raft(now, position, lsn, effects, call);
+    }
+
+    /// As `with_raft`, for what never asks that anything be persisted: it needs no room, and is
+    /// never lost. Raft counts on being told what became of what it asked for.
+    fn tell_raft(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Raft, &mut Outbox),
+    ) {
+        self.close_block();
+        self.call_raft(now, position, NO_RUN, effects, call);
+    }
+
+    fn call_raft(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        lsn: Lsn,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Raft, &mut Outbox),
+    ) {
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.lsn = lsn;
         call(&mut self.groups[position].raft, &mut outbox);
