@@ -63,6 +63,9 @@ pub const PEER_WINDOW_COUNT: usize = 256;
 /// Bytes of a group that are in its journal and not committed; beyond, it refuses appends.
 pub const UNDECIDED_SIZE_MAX: u64 = 16 << 20;
 
+/// Headers of blocks in segments that a group keeps in memory: some 64 KiB.
+pub const TAIL_KEEP_COUNT: u64 = 1024;
+
 /// Voters of a group.
 pub const VOTER_COUNT_MAX: usize = 7;
 

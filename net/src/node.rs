@@ -12,8 +12,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, bounded};
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::id::{NodeId, ShardId};
-use ringwood_core::log::ring::Ring as JournalRing;
-use ringwood_core::shard::{Config, Shard};
+use ringwood_core::shard::{Config, Shape, Shard};
 
 use crate::clock;
 use crate::config::{Identity, VoterAddress};
@@ -323,7 +322,7 @@ impl Open {
         let shard = Shard::open(
             now,
             config,
-            JournalRing::STANDARD,
+            Shape::STANDARD,
             &mut |source, position, size| files.read(source, position, size),
         )?;
         let peers = Peers::new(now, peers.into_iter());

@@ -122,6 +122,12 @@ impl Journal {
     /// then: the first [`Journal::next_store`] is it, and nothing else leaves before it is stored.
     #[must_use]
     pub fn open(recovered: JournalRecovered) -> Self {
+        Self::open_in(recovered, Arenas::new(ARENA_SIZE, ARENA_COUNT_MAX))
+    }
+
+    /// As [`Journal::open`], in other memory: each of the arenas takes several runs.
+    #[must_use]
+    pub fn open_in(recovered: JournalRecovered, arenas: Arenas) -> Self {
         let place = recovered
             .opening_place()
             .expect("recovery refuses a ring without room");
@@ -131,7 +137,7 @@ impl Journal {
             ring,
             node_tag: recovered.node_tag,
             life: recovered.life + 1,
-            arenas: Arenas::new(ARENA_SIZE, ARENA_COUNT_MAX),
+            arenas,
             cache: Cache::default(),
             groups: recovered.groups,
             open: None,

@@ -11,9 +11,7 @@ use super::{
     Beat, BeatAck, Outbox, Output, ProposeRefusal, Raft, RoleState, conflict, message, quorum,
 };
 use crate::id::{Index, Nanos, NodeId, Term};
-use crate::limits::{
-    BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, UNDECIDED_SIZE_MAX, VOTER_COUNT_MAX,
-};
+use crate::limits::{BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, VOTER_COUNT_MAX};
 use crate::log::{Entry, HardState};
 
 /// Messages to one peer in one flush: a whole window in full frames. More means tiny leftovers of
@@ -183,7 +181,7 @@ impl Raft {
         if leader.handover.is_some() {
             return Err(ProposeRefusal::Transferring);
         }
-        if leader.undecided_size + BLOCK_SIZE_MAX as u64 > UNDECIDED_SIZE_MAX {
+        if leader.undecided_size > self.config.bounds.undecided_size_full {
             return Err(ProposeRefusal::Full);
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! Knows no byte layout: the shard turns these into frames and back.
 
 use crate::id::{GroupId, Index, Lsn, Nanos, NodeId, Term};
-use crate::limits::VOTER_COUNT_MAX;
+use crate::limits::{BLOCK_SIZE_MAX, TAIL_KEEP_COUNT, UNDECIDED_SIZE_MAX, VOTER_COUNT_MAX};
 use crate::log::HardState;
 
 /// Who takes part.
@@ -17,6 +17,26 @@ pub struct Config {
     pub voters: Vec<NodeId>,
     /// Seed of all chance in this group.
     pub seed: u64,
+    /// How much it may keep.
+    pub bounds: Bounds,
+}
+
+/// How much a group may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Headers kept in the tail although segments hold their blocks: what a follower that lags a
+    /// little, and the next leader looking for where logs part, will ask for.
+    pub tail_keep_count: u64,
+    /// Bytes of undecided blocks at which proposals are refused; one block may go beyond.
+    pub undecided_size_full: u64,
+}
+
+impl Bounds {
+    /// What a node uses.
+    pub const STANDARD: Self = Self {
+        tail_keep_count: TAIL_KEEP_COUNT,
+        undecided_size_full: UNDECIDED_SIZE_MAX - BLOCK_SIZE_MAX as u64,
+    };
 }
 
 impl Config {

@@ -29,8 +29,8 @@ mod timer;
 mod transfer;
 
 pub use message::{
-    Accepted, After, AppendRequest, Beat, BeatAck, BlockId, Config, Faults, Message, Outbox,
-    Output, ProposeRefusal, TransferRefusal,
+    Accepted, After, AppendRequest, Beat, BeatAck, BlockId, Bounds, Config, Faults, Message,
+    Outbox, Output, ProposeRefusal, TransferRefusal,
 };
 pub use progress::{Progress, State as ProgressState};
 pub use timer::Timeouts;
@@ -43,10 +43,6 @@ use timer::{Chance, Timer, Timers};
 use crate::id::{Index, Lsn, Nanos, NodeId, Term};
 use crate::limits::VOTER_COUNT_MAX;
 use crate::log::{Entry, HardState, Tail};
-
-/// Headers kept in the tail although segments hold their blocks: what a follower that lags a
-/// little, and the next leader looking for where logs part, will ask for.
-const TAIL_KEEP_COUNT: u64 = 1024;
 
 /// What a node is to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,13 +260,18 @@ impl Raft {
     }
 
     /// Segments hold everything through `through`, durably: its headers may go. The last
-    /// [`TAIL_KEEP_COUNT`] stay, and their place may hold something else by now.
+    /// [`Bounds::tail_keep_count`] stay, and their place may hold something else by now.
     pub fn released(&mut self, through: Index) {
         assert!(
             through <= self.commit,
             "only committed blocks reach a segment"
         );
-        let keep_from = Index(self.tail.last_index().0.saturating_sub(TAIL_KEEP_COUNT));
+        let keep_from = Index(
+            self.tail
+                .last_index()
+                .0
+                .saturating_sub(self.config.bounds.tail_keep_count),
+        );
         let through = through.min(keep_from);
         if through > self.tail.base().index {
             self.tail.release_through(through);

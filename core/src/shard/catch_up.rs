@@ -5,7 +5,6 @@
 use crate::frame::Lane;
 use crate::frame::peer::AppendEntries;
 use crate::id::{Index, Nanos, NodeId};
-use crate::limits::CATCH_UP_SIZE;
 
 use super::group::Replicate;
 use super::load::Purpose;
@@ -62,7 +61,7 @@ impl Shard {
             let group = &self.groups[position];
             let size_max = crate::limits::FRAME_PAYLOAD_SIZE_MAX;
             let Some(found) = locate::cached(group, &self.journal, first, last, size_max) else {
-                self.with_raft(now, position, effects, |raft, out| {
+                self.tell_raft(now, position, effects, |raft, out| {
                     raft.missed(now, to, first, out);
                 });
                 return;
@@ -104,7 +103,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let last = self.groups[position].tail().last_index();
-        let job = Job::new(Want::Index(next), last, CATCH_UP_SIZE);
+        let job = Job::new(Want::Index(next), last, self.shape.catch_up_size);
         self.start_load(now, Purpose::Peer { position, peer }, job, effects);
     }
 
@@ -124,12 +123,12 @@ impl Shard {
             Step::Found(found) => {
                 let (last, size) = (found.last, found.size() as u64);
                 self.send_blocks(position, peer, Lane::Bulk, found, effects);
-                self.with_raft(now, position, effects, |raft, out| {
+                self.tell_raft(now, position, effects, |raft, out| {
                     raft.caught_up(now, peer, last, size, out);
                 });
             }
             Step::Absent | Step::Damaged => {
-                self.with_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
+                self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
             }
             Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),
         }

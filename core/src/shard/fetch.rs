@@ -54,7 +54,7 @@ impl Shard {
         self.next_read += 1;
         let id = self.next_read;
         self.groups[position].reading.insert(id, request);
-        self.with_raft(now, position, effects, |raft, out| raft.read(now, id, out));
+        self.tell_raft(now, position, effects, |raft, out| raft.read(now, id, out));
     }
 
     /// A quorum confirmed this leader after the read arrived: all it must see is committed here.
@@ -233,7 +233,7 @@ impl Shard {
             None => TransferOutcome::UnknownLog,
             Some(&position) => {
                 let mut result = Ok(());
-                self.with_raft(now, position, effects, |raft, out| {
+                self.tell_raft(now, position, effects, |raft, out| {
                     result = raft.transfer(now, to, out);
                 });
                 leader = self.groups[position].raft.leader().unwrap_or_default().0;

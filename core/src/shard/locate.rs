@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::id::{Index, Offset, Term};
-use crate::limits::{BLOCK_SIZE_MAX, SECTOR_SIZE};
+use crate::limits::SECTOR_SIZE;
 use crate::log::Tail;
 use crate::log::block::{Block, BlockError, BlockHeader, ITEM_HEADER_SIZE};
 use crate::log::journal::Journal;
@@ -15,9 +15,6 @@ use crate::log::journal::Journal;
 use super::effects::Source;
 use super::group::Group;
 use super::segments::Point;
-
-/// Bytes read from a segment at a time while looking for a block: one largest block always fits.
-const SEGMENT_READ_SIZE: usize = (BLOCK_SIZE_MAX + 2 * SECTOR_SIZE - 1) & !(SECTOR_SIZE - 1);
 
 /// Reads that may come back with something else than was asked for, before the blocks count as
 /// damaged. A journal file may be reused while a read of it is in flight; then the blocks are in a
@@ -191,7 +188,8 @@ impl Job {
         };
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
         let rest = group.segments.size_of(from.number) - begin;
-        let size = SEGMENT_READ_SIZE.min(usize::try_from(rest).expect("a segment fits in memory"));
+        let rest = usize::try_from(rest).expect("a segment fits in memory");
+        let size = group.segments.read_size().min(rest);
         self.reading = Some(Reading::Segment { from });
         let source = Source::Segment {
             group: group.id,

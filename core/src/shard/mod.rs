@@ -18,6 +18,7 @@ mod open;
 mod peer;
 mod segments;
 mod session;
+mod shape;
 mod status;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ use load::Loads;
 pub use open::{OpenError, Read};
 pub use session::WIRE_VERSION;
 use session::{Claim, Party, Sessions};
+pub use shape::Shape;
 
 /// A voter of the cluster, as `init` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,9 @@ pub struct LogName {
     /// The name clients use.
     pub name: String,
 }
+
+/// Stands for the open run where nothing is to be put into it.
+const NO_RUN: Lsn = Lsn(u64::MAX);
 
 /// Until the first flush of a life is durable the loop only waits for it.
 const OPENING_PATIENCE: Nanos = Nanos::from_millis(50);
@@ -97,6 +102,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Shard {
     config: Config,
+    shape: Shape,
     peers: Vec<NodeId>,
     journal: Journal,
     groups: Vec<Group>,
@@ -325,7 +331,7 @@ impl Shard {
             return;
         }
         for position in 0..self.groups.len() {
-            self.with_raft(now, position, effects, |raft, out| {
+            self.tell_raft(now, position, effects, |raft, out| {
                 raft.stored(now, durable, out)
             });
         }
@@ -366,7 +372,7 @@ impl Shard {
         self.close_block();
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
-                self.with_raft(now, position, effects, |raft, out| raft.flush(now, out));
+                self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
                 self.groups[position].is_dirty = false;
             }
         }
@@ -412,6 +418,30 @@ impl Shard {
         let Some(lsn) = self.journal.open_lsn() else {
             return;
         };
+        self.call_raft(now, position, lsn, effects, call);
+    }
+
+    /// As `with_raft`, for what never asks that anything be persisted: it needs no room, and is
+    /// never lost. Raft counts on being told what became of what it asked for.
+    fn tell_raft(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Raft, &mut Outbox),
+    ) {
+        self.close_block();
+        self.call_raft(now, position, NO_RUN, effects, call);
+    }
+
+    fn call_raft(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        lsn: Lsn,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Raft, &mut Outbox),
+    ) {
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.lsn = lsn;
         call(&mut self.groups[position].raft, &mut outbox);

@@ -7,12 +7,10 @@ use bytes::Bytes;
 
 use crate::frame::sum::crc32c;
 use crate::id::{GroupId, Index, Nanos, NodeId};
-use crate::limits::{SECTOR_SIZE, SEGMENT_WRITE_SIZE};
 use crate::log::arena::Arenas;
 use crate::log::journal::Journal;
 use crate::log::producers::{ProducerTable, Producers};
 use crate::log::recovery::{self, DiskFault, GroupRecovered, Identity, Recovered, RecoveryError};
-use crate::log::ring::Ring;
 use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::log::{Base, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
@@ -23,10 +21,8 @@ use super::liveness::Liveness;
 use super::load::Loads;
 use super::segments::Segments;
 use super::session::Sessions;
-use super::{Config, Shard, Source};
+use super::{Config, Shape, Shard, Source};
 
-/// One segment write with its header and padding.
-const SEGMENT_MEMORY_SIZE: usize = SEGMENT_WRITE_SIZE + SEGMENT_HEADER_SIZE + SECTOR_SIZE;
 /// Segment writes under way at a time, over all logs of the shard.
 const SEGMENT_MEMORY_COUNT: usize = 2;
 
@@ -81,16 +77,17 @@ impl std::error::Error for OpenError {}
 pub type Read<'r> = dyn FnMut(Source, u64, usize) -> Result<Bytes, DiskFault> + 'r;
 
 impl Shard {
-    /// A shard as its disk left it. `ring` is the shape its journal was made with.
+    /// A shard as its disk left it. Its journal was made with the shape's ring.
     ///
     /// # Errors
     /// Why what is on disk cannot be used.
     pub fn open(
         now: Nanos,
         config: Config,
-        ring: Ring,
+        shape: Shape,
         read: &mut Read<'_>,
     ) -> Result<Self, OpenError> {
+        shape.assert_sound();
         let peers: Vec<NodeId> = config
             .voters
             .iter()
@@ -102,7 +99,7 @@ impl Shard {
             "this node is one of the voters"
         );
         let identity = Identity {
-            ring,
+            ring: shape.ring,
             node_tag: node_tag(&config),
         };
         let mut read_journal =
@@ -117,7 +114,7 @@ impl Shard {
             liveness: Liveness::new(now, peers.iter().copied()),
             encoder: Encoder::new(config.cluster),
             peers,
-            journal: Journal::open(journal),
+            journal: Journal::open_in(journal, Arenas::new(shape.arena_size, shape.arena_count)),
             groups: Vec::with_capacity(config.logs.len()),
             positions: config.logs.iter().map(|log| log.group).zip(0..).collect(),
             sessions: Sessions::default(),
@@ -125,10 +122,7 @@ impl Shard {
             held: Vec::new(),
             open_block: None,
             loads: Loads::default(),
-            segment_memory: Arenas::new(
-                SEGMENT_MEMORY_SIZE.next_multiple_of(SECTOR_SIZE),
-                SEGMENT_MEMORY_COUNT,
-            ),
+            segment_memory: Arenas::new(shape.segment_memory_size(), SEGMENT_MEMORY_COUNT),
             next_read: 0,
             next_segment_write: 0,
             is_disk_full: false,
@@ -136,6 +130,7 @@ impl Shard {
             peer_fault_count: 0,
             planned: now,
             config,
+            shape,
         };
         for position in 0..shard.config.logs.len() {
             let found = groups.remove(&shard.config.logs[position].group);
@@ -155,13 +150,17 @@ impl Shard {
         let config = &self.config;
         let group = config.logs[position].group;
         let segments = match &found.checkpoint {
-            None => Segments::recovered(&[], 0),
+            None => Segments::recovered(&[], 0, self.shape.segment_read_size),
             Some(checkpoint) => {
                 let mut headers = Vec::with_capacity(checkpoint.segment as usize + 1);
                 for number in 0..=checkpoint.segment {
                     headers.push(read_header(config, group, number, read)?);
                 }
-                Segments::recovered(&headers, checkpoint.segment_size)
+                Segments::recovered(
+                    &headers,
+                    checkpoint.segment_size,
+                    self.shape.segment_read_size,
+                )
             }
         };
         let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();
@@ -171,6 +170,7 @@ impl Shard {
             me: config.me,
             voters,
             seed: config.seed,
+            bounds: self.shape.bounds,
         };
         let raft = Raft::new(now, raft_config, found.hard, found.tail);
         Ok(Group::new(group, raft, found.producers, segments))

@@ -204,7 +204,7 @@ impl Shard {
         if entries.is_empty() {
             return;
         }
-        self.with_raft(now, position, effects, |raft, out| {
+        self.tell_raft(now, position, effects, |raft, out| {
             raft.appended(now, &entries, out)
         });
     }

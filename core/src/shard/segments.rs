@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::id::{Index, Lsn, Nanos, Offset, Term};
-use crate::limits::{SECTOR_SIZE, SEGMENT_SIZE_MAX, SEGMENT_WRITE_SIZE};
+use crate::limits::SECTOR_SIZE;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 
@@ -83,12 +83,14 @@ pub(super) struct Segments {
     /// Ascending: one per segment from its header, and one per write since the start.
     points: Vec<Point>,
     stage: Stage,
+    /// Bytes read at a time while looking for a block: one largest always fits.
+    read_size: usize,
 }
 
 impl Segments {
     /// A log's segments as recovery found them: `headers` of all files in order, and the synced
     /// size of the last.
-    pub(super) fn recovered(headers: &[SegmentHeader], active_size: u64) -> Self {
+    pub(super) fn recovered(headers: &[SegmentHeader], active_size: u64, read_size: usize) -> Self {
         let mut sizes = Vec::with_capacity(headers.len());
         let mut points = Vec::with_capacity(headers.len());
         for (number, header) in (0..).zip(headers) {
@@ -110,7 +112,13 @@ impl Segments {
             sizes,
             points,
             stage: Stage::Idle,
+            read_size,
         }
+    }
+
+    /// Bytes to read at a time.
+    pub(super) fn read_size(&self) -> usize {
+        self.read_size
     }
 
     /// Synced bytes of a segment.
@@ -190,7 +198,7 @@ impl Shard {
         if waiting == 0 {
             return;
         }
-        let is_enough = waiting >= SEGMENT_WRITE_SIZE as u64;
+        let is_enough = waiting >= self.shape.segment_write_size as u64;
         let next = group.segmented.next();
         let first = tail.entry(next).expect("it waits in the tail");
         if is_enough || self.is_pressed(first.place.lsn) {
@@ -212,7 +220,7 @@ impl Shard {
             panic!("only what is being gathered is gathered on")
         };
         let decided = group.raft.commit().min(group.raft.durable());
-        let size_max = SEGMENT_WRITE_SIZE - gather.size;
+        let size_max = self.shape.segment_write_size - gather.size;
         let job = Job::new(Want::Index(next), decided, size_max);
         self.start_load(now, Purpose::Gather { position }, job, effects);
     }
@@ -238,7 +246,7 @@ impl Shard {
         gather.slices.extend(slices);
         gather.through = last;
         let decided = group.raft.commit().min(group.raft.durable());
-        if last < decided && gather.size < SEGMENT_WRITE_SIZE / 2 {
+        if last < decided && gather.size < self.shape.segment_write_size / 2 {
             self.gather(now, position, last.next(), effects);
         } else {
             self.plan_segment(position, effects);
@@ -261,7 +269,7 @@ impl Shard {
         let buffer: &mut BytesMut = self.segment_memory.current();
         let active = group.segments.active();
         let grows = active.filter(|number| {
-            group.segments.size_of(*number) + gather.size as u64 <= SEGMENT_SIZE_MAX
+            group.segments.size_of(*number) + gather.size as u64 <= self.shape.segment_size_max
         });
         let (number, at) = match grows {
             Some(number) => (number, group.segments.size_of(number)),
@@ -432,7 +440,9 @@ impl Shard {
                 any = true;
             }
         }
-        if any {
+        // What is needed also shrinks as the journal goes on, without any checkpoint: a file that
+        // held only what checkpoints covered, or what was cut, is free once the next is begun.
+        if any || self.journal.pressure().files_free <= FILES_FREE_LOW {
             self.release_journal();
         }
     }

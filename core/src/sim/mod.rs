@@ -204,17 +204,28 @@ fn expect_fresh_acks(world: &mut World<'_>) {
 
 /// What is not well, in words.
 fn ailing(world: &World<'_>, phase: Phase) -> String {
-    let replicas: Vec<String> = shards(world)
-        .map(|shard| {
-            let each = shard.rafts().map(|raft| {
-                let (role, term) = (raft.role(), raft.term());
-                let (commit, durable, last) = (raft.commit(), raft.durable(), raft.last());
-                format!("{role:?} in {term}: {commit} <= {durable} <= {last}")
-            });
-            each.collect::<Vec<_>>().join("; ")
-        })
-        .collect();
-    format!("still waiting for {phase:?}; {replicas:#?}")
+    let mut text = format!("still waiting for {phase:?}");
+    for (node, machine) in world.nodes.iter().enumerate() {
+        let Some(process) = &machine.process else {
+            continue;
+        };
+        for raft in process.shard.rafts() {
+            let (role, term) = (raft.role(), raft.term());
+            let (commit, durable, last) = (raft.commit(), raft.durable(), raft.last());
+            text += &format!("\n  node {node} {role:?} in {term}: {commit} {durable} {last}");
+            for peer in raft.voters() {
+                if let Some(progress) = raft.progress(*peer) {
+                    let (matched, next, state) =
+                        (progress.matched(), progress.next(), progress.state());
+                    text += &format!("\n    to {}: {matched} {next} {state:?}", peer.0 - 1);
+                }
+            }
+        }
+        for link in &process.links {
+            text += &format!("\n    link {} {} {:?}", link.peer, link.lane, link.state);
+        }
+    }
+    text
 }
 
 /// The last word: nothing acknowledged is lost, and all replicas hold the same.

@@ -24,6 +24,8 @@ pub(super) struct Committed {
     pub(super) sum: u32,
     /// Offset after its last record.
     pub(super) end_offset: u64,
+    /// Term of the leader that decided it.
+    term: Term,
 }
 
 /// One group as the cluster must see it.
@@ -179,10 +181,12 @@ impl Oracle {
             first == node,
             "two leaders of term {term}: {first} and {node}"
         );
-        let Some(last) = truth.committed.last() else {
+        // A leader may hear of its votes so late that another was elected and has decided more.
+        let before = truth.committed.partition_point(|block| block.term < term);
+        let Some(last) = before.checked_sub(1).map(|at| truth.committed[at]) else {
             return;
         };
-        let index = Index(truth.committed.len() as u64);
+        let index = Index(before as u64);
         assert!(raft.last() >= index, "a leader lacks committed blocks");
         if index >= raft.tail().base().index {
             assert!(
@@ -219,7 +223,12 @@ impl Oracle {
             );
             let entry = raft.tail().entry(Index(index)).expect("committed just now");
             let end_offset = entry.next_offset().0;
-            truth.committed.push(Committed { sum, end_offset });
+            let term = raft.term();
+            truth.committed.push(Committed {
+                sum,
+                end_offset,
+                term,
+            });
             marks.committed += 1;
         }
         replica.commit = raft.commit();

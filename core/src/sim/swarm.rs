@@ -8,6 +8,8 @@ use std::fmt;
 use super::chance::Chance;
 use crate::id::Nanos;
 use crate::log::ring::Ring;
+use crate::raft::Bounds;
+use crate::shard::Shape;
 
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
@@ -42,8 +44,8 @@ options! {
     reader_count: usize,
     /// How long faults go on.
     fault_span: Nanos,
-    /// Every journal's shape.
-    ring: Ring,
+    /// The sizes of every shard.
+    shape: Shape,
 
     /// Shortest way from node to node.
     delay: Nanos,
@@ -124,6 +126,30 @@ options! {
     check_all: bool,
 }
 
+/// Small sizes, so that rings go round, caches lose what they held and segments are closed.
+fn shape(chance: &mut Chance, group_count: u32) -> Shape {
+    let ring = Ring {
+        file_size: 512 << 10,
+        file_count: chance.pick(&[3, 3, 4]),
+        run_size: 64 << 10,
+    };
+    // All that may be undecided fits the ring without its oldest and its newest file.
+    let undecided = ring.file_size * u64::from(ring.file_count - 2) / u64::from(group_count);
+    Shape {
+        ring,
+        arena_size: 256 << 10,
+        arena_count: chance.between(2, 6) as usize,
+        segment_write_size: chance.pick(&[64 << 10, 128 << 10, 512 << 10]),
+        segment_size_max: chance.pick(&[128 << 10, 400 << 10, 4 << 20]),
+        segment_read_size: chance.pick(&[72 << 10, 128 << 10, 1 << 20]),
+        catch_up_size: chance.pick(&[1, 64 << 10, 256 << 10]),
+        bounds: Bounds {
+            tail_keep_count: chance.pick(&[0, 10, 100, 1024]),
+            undecided_size_full: undecided - ring.run_size as u64,
+        },
+    }
+}
+
 impl Swarm {
     /// The options of a seed.
     #[must_use]
@@ -147,18 +173,15 @@ impl Swarm {
             Nanos(some(c, one_in, low * MILLI, high * MILLI))
         };
         let quick = c.one_in(4);
+        let group_count = c.pick(&[1, 1, 2, 3]);
         Self {
             seed,
             node_count: c.pick(&[1, 3, 3, 3, 3, 3, 5, 5]),
-            group_count: c.pick(&[1, 1, 2, 3]),
+            group_count,
             producer_count: c.between(1, 4) as usize,
             reader_count: c.between(1, 3) as usize,
             fault_span: Nanos(c.between(400, 1_600) * MILLI),
-            ring: Ring {
-                file_size: 512 << 10,
-                file_count: c.pick(&[3, 3, 4]),
-                run_size: 64 << 10,
-            },
+            shape: shape(c, group_count),
 
             delay: Nanos(unit / 2),
             delay_spread: Nanos(c.pick(&[0, unit / 4, unit, 4 * unit])),
@@ -223,5 +246,7 @@ impl Swarm {
         self.epoch_per_mille = 0;
         self.replace_per_mille = 0;
         self.transfer_per_mille = 0;
+        // Reading a whole log again takes its time.
+        self.client_patience = self.client_patience.max(Nanos(500 * MILLI));
     }
 }

@@ -245,7 +245,7 @@ impl World<'_> {
                     self.nodes[node].disk.sync_journal();
                 }
                 self.oracle.ledgers[node].on_store(&store);
-                let ring = self.swarm.ring;
+                let ring = self.swarm.shape.ring;
                 let is_wrap = store.slot == 0 && store.position == 0;
                 self.marks.wraps += u64::from(is_wrap && !store.opens_life);
                 assert!(store.position < ring.file_size, "within the file");

@@ -130,7 +130,7 @@ impl<'s> World<'s> {
         let groups: Vec<GroupId> = (1..=swarm.group_count).map(GroupId).collect();
         let node_count = swarm.node_count;
         let node = |_| Node {
-            disk: Disk::new(&swarm.ring),
+            disk: Disk::new(&swarm.shape.ring),
             life: 0,
             process: None,
             has_power: true,
@@ -313,7 +313,7 @@ impl<'s> World<'s> {
         } = self;
         let disk = &nodes[node].disk;
         let mut read = |source, position, size| disk.read(source, position, size, chance);
-        let opened = Shard::open(clock.local(self.now), config, swarm.ring, &mut read);
+        let opened = Shard::open(clock.local(self.now), config, swarm.shape, &mut read);
         let shard = match opened {
             Ok(shard) => shard,
             Err(error) => panic!("node {node} cannot be opened: {error}"),

@@ -3,7 +3,7 @@
 use ringwood_core::id::{GroupId, Index, Lsn, Nanos, NodeId, Offset, Term};
 use ringwood_core::log::{Base, Entry, HardState, Place, Tail};
 use ringwood_core::raft::{
-    After, AppendRequest, BlockId, Config, Message, Outbox, Output, Raft, Role, Timeouts,
+    After, AppendRequest, BlockId, Bounds, Config, Message, Outbox, Output, Raft, Role, Timeouts,
 };
 
 use super::host::node;
@@ -31,6 +31,7 @@ pub(crate) fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> R
         me: node(me),
         voters,
         seed: 3,
+        bounds: Bounds::STANDARD,
     };
     let mut tail = Tail::new(Base::default());
     for term in terms {

@@ -3,7 +3,7 @@
 use ringwood_core::id::{GroupId, Index, Lsn, Nanos, Term};
 use ringwood_core::limits::{PEER_WINDOW_SIZE, UNDECIDED_SIZE_MAX};
 use ringwood_core::raft::{
-    After, Beat, BeatAck, Config, Message, Output, ProposeRefusal, Raft, Timeouts,
+    After, Beat, BeatAck, Bounds, Config, Message, Output, ProposeRefusal, Raft, Timeouts,
 };
 
 use super::host::node;
@@ -254,6 +254,7 @@ fn a_place_below_the_base_matches_for_it_is_committed() {
         me: node(2),
         voters: [1, 2, 3].map(node).into(),
         seed: 3,
+        bounds: Bounds::STANDARD,
     };
     let mut raft = Raft::new(Nanos(0), config, raft.hard_state(), tail);
     let (skip, outputs) = append(&mut raft, 2, (1, 1), &[1, 2, 2, 2], 8192);

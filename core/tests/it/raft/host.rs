@@ -5,7 +5,7 @@ use ringwood_core::id::{GroupId, Index, Lsn, Nanos, NodeId, Offset, Term};
 use ringwood_core::log::{Base, Entry, HardState, Place, Tail};
 use ringwood_core::raft::invariants::{Seen, check};
 use ringwood_core::raft::{
-    After, AppendRequest, Beat, BeatAck, BlockId, Config, Message, Outbox, Output, Raft, Timeouts,
+    After, AppendRequest, Beat, BeatAck, BlockId, Bounds, Config, Message, Outbox, Output, Raft, Timeouts,
 };
 
 /// What travels between hosts.
@@ -114,6 +114,7 @@ impl Host {
                 me: node(id),
                 voters,
                 seed,
+                bounds: Bounds::STANDARD,
             },
             timeouts: Timeouts::DEFAULT,
             raft: None,
