@@ -84,6 +84,10 @@ pub const READ_PENDING_MAX: usize = 4096;
 /// Bytes of blocks in one answer to a fetch.
 pub const FETCH_SIZE_MAX: u32 = 1 << 20;
 
+/// Bytes of blocks copied for readers in one turn: what one shard may queue before any reader has
+/// had a chance to read. Whoever comes later is asked to come again.
+pub const FETCH_TURN_SIZE_MAX: usize = 16 << 20;
+
 /// Fetches that wait at the end of one log.
 pub const FETCH_WAITING_MAX: usize = 4096;
 
@@ -105,7 +109,7 @@ pub const SEGMENT_OPEN_MAX: usize = 512;
 pub const CONNECTION_COUNT_MAX: usize = 4096;
 
 /// Bytes queued to one client that does not read; beyond, its connection is closed.
-pub const CONNECTION_QUEUE_SIZE_MAX: usize = 4 << 20;
+pub const CONNECTION_QUEUE_SIZE_MAX: usize = 8 << 20;
 
 /// Name of a cluster, node or log, in bytes.
 pub const NAME_SIZE_MAX: usize = 64;

@@ -96,6 +96,7 @@ impl Connection {
         while let Some(frame) = self.assembler.next()? {
             step(&frame);
         }
+        self.assembler.detach();
         // Dropping the leases gives their buffers back to the ring.
         self.assembler.take_released().for_each(drop);
         Ok(())

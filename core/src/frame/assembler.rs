@@ -137,6 +137,17 @@ impl<C: AsRef<[u8]>> Assembler<C> {
         self.lent_size = 0;
     }
 
+    /// Copies what is left of an unfinished frame, so that none of its chunks is held any longer.
+    /// For receive buffers that all streams share: senders that stop in mid-frame would otherwise
+    /// hold them all, and no frame could ever be finished. Call it when `next` gives none.
+    pub fn detach(&mut self) {
+        self.consume_lent();
+        let needed = self
+            .pending_header()
+            .map_or(0, |header| header.frame_size());
+        self.held.detach(needed.saturating_sub(self.held.size()));
+    }
+
     /// Chunks that no frame needs any more, in the order in which they were pushed. The frame
     /// given last keeps its chunks until the following call of [`next`](Self::next).
     pub fn take_released(&mut self) -> impl Iterator<Item = C> + '_ {

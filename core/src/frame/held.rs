@@ -80,7 +80,7 @@ impl<C: AsRef<[u8]>> Held<C> {
         self.size += size;
         if size == 0 {
             self.released.push(chunk);
-        } else if self.lease_count < LEASE_COUNT_MAX {
+        } else if self.lease_count < LEASE_COUNT_MAX && !self.is_spilling() {
             self.lease_count += 1;
             self.segments.push_back(Segment::Leased(chunk));
         } else {
@@ -89,8 +89,40 @@ impl<C: AsRef<[u8]>> Held<C> {
         }
     }
 
+    /// Copies all that is held into an own buffer, so that every lease ends. `lacking` is how many
+    /// more bytes are expected for certain.
+    pub(super) fn detach(&mut self, lacking: usize) {
+        if self.lease_count == 0 {
+            // What frames have used of our own buffer goes, or a stream that never pauses between
+            // two frames would let it grow for ever.
+            if let Some(Segment::Own(own)) = self.segments.front_mut() {
+                own.drain(..self.skip);
+                self.skip = 0;
+            }
+            return;
+        }
+        let mut own = std::mem::take(&mut self.spare);
+        own.reserve_exact(self.size + lacking);
+        let mut skip = self.skip;
+        for segment in &self.segments {
+            own.extend_from_slice(&segment.bytes()[skip..]);
+            skip = 0;
+        }
+        while !self.segments.is_empty() {
+            self.release_first();
+        }
+        assert_eq!(own.len(), self.size);
+        self.skip = 0;
+        self.segments.push_back(Segment::Own(own));
+    }
+
+    /// Whether the last bytes are our own: what follows joins them, so that a frame lies together.
+    fn is_spilling(&self) -> bool {
+        matches!(self.segments.back(), Some(Segment::Own(_)))
+    }
+
     fn spill(&mut self, bytes: &[u8], lacking: usize) {
-        if !matches!(self.segments.back(), Some(Segment::Own(_))) {
+        if !self.is_spilling() {
             let mut own = std::mem::take(&mut self.spare);
             own.reserve_exact(lacking.max(bytes.len()));
             self.segments.push_back(Segment::Own(own));
@@ -203,11 +235,43 @@ mod tests {
         );
         held.consume(LEASE_COUNT_MAX);
         held.push(vec![79], 0);
+        assert_eq!(held.size(), 21);
+        held.consume(21);
+        held.push(vec![80], 0);
         assert_eq!(
             held.lease_count, 1,
             "leases are held again when the old ones are gone"
         );
-        assert_eq!(held.size(), 21);
+    }
+
+    #[test]
+    fn a_detached_queue_keeps_its_bytes_and_no_lease() {
+        let mut held = Held::new();
+        for number in 0..5 {
+            held.push(vec![number; 10], 0);
+        }
+        held.consume(13);
+        let before = joined(&held);
+        held.detach(100);
+        assert_eq!(joined(&held), before);
+        assert_eq!((held.lease_count, held.take_released().count()), (0, 5));
+        held.push(vec![9; 4], 0);
+        assert_eq!(held.segments.len(), 1, "what follows joins them");
+        for _ in 0..100 {
+            held.push(vec![9; 30], 0);
+            held.consume(30);
+            held.detach(0);
+        }
+        let Some(Segment::Own(own)) = held.segments.front() else {
+            panic!("it is our own")
+        };
+        assert!(
+            own.len() == held.size() && own.len() < 60,
+            "what is used goes"
+        );
+        held.consume(held.size());
+        held.push(vec![8; 4], 0);
+        assert_eq!(held.lease_count, 1, "and then leases are held again");
     }
 
     #[test]

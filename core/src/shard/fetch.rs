@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::frame::client::{ArchivedFetch, ArchivedTransfer, FetchReply, TransferReply};
 use crate::frame::code::{FetchOutcome, ReadMode, TransferOutcome};
 use crate::id::{ConnectionId, GroupId, Index, Nanos, NodeId, Offset, RequestId};
-use crate::limits::{FETCH_SIZE_MAX, FETCH_WAITING_MAX, READ_PENDING_MAX};
+use crate::limits::{FETCH_SIZE_MAX, FETCH_TURN_SIZE_MAX, FETCH_WAITING_MAX, READ_PENDING_MAX};
 use crate::raft::TransferRefusal;
 
 use super::group::FetchRequest;
@@ -90,6 +90,7 @@ impl Shard {
         request: FetchRequest,
         effects: &mut Effects,
     ) {
+        let is_busy = self.is_reading_enough();
         let group = &mut self.groups[position];
         if request.mode != ReadMode::AnyReplica && !group.raft.is_leader() {
             self.reply_fetch(Some(position), &request, FetchOutcome::NotLeader, effects);
@@ -98,7 +99,7 @@ impl Shard {
         let end = group.end_offset();
         if request.from > end {
             self.reply_fetch(Some(position), &request, FetchOutcome::BeyondEnd, effects);
-        } else if request.from < end && self.loads.is_busy() {
+        } else if request.from < end && is_busy {
             self.reply_fetch(Some(position), &request, FetchOutcome::Busy, effects);
         } else if request.from < end {
             let commit = group.raft.commit();
@@ -117,9 +118,15 @@ impl Shard {
         }
     }
 
+    /// Whether reads have had their share of this turn's memory, or of the disk.
+    fn is_reading_enough(&self) -> bool {
+        self.loads.is_busy() || self.fetched_size >= FETCH_TURN_SIZE_MAX
+    }
+
     /// The commit index moved, the leader changed, or time passed: waiting fetches look again.
     pub(super) fn wake_waiting(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
-        if self.groups[position].waiting.is_empty() {
+        // Those beyond a turn's share wait for the next one.
+        if self.groups[position].waiting.is_empty() || self.is_reading_enough() {
             return;
         }
         let group = &mut self.groups[position];
@@ -170,6 +177,7 @@ impl Shard {
             .slices
             .iter()
             .for_each(|slice| payload.put_slice(slice));
+        self.fetched_size += payload.len();
         let frame = self
             .encoder
             .frame_with_blocks(&reply, vec![payload.freeze()]);

@@ -116,7 +116,8 @@ impl Job {
             Want::Offset(offset) => tail.index_of_offset(offset),
         };
         match index {
-            Some(index) if index > self.last_max => Step::Absent,
+            // A new leader may have cut what was there when the job began.
+            Some(index) if index > self.last_max.min(tail.last_index()) => Step::Absent,
             Some(index) => match cached(group, journal, index, self.last_max, self.size_max) {
                 Some(found) => Step::Found(found),
                 // What segments hold may be gone from the journal: its files are used again.
@@ -316,9 +317,7 @@ pub(super) fn cached(
 ) -> Option<Found> {
     let tail = group.tail();
     let prev_index = Index(first.0 - 1);
-    let prev_term = tail
-        .term_at(prev_index)
-        .expect("the block before the tail's first is known");
+    let prev_term = tail.term_at(prev_index)?;
     let mut slices = Vec::new();
     let mut left = size_max;
     let mut next = first;

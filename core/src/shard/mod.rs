@@ -126,6 +126,8 @@ pub struct Shard {
     refused_full_count: u64,
     /// Frames of peers whose blocks were damaged.
     peer_fault_count: u64,
+    /// Bytes copied for readers in this turn.
+    fetched_size: usize,
     /// When the loop was to come back at the latest, for measuring how late it was.
     planned: Nanos,
 }
@@ -386,6 +388,7 @@ impl Shard {
         while let Some(store) = self.journal.next_store() {
             effects.push(Effect::Store(store));
         }
+        self.fetched_size = 0;
         self.planned = self.next_deadline(now);
     }
 

@@ -128,6 +128,7 @@ impl Shard {
             is_disk_full: false,
             refused_full_count: 0,
             peer_fault_count: 0,
+            fetched_size: 0,
             planned: now,
             config,
             shape,

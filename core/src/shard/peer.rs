@@ -193,7 +193,17 @@ impl Shard {
         });
         let Some(accepted) = accepted else { return };
         let mut entries: Vec<Entry> = Vec::with_capacity(checked.len());
+        let tail = self.groups[position].tail();
+        let mut link = (tail.next_offset(), tail.last_sum());
         for block in &checked[accepted.skip..] {
+            // Raft matched index and term; a leader that counts records otherwise, or made its
+            // block behind another one, has diverged from this log, and nothing of it is taken.
+            let header = block.header();
+            if (header.first_offset, header.previous_sum) != link {
+                self.peer_fault_count += 1;
+                break;
+            }
+            link = (header.next_offset(), header.sum);
             // The journal is full: what was copied so far is kept, the rest comes again.
             let Some(entry) = self.journal.copy_block(block) else {
                 break;
@@ -210,7 +220,13 @@ impl Shard {
     }
 
     /// One heartbeat to every peer, for all groups this shard leads.
+    ///
+    /// None is sent while the journal takes nothing more: a disk that hangs would otherwise keep a
+    /// leader in office that can neither vote, nor step down, nor commit (D10).
     pub(super) fn send_heartbeats(&mut self, now: Nanos, effects: &mut Effects) {
+        if self.journal.open_lsn().is_none() {
+            return;
+        }
         let beats: Vec<body::Beat> = self
             .groups
             .iter()
@@ -252,6 +268,9 @@ fn check_blocks(
     count: u32,
 ) -> Result<Vec<Block<'_>>, BlocksFault> {
     let mut checked = Vec::with_capacity((count as usize).min(payload.len() / BLOCK_HEADER_SIZE));
+    if prev_index.0 > u64::MAX - u64::from(count) - 1 {
+        return Err(BlocksFault::OutOfPlace);
+    }
     let mut expected = prev_index.next();
     for block in blocks(payload) {
         let block = block.map_err(|_| BlocksFault::Damaged)?;

@@ -85,6 +85,8 @@ pub(super) struct Segments {
     stage: Stage,
     /// Bytes read at a time while looking for a block: one largest always fits.
     read_size: usize,
+    /// The last gathering met a block that the journal has no more; tried again from then on.
+    lost_until: Option<Nanos>,
 }
 
 impl Segments {
@@ -112,6 +114,7 @@ impl Segments {
             sizes,
             points,
             stage: Stage::Idle,
+            lost_until: None,
             read_size,
         }
     }
@@ -166,6 +169,11 @@ impl Segments {
         }
     }
 
+    /// Whether a decided block cannot be read from this disk's journal.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost_until.is_some()
+    }
+
     fn active(&self) -> Option<u32> {
         self.sizes
             .len()
@@ -195,7 +203,7 @@ impl Shard {
         let tail = group.tail();
         let decided = group.raft.commit().min(group.raft.durable());
         let waiting = tail.size_between(group.segmented, decided);
-        if waiting == 0 {
+        if waiting == 0 || group.segments.lost_until.is_some_and(|until| now < until) {
             return;
         }
         let is_enough = waiting >= self.shape.segment_write_size as u64;
@@ -238,10 +246,12 @@ impl Shard {
         };
         let Step::Found(Found { last, slices, .. }) = step else {
             // A decided block that this disk has lost. It stays in the journal's books, the file
-            // is never reused, and the next turn tries again.
+            // is never reused, and after a pause it is tried again.
             group.segments.stage = Stage::Idle;
+            group.segments.lost_until = Some(now.after(FULL_PAUSE));
             return;
         };
+        group.segments.lost_until = None;
         gather.size += slices.iter().map(Bytes::len).sum::<usize>();
         gather.slices.extend(slices);
         gather.through = last;

@@ -19,12 +19,17 @@ impl Shard {
             });
         }
         let mut alarms = Vec::new();
-        if self.refused_full_count > 0 {
+        if self.journal.pressure().size_free == 0 {
             let count = self.refused_full_count;
             alarms.push(format!("journal full: {count} appends refused since start").into_bytes());
         }
         if self.is_disk_full {
             alarms.push(b"disk full: segments cannot grow; free space to heal it".to_vec());
+        }
+        for group in self.groups.iter().filter(|group| group.segments.has_lost()) {
+            let (id, index) = (group.id, group.segmented.next());
+            let alarm = format!("journal damaged: block {index} of group {id} cannot be read here");
+            alarms.push(alarm.into_bytes());
         }
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;

@@ -5,7 +5,8 @@ use ringwood_core::id::{GroupId, Index, Lsn, Nanos, NodeId, Offset, Term};
 use ringwood_core::log::{Base, Entry, HardState, Place, Tail};
 use ringwood_core::raft::invariants::{Seen, check};
 use ringwood_core::raft::{
-    After, AppendRequest, Beat, BeatAck, BlockId, Bounds, Config, Message, Outbox, Output, Raft, Timeouts,
+    After, AppendRequest, Beat, BeatAck, BlockId, Bounds, Config, Message, Outbox, Output, Raft,
+    Timeouts,
 };
 
 /// What travels between hosts.
