@@ -14,6 +14,13 @@ use crate::disk::{self, Calibration, Directory, DiskError};
 use crate::failure::NodeFailure;
 use crate::ring::{Family, File, IoError, Ring, WriteMode};
 
+/// Says that the journal was made.
+const JOURNAL_MADE: &str = "journal.made";
+const JOURNAL_MADE_TEXT: &[u8] =
+    b"The journal of this directory was made. Should its files be gone, \
+    they are lost: this node must then be replaced, not restarted.\n";
+const JOURNAL_MADE_SIZE_MAX: usize = 4096;
+
 /// One shard's open files.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -26,7 +33,16 @@ pub(crate) struct Files {
 impl Files {
     /// Opens a node's files; makes the journal where there is none yet.
     pub(crate) fn open(directory: Directory, calibration: &Calibration) -> Result<Self, DiskError> {
-        directory.create_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
+        // Only once in a directory's life: a journal that is missing later was lost, and a node that
+        // made itself a new one would have forgotten its votes and what it acknowledged.
+        match directory.read_small(JOURNAL_MADE, JOURNAL_MADE_SIZE_MAX) {
+            Ok(_) => {}
+            Err(DiskError::Missing { .. }) => {
+                directory.create_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
+                directory.replace_small(JOURNAL_MADE, JOURNAL_MADE_TEXT)?;
+            }
+            Err(error) => return Err(error),
+        }
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
         Ok(Self {
             directory,

@@ -14,6 +14,8 @@ use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::id::{NodeId, ShardId};
 use ringwood_core::shard::{Config, Shape, Shard};
 
+use rustix::process::Resource;
+
 use crate::clock;
 use crate::config::{Identity, VoterAddress};
 use crate::conn::Connections;
@@ -196,6 +198,7 @@ impl NodeBuilder {
     /// # Errors
     /// Why it does not start; its log was not changed.
     pub fn start(self) -> Result<Node, StartError> {
+        raise_descriptor_limit();
         let mut identity = Identity::read(&self.dir)?;
         if let Some(expected) = self.expected_name
             && expected != identity.node_name
@@ -280,6 +283,15 @@ impl NodeBuilder {
             thread: Some(thread),
         })
     }
+}
+
+/// Lets this process have as many descriptors as it is allowed: connections and segments need one
+/// each, and the usual soft limit is for programs that need a few.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused the old limit holds, and accepting pauses when it is reached.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
 /// What the shard's thread needs to begin.

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use ringwood_core::frame::Lane;
 use ringwood_core::id::{Nanos, NodeId};
 use ringwood_core::limits::PEER_QUEUE_SIZE_MAX;
@@ -17,6 +18,9 @@ use crate::stream::Outbox;
 const PAUSE_MIN: Nanos = Nanos::from_millis(5);
 /// Longest pause: a peer that comes back is found within this time.
 const PAUSE_MAX: Nanos = Nanos::from_millis(200);
+
+/// A dial without an answer is given up after this: a round trip of any network, and then some.
+const DIAL_PATIENCE: Nanos = Nanos::from_millis(1_000);
 
 /// The lanes between nodes, in the order of their numbers here.
 pub(crate) const LANES: [Lane; 3] = [Lane::Control, Lane::Data, Lane::Bulk];
@@ -36,8 +40,15 @@ enum State {
     Waiting {
         until: Nanos,
     },
-    Dialling(Socket),
-    Up(Socket),
+    /// Given up at this moment: the kernel itself would try for minutes.
+    Dialling {
+        socket: Socket,
+        until: Nanos,
+    },
+    Up {
+        socket: Socket,
+        since: Nanos,
+    },
 }
 
 /// One lane to one peer.
@@ -77,9 +88,18 @@ impl Link {
 
     pub(crate) fn socket(&self) -> Option<&Socket> {
         match &self.state {
-            State::Up(socket) => Some(socket),
-            State::Waiting { .. } | State::Dialling(_) => None,
+            State::Up { socket, .. } => Some(socket),
+            State::Waiting { .. } | State::Dialling { .. } => None,
         }
+    }
+
+    pub(crate) fn is_dialling(&self) -> bool {
+        matches!(self.state, State::Dialling { .. })
+    }
+
+    /// Whether a dial has had its time without an answer.
+    pub(crate) fn is_overdue(&self, now: Nanos) -> bool {
+        matches!(self.state, State::Dialling { until, .. } if until <= now)
     }
 
     pub(crate) fn is_due(&self, now: Nanos) -> bool {
@@ -88,37 +108,43 @@ impl Link {
 
     fn due_at(&self) -> Option<Nanos> {
         match self.state {
-            State::Waiting { until } => Some(until),
-            State::Dialling(_) | State::Up(_) => None,
+            State::Waiting { until } | State::Dialling { until, .. } => Some(until),
+            State::Up { .. } => None,
         }
     }
 
-    pub(crate) fn on_dial(&mut self, socket: Socket) {
+    pub(crate) fn on_dial(&mut self, now: Nanos, socket: Socket) {
         assert!(matches!(self.state, State::Waiting { .. }));
         self.generation = self.generation.wrapping_add(1);
-        self.state = State::Dialling(socket);
+        let until = now.after(DIAL_PATIENCE);
+        self.state = State::Dialling { socket, until };
     }
 
-    pub(crate) fn on_connected(&mut self) {
-        let State::Dialling(socket) = &self.state else {
+    pub(crate) fn on_connected(&mut self, now: Nanos) {
+        let State::Dialling { socket, .. } = &self.state else {
             panic!("connected without dialling")
         };
-        self.pause = PAUSE_MIN;
-        self.state = State::Up(socket.clone());
+        let socket = socket.clone();
+        self.state = State::Up { socket, since: now };
     }
 
-    /// The connection, or the try to make one, is over. A stream that stood is redialled at once:
-    /// the answer tells whether the peer's process is gone.
+    /// The connection, or the try to make one, is over. A stream that stood for a while is
+    /// redialled at once: the answer tells whether the peer's process is gone. One that ended as
+    /// soon as it stood was refused by whoever listens there, and is dialled with pauses.
     pub(crate) fn on_lost(&mut self, now: Nanos, error: Option<IoError>) -> (Option<Socket>, Loss) {
         self.outbox.clear();
         let state = std::mem::replace(&mut self.state, State::Waiting { until: now });
         match state {
-            State::Up(socket) => (Some(socket), Loss::Silent),
-            State::Dialling(socket) => {
-                self.state = State::Waiting {
-                    until: now.after(self.pause),
-                };
-                self.pause = Nanos((self.pause.0 * 2).min(PAUSE_MAX.0));
+            State::Up { socket, since } => {
+                if now.since(since) > PAUSE_MAX {
+                    self.pause = PAUSE_MIN;
+                } else {
+                    self.wait(now);
+                }
+                (Some(socket), Loss::Silent)
+            }
+            State::Dialling { socket, .. } => {
+                self.wait(now);
                 let refused = error == Some(IoError::Refused);
                 (
                     Some(socket),
@@ -132,9 +158,23 @@ impl Link {
         }
     }
 
-    /// Queues a frame, or drops it where the link is down or its queue full.
-    pub(crate) fn send(&mut self, frame: Outgoing) {
-        let is_up = matches!(self.state, State::Up(_));
+    fn wait(&mut self, now: Nanos) {
+        self.state = State::Waiting {
+            until: now.after(self.pause),
+        };
+        self.pause = Nanos((self.pause.0 * 2).min(PAUSE_MAX.0));
+    }
+
+    /// Queues a frame, or drops it where the link is down or its queue full. What goes to a peer
+    /// that takes nothing at the moment is copied: a slice of any size would hold its whole arena,
+    /// and one stopped peer would in time hold them all.
+    pub(crate) fn send(&mut self, now: Nanos, mut frame: Outgoing) {
+        let is_up = matches!(self.state, State::Up { .. });
+        if self.outbox.is_stalled(now) {
+            for slice in &mut frame.payload {
+                *slice = Bytes::copy_from_slice(slice);
+            }
+        }
         if is_up && self.outbox.size() + frame.size() <= PEER_QUEUE_SIZE_MAX {
             self.outbox.push(frame);
         } else {

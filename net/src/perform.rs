@@ -1,35 +1,39 @@
 //! One arm per effect: what the shard wants becomes operations of the ring.
 
+use bytes::Bytes;
+use ringwood_core::id::Nanos;
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::journal::Store;
 use ringwood_core::shard::{Effect, Input};
 
-use crate::clock;
 use crate::failure::NodeFailure;
 use crate::stream;
 use crate::turn::{Job, Turn};
 
 impl Turn {
     /// Carries out all effects, then hands every stream's queue to the kernel.
-    pub(crate) fn perform(&mut self) -> Result<(), NodeFailure> {
-        let mut list = std::mem::take(&mut self.effects.list);
-        for effect in list.drain(..) {
-            self.perform_one(effect)?;
+    pub(crate) fn perform(&mut self, now: Nanos) -> Result<(), NodeFailure> {
+        // Carrying out may tell the shard of a failure at once, which may want more done.
+        while !self.effects.list.is_empty() {
+            let mut list = std::mem::take(&mut self.effects.list);
+            for effect in list.drain(..) {
+                self.perform_one(now, effect)?;
+            }
+            if self.effects.list.is_empty() {
+                self.effects.list = list;
+                break;
+            }
         }
-        // Keep the larger list's memory; ending a connection may have begun another.
-        if self.effects.list.is_empty() {
-            self.effects.list = list;
-        }
-        self.send_replies();
-        self.send_to_peers();
+        self.send_replies(now);
+        self.send_to_peers(now);
         Ok(())
     }
 
-    fn perform_one(&mut self, effect: Effect) -> Result<(), NodeFailure> {
+    fn perform_one(&mut self, now: Nanos, effect: Effect) -> Result<(), NodeFailure> {
         match effect {
             Effect::Send { to, lane, frame } => {
                 if let Some(link) = self.peers.find(to, lane) {
-                    link.send(frame);
+                    link.send(now, frame);
                 }
             }
             Effect::Reply { connection, frame } => {
@@ -76,7 +80,7 @@ impl Turn {
                     }
                     Err(error) if error.is_full() => {
                         let input = Input::SegmentRefused(write);
-                        self.shard.step(clock::now(), input, &mut self.effects);
+                        self.shard.step(now, input, &mut self.effects);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -87,7 +91,12 @@ impl Turn {
                 position,
                 size,
             } => {
-                let file = self.files.source(source)?;
+                let Ok(file) = self.files.source(source) else {
+                    let bytes = Bytes::new();
+                    let input = Input::Loaded { load, bytes };
+                    self.shard.step(now, input, &mut self.effects);
+                    return Ok(());
+                };
                 self.ring
                     .read(Job::Load(load).token(), &file, position, size);
             }
@@ -95,7 +104,7 @@ impl Turn {
         Ok(())
     }
 
-    fn send_replies(&mut self) {
+    fn send_replies(&mut self, now: Nanos) {
         let Self {
             connections,
             ring,
@@ -107,16 +116,16 @@ impl Turn {
             if connection.is_slow_reader() {
                 slow.push(id);
             } else if stream::is_ready(Some(&connection.socket), &connection.outbox) {
-                connection.outbox.take_batch(batch);
+                connection.outbox.take_batch(now, batch);
                 ring.send(Job::Send(id).token(), &connection.socket, batch.drain(..));
             }
         }
         for id in slow {
-            self.end_connection(clock::now(), id);
+            self.end_connection(now, id);
         }
     }
 
-    fn send_to_peers(&mut self) {
+    fn send_to_peers(&mut self, now: Nanos) {
         let Self {
             peers, ring, batch, ..
         } = self;
@@ -129,7 +138,7 @@ impl Turn {
             if !stream::is_ready(Some(&socket), &link.outbox) {
                 continue;
             }
-            link.outbox.take_batch(batch);
+            link.outbox.take_batch(now, batch);
             let token = Job::LinkSend {
                 lane: id,
                 generation,

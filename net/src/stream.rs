@@ -5,12 +5,16 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use ringwood_core::id::Nanos;
 use ringwood_core::shard::Outgoing;
 
 use crate::ring::{Socket, VECTORED_SIZE_MAX};
 
 /// Slices of one gathered send: the kernel's bound on an iovec list.
 const SEND_SLICE_COUNT_MAX: usize = 1024;
+
+/// A send that takes longer than this goes to somebody who does not receive.
+const STALL: Nanos = Nanos::from_millis(50);
 
 /// Bytes on their way out of one socket.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(crate) struct Outbox {
     /// Queued and being sent.
     size: usize,
     size_sending: usize,
+    /// When the send under way was asked for.
+    sending_since: Nanos,
 }
 
 impl Outbox {
@@ -27,7 +33,14 @@ impl Outbox {
             slices: VecDeque::new(),
             size: 0,
             size_sending: 0,
+            sending_since: Nanos(0),
         }
+    }
+
+    /// Whether the other side takes nothing: a send has been under way for longer than any busy
+    /// peer would need.
+    pub(crate) fn is_stalled(&self, now: Nanos) -> bool {
+        self.is_sending() && now.since(self.sending_since) > STALL
     }
 
     /// Bytes queued or on their way to the kernel.
@@ -59,11 +72,12 @@ impl Outbox {
     }
 
     /// What goes with the next send; empty while one is under way.
-    pub(crate) fn take_batch(&mut self, batch: &mut Vec<Bytes>) {
+    pub(crate) fn take_batch(&mut self, now: Nanos, batch: &mut Vec<Bytes>) {
         assert!(batch.is_empty());
         if self.is_sending() {
             return;
         }
+        self.sending_since = now;
         while batch.len() < SEND_SLICE_COUNT_MAX {
             let Some(slice) = self.slices.front() else {
                 break;
@@ -107,15 +121,17 @@ mod tests {
         let mut batch = Vec::new();
         outbox.push_bytes(Bytes::from_static(b"one"));
         outbox.push_bytes(Bytes::from_static(b"two"));
-        outbox.take_batch(&mut batch);
+        outbox.take_batch(Nanos(1), &mut batch);
         assert_eq!(batch, ["one", "two"]);
         outbox.push_bytes(Bytes::from_static(b"three"));
         let mut second = Vec::new();
-        outbox.take_batch(&mut second);
+        outbox.take_batch(Nanos(2), &mut second);
         assert!(second.is_empty(), "two sends of one socket could mix");
         outbox.on_sent();
         assert_eq!(outbox.size(), 5);
-        outbox.take_batch(&mut second);
+        outbox.take_batch(Nanos(2), &mut second);
         assert_eq!(second, ["three"]);
+        assert!(!outbox.is_stalled(Nanos(2)));
+        assert!(outbox.is_stalled(Nanos(3).after(STALL)));
     }
 }

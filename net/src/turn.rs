@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringwood_core::frame::Frame;
 use ringwood_core::frame::refusal::Refusal;
+use ringwood_core::frame::{Frame, Lane};
 use ringwood_core::id::{ConnectionId, Nanos};
 use ringwood_core::limits::CONNECTION_COUNT_MAX;
 use ringwood_core::log::journal::WriteId;
@@ -152,16 +152,16 @@ impl Turn {
                 self.on_completion(now, completion)?;
             }
             self.shard.step(now, Input::TurnEnd, &mut self.effects);
-            self.perform()?;
+            self.perform(now)?;
         }
     }
 
     /// Writes the flush that makes what was recovered count, before anybody is listened to.
     fn open_life(&mut self, completions: &mut Vec<Completion>) -> Result<(), NodeFailure> {
         while !self.shard.is_open() {
-            self.shard
-                .step(clock::now(), Input::TurnEnd, &mut self.effects);
-            self.perform()?;
+            let now = clock::now();
+            self.shard.step(now, Input::TurnEnd, &mut self.effects);
+            self.perform(now)?;
             self.ring.submit_and_wait(Some(SLEEP_MAX), completions)?;
             for completion in completions.drain(..) {
                 self.on_completion(clock::now(), completion)?;
@@ -230,12 +230,9 @@ impl Turn {
                 let bytes = match result {
                     Ok(Outcome::Read(bytes)) => bytes,
                     Ok(_) => panic!("a read ends with what was read"),
-                    Err(error) => {
-                        return Err(NodeFailure::Disk {
-                            what: "a read",
-                            error,
-                        });
-                    }
+                    // What cannot be read is damaged as far as this read goes: whoever wanted it
+                    // is told so, and everything else goes on.
+                    Err(_) => Bytes::new(),
                 };
                 self.shard
                     .step(now, Input::Loaded { load, bytes }, &mut self.effects);
@@ -356,6 +353,9 @@ impl Turn {
             self.ring.accept(Job::Accept.token(), &self.listener);
         }
         for id in self.peers.ids() {
+            if self.peers.link(id).is_overdue(now) {
+                self.lose_link(now, id, Some(IoError::TimedOut));
+            }
             let link = self.peers.link(id);
             if !link.is_due(now) {
                 continue;
@@ -371,7 +371,7 @@ impl Turn {
                     });
                 }
             };
-            link.on_dial(socket.clone());
+            link.on_dial(now, socket.clone());
             let token = Job::Dial {
                 lane: id,
                 generation: link.generation,
@@ -390,14 +390,15 @@ impl Turn {
         result: Result<Outcome, IoError>,
     ) {
         let link = self.peers.link(id);
-        if link.generation != generation {
+        // One that was given up may still succeed, or end, a moment later.
+        if link.generation != generation || !link.is_dialling() {
             return;
         }
         if let Err(error) = result {
             self.lose_link(now, id, Some(error));
             return;
         }
-        link.on_connected();
+        link.on_connected(now);
         let peer = link.peer;
         let socket = link.socket().expect("it is connected").clone();
         if socket.tune().is_err() {
@@ -416,8 +417,12 @@ impl Turn {
             .token(),
             &socket,
         );
-        self.shard
-            .step(now, Input::PeerConnected(peer), &mut self.effects);
+        // Bulk is only for chunks that are asked for again: its coming and going says nothing of
+        // what is in flight.
+        if LANES[id.lane] != Lane::Bulk {
+            let input = Input::PeerConnected(peer);
+            self.shard.step(now, input, &mut self.effects);
+        }
     }
 
     /// Nothing comes back on a link but its end, or the reason why the peer refuses it.
@@ -475,6 +480,8 @@ impl Turn {
         }
         let input = match loss {
             Loss::Refused => Input::PeerRefused(peer),
+            // Whether a peer is there is what heartbeats say, which travel on the control lane.
+            Loss::Silent if LANES[id.lane] != Lane::Control => return,
             Loss::Silent => Input::PeerLost(peer),
         };
         self.shard.step(now, input, &mut self.effects);

@@ -30,6 +30,9 @@ struct SocketShared {
     closing: AtomicBool,
 }
 
+/// Longest election timeout: who is silent for as long has been given up by everybody.
+const SILENCE_MS: u32 = 3_000;
+
 /// Connections a listener holds that have not been accepted.
 const LISTEN_BACKLOG: i32 = 1024;
 
@@ -74,13 +77,16 @@ impl Socket {
         listen().map_err(|errno| meaning(Family::Accept, errno))
     }
 
-    /// Sends small frames at once. Turns gather what belongs together; Nagle would only add his
-    /// delay on top.
+    /// Sends small frames at once: turns gather what belongs together, Nagle would only add his
+    /// delay on top. And gives a connection up when the other side acknowledges nothing for
+    /// `SILENCE_MS`: the kernel itself would try for minutes, with ever longer pauses, and find
+    /// a healed network only at the end of one.
     ///
     /// # Errors
     /// `Reset` where the connection is over.
     pub fn tune(&self) -> Result<(), IoError> {
         sockopt::set_tcp_nodelay(&self.shared.fd, true)
+            .and_then(|()| sockopt::set_tcp_user_timeout(&self.shared.fd, SILENCE_MS))
             .map_err(|errno| meaning(Family::Connect, errno))
     }
 

@@ -105,3 +105,21 @@ fn records_survive_the_leader_and_the_whole_cluster() {
     assert_eq!(append(&cluster, 5, 3, b"four"), 3);
     assert_eq!(read(&cluster).len(), 4);
 }
+
+/// A node that made itself a new journal would have forgotten its votes and what it acknowledged.
+#[test]
+fn a_lost_journal_is_not_made_anew() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let options = || ClusterOptions {
+        node_count: 1,
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(dir.path(), options()).expect("a cluster starts");
+    assert_eq!(append(&cluster, 5, 0, b"kept"), 0);
+    cluster.stop().expect("it ran");
+    let journal = dir.path().join("node-1").join("journal-0");
+    std::fs::remove_file(&journal).expect("the journal's first file");
+    let refused = Cluster::start(dir.path(), options()).expect_err("a node without its journal");
+    assert!(refused.to_string().contains("journal-0"), "{refused}");
+    assert!(!journal.exists(), "and nothing was made in its place");
+}
