@@ -296,7 +296,8 @@ fn same_run(tail: &Tail, first: Index, last_max: Index, size_max: usize) -> (Ind
     (last, size)
 }
 
-/// Blocks from `first` on as far as the tail cache holds them; `None` if it lacks the first.
+/// Blocks from `first` on as far as the tail cache holds them; `None` if it lacks the first, or if
+/// the tail was released past it since somebody decided to send it.
 pub(super) fn cached(
     group: &Group,
     journal: &Journal,
@@ -306,9 +307,7 @@ pub(super) fn cached(
 ) -> Option<Found> {
     let tail = group.tail();
     let prev_index = Index(first.0 - 1);
-    let prev_term = tail
-        .term_at(prev_index)
-        .expect("the block before the tail's first is known");
+    let prev_term = tail.term_at(prev_index)?;
     let mut slices = Vec::new();
     let mut left = size_max;
     let mut next = first;
