@@ -307,7 +307,8 @@ fn same_run(tail: &Tail, first: Index, last_max: Index, size_max: usize) -> (Ind
     (last, size)
 }
 
-/// Blocks from `first` on as far as the tail cache holds them; `None` if it lacks the first.
+/// Blocks from `first` on as far as the tail cache holds them; `None` if it lacks the first, or if
+/// the tail was released past it since somebody decided to send it.
 pub(super) fn cached(
     group: &Group,
     journal: &Journal,
