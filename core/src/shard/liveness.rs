@@ -124,8 +124,21 @@ struct Link {
     /// When the first echo of this connection came. What was sent before lay in the kernel's
     /// queue while the peer was still starting: its round trip measures a start, not a link.
     echoing_since: Option<Nanos>,
+    /// When anything of its rhythm was last heard.
+    word_at: Nanos,
     /// The timeout the peer itself uses: our heartbeats must be frequent enough for it.
     peer_timeout: Nanos,
+}
+
+impl Link {
+    /// The peer said something. If it was silent for longer than our patience it had failed, and
+    /// echoes of what was sent into that silence tell how long it lasted, not how long the way is.
+    fn on_word(&mut self, now: Nanos, patience: Nanos) {
+        if now.since(self.word_at) > patience {
+            self.echoing_since = Some(now);
+        }
+        self.word_at = now;
+    }
 }
 
 /// The shard's measurements and its timeouts.
@@ -133,6 +146,8 @@ struct Link {
 pub(super) struct Liveness {
     links: Vec<Link>,
     stalls: Samples,
+    /// Longest since the last retuning.
+    stall_max: Nanos,
     timeouts: Timeouts,
     reason: TimeoutReason,
     heartbeat_at: Nanos,
@@ -150,12 +165,14 @@ impl Liveness {
                 gaps: Samples::new(),
                 heard_at: None,
                 echoing_since: None,
+                word_at: now,
                 peer_timeout: ELECTION_UNMEASURED,
             })
             .collect();
         Self {
             links,
             stalls: Samples::new(),
+            stall_max: Nanos(0),
             timeouts: unmeasured(),
             reason: TimeoutReason::Unmeasured,
             heartbeat_at: now,
@@ -197,6 +214,7 @@ impl Liveness {
     pub(super) fn on_heartbeat(&mut self, now: Nanos, peer: NodeId, peer_timeout: Nanos) {
         let patience = self.timeouts.election;
         if let Some(link) = self.link(peer) {
+            link.on_word(now, patience);
             if let Some(heard_at) = link.heard_at.replace(now) {
                 // A peer that was silent for longer than our patience had failed, it was not slow:
                 // its absence must not teach us to wait that long for the next failure. Should a
@@ -217,7 +235,9 @@ impl Liveness {
         if sent_at > now || now.since(sent_at) > ELECTION_MAX {
             return;
         }
+        let patience = self.timeouts.election;
         if let Some(link) = self.link(peer) {
+            link.on_word(now, patience);
             let since = *link.echoing_since.get_or_insert(now);
             if sent_at >= since {
                 let span = now.since(sent_at).0.saturating_sub(late.0);
@@ -226,9 +246,10 @@ impl Liveness {
         }
     }
 
-    /// The loop was late by this much for something it had planned.
+    /// The loop was late by this much for something it had planned. What counts is the longest of
+    /// each retuning: a busy loop has thousands of turns for each one that stalls.
     pub(super) fn on_stall(&mut self, stall: Nanos) {
-        self.stalls.record(Nanos(stall.0.min(ELECTION_MAX.0)));
+        self.stall_max = self.stall_max.max(stall);
     }
 
     /// Whether heartbeats are due; if so the next ones are planned.
@@ -255,6 +276,8 @@ impl Liveness {
             return false;
         }
         self.retune_at = now.after(RETUNE_INTERVAL);
+        let stall = std::mem::take(&mut self.stall_max);
+        self.stalls.record(stall.min(ELECTION_MAX));
         if now >= self.rotate_at {
             self.rotate_at = now.after(WINDOW);
             self.stalls.rotate();
@@ -348,6 +371,8 @@ mod tests {
         let mut liveness = Liveness::new(Nanos(0), [A, B].into_iter());
         for link in &mut liveness.links {
             link.echoing_since = Some(Nanos(0));
+            // Word has always come: what a test sends is heard from the start.
+            link.word_at = Nanos(u64::MAX / 2);
         }
         liveness
     }
@@ -408,9 +433,9 @@ mod tests {
     #[test]
     fn ten_round_trips_of_the_nearest_quorum_set_the_timeout() {
         let mut liveness = liveness();
-        let mut now = Nanos(0);
+        let mut now = Nanos::from_millis(1_000);
         for _ in 0..100 {
-            now = now.after(Nanos::from_millis(200));
+            now = now.after(Nanos::from_millis(20));
             liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(10).0));
             liveness.on_echo(now, Nanos(0), B, Nanos(now.0 - Nanos::from_millis(90).0));
         }
@@ -484,8 +509,8 @@ mod tests {
     fn a_frozen_peer_and_an_own_freeze_teach_no_patience() {
         let mut liveness = liveness();
         let mut now = Nanos::from_millis(1_000);
-        for round in 0..400 {
-            let freeze = if round == 300 { 1_200 } else { 0 };
+        for round in 0..4_000 {
+            let freeze = if round == 3_000 { 1_200 } else { 0 };
             now = now.after(Nanos::from_millis(6 + freeze));
             liveness.on_stall(Nanos::from_millis(freeze));
             let sent_at = Nanos(now.0 - Nanos::from_millis(freeze).0 - 200_000);
