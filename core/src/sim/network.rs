@@ -157,12 +157,11 @@ impl Network {
         self.walls.iter_mut().flatten().for_each(|walls| *walls = 0);
     }
 
-    /// Sends one whole frame.
+    /// Sends one whole frame along a stream, one way or the other.
     pub(super) fn send(
         &mut self,
         now: Nanos,
-        id: StreamId,
-        way: Way,
+        (id, way): (StreamId, Way),
         bytes: Vec<u8>,
         swarm: &Swarm,
         chance: &mut Chance,

@@ -123,8 +123,7 @@ impl Producer {
         if let Some(oldest) = self
             .pending
             .iter()
-            .filter(|pending| pending.request.is_some())
-            .next()
+            .find(|pending| pending.request.is_some())
         {
             wake_at = wake_at.min(oldest.sent_at.after(patience));
         }

@@ -413,7 +413,7 @@ impl<'s> World<'s> {
             now,
             ..
         } = self;
-        let sent = network.send(*now, stream, way, bytes, swarm, chance, marks);
+        let sent = network.send(*now, (stream, way), bytes, swarm, chance, marks);
         self.plan_look(stream, way, sent);
     }
 
