@@ -1,4 +1,4 @@
-//! The client's half of the protocol, without I/O: the simulator runs the one that ships.
+//! The client's half of the protocol, without I/O: times and bytes in, frames and outcomes out.
 //!
 //! One door in, one door out, as the shard: `step(now, input, &mut effects)`. It finds each log's
 //! leader, numbers and seals appends, resends what was lost under the same number, and ends every

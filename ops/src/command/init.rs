@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     node: String,
 
-    /// All nodes that keep the logs, with their addresses; an odd number, three or more
+    /// All nodes that keep the logs, with their addresses; one, three or five: an even number tolerates no more
     #[arg(
         long,
         required = true,
