@@ -82,14 +82,10 @@ marks! {
     acked,
     /// Appends sent again.
     retries,
-    /// Acknowledgements that came twice for one append.
-    acked_twice,
     /// Appends answered "unknown".
     unknown,
     /// Appends refused for now: overload, no leader, hand-over.
     refused,
-    /// Appends refused because the producer had a newer life.
-    fenced,
     /// Appends given up after a refusal, whose number went to another.
     replaced,
     /// New lives of producers.

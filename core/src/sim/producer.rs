@@ -258,8 +258,8 @@ impl Producer {
         let again = context
             .history
             .on_acked(self.position, life, sequence, offset, committed);
-        context.marks.acked += u64::from(!again);
-        context.marks.acked_twice += u64::from(again);
+        assert!(!again, "one request at a time, so one acknowledgement");
+        context.marks.acked += 1;
         self.fresh_acked |= sequence >= self.fresh_from;
     }
 
@@ -295,10 +295,7 @@ impl Producer {
                     line.turn_to(0);
                 }
             }
-            NotCommittedReason::Fenced => {
-                context.marks.fenced += 1;
-                panic!("the newest life of a producer is fenced");
-            }
+            NotCommittedReason::Fenced => panic!("the newest life of a producer is fenced"),
             reason => panic!(
                 "{:?} {} is refused: {reason}",
                 self.life(),
