@@ -31,7 +31,7 @@ use super::grants::Grants;
 use super::item::{FLAG_COPY, FLAGS_AT, HARD_STATE_SIZE, write_hard_state};
 use super::recovered::GroupState;
 pub use super::recovered::JournalRecovered;
-use super::ring::Ring;
+use super::ring::{Ring, Room};
 use super::votes::{VoteCopy, votes_size, write_votes};
 use super::{Entry, HardState, Place};
 use crate::frame::sum::Sum;
@@ -167,12 +167,20 @@ impl Journal {
     }
 
     /// The lsn of the open run, which has room for a few hard states; opens a run when there is
-    /// none. None is backpressure: the ring is full, or all memory is held by writes and readers.
+    /// none. None is backpressure: the ring is full but for what is kept for checkpoints, or all
+    /// memory is held by writes and readers.
     ///
     /// The lsn stays until `put_checkpoint`, `begin_block`, `copy_block` or `carry_block` needed
     /// another run, or `seal` was called. A run in which nothing was put is not written: what waits
     /// for its lsn waits until something is.
     pub fn open_lsn(&mut self) -> Option<Lsn> {
+        if !self.has_room(Room::Votes) {
+            return None;
+        }
+        self.open_run()
+    }
+
+    fn open_run(&mut self) -> Option<Lsn> {
         if let (Some(run), Some(_)) = (&self.open, &self.block) {
             return Some(run.lsn);
         }
@@ -226,7 +234,7 @@ impl Journal {
         } else {
             block_size(payload_size)
         })?;
-        if !no_op && !self.takes_blocks() {
+        if !self.has_room(if no_op { Room::Votes } else { Room::Blocks }) {
             return None;
         }
         let builder = BlockBuilder::begin(self.arenas.current(), start);
@@ -299,7 +307,8 @@ impl Journal {
     pub fn copy_block(&mut self, block: &Block<'_>) -> Option<Entry> {
         assert!(self.block.is_none(), "the open block is finished first");
         self.make_room(block.bytes().len())?;
-        if block.header().kind != BlockKind::NoOp && !self.takes_blocks() {
+        let no_op = block.header().kind == BlockKind::NoOp;
+        if !self.has_room(if no_op { Room::Votes } else { Room::Copies }) {
             return None;
         }
         Some(self.put_block(block, false))
@@ -447,7 +456,7 @@ impl Journal {
     /// Sees to an open run with room for an item of `size` bytes.
     fn make_room(&mut self, size: usize) -> Option<()> {
         loop {
-            self.open_lsn()?;
+            self.open_run()?;
             if self.fits(size, VOTE_ROOM) {
                 return Some(());
             }
@@ -457,13 +466,18 @@ impl Journal {
         }
     }
 
-    /// Whether the ring has room for another run of blocks before the part kept for state.
-    fn takes_blocks(&self) -> bool {
-        let end = match &self.open {
-            Some(run) => run.lsn.0 + run.limit as u64,
-            None => self.head.0 + self.ring.run_size as u64,
+    /// Whether the ring has room for something of this kind. Blocks count as if they filled their
+    /// run; votes are small.
+    fn has_room(&self, room: Room) -> bool {
+        let (lsn, limit) = match &self.open {
+            Some(run) => (run.lsn, run.limit),
+            None => (self.head, self.ring.run_size),
         };
-        end + self.ring.reserve_size() <= self.grants.end().0
+        let end = match room {
+            Room::Blocks | Room::Copies => lsn.0 + limit as u64,
+            Room::Votes => lsn.0,
+        };
+        end + self.ring.reserve_size(room) <= self.grants.end().0
     }
 
     fn begin_run(&mut self, lsn: Lsn) -> bool {
@@ -683,7 +697,9 @@ impl Journal {
         let file = self.ring.file_of(Lsn(self.head.0.saturating_sub(1)));
         let end = self.grants.end();
         let last = self.ring.file_of(end) - 1;
-        let left = end.0.saturating_sub(self.head.0 + self.ring.reserve_size());
+        let left = end
+            .0
+            .saturating_sub(self.head.0 + self.ring.reserve_size(Room::Blocks));
         Pressure {
             files_free: u32::try_from(last.saturating_sub(file)).unwrap_or(u32::MAX),
             size_free: if left < self.ring.run_size as u64 {

@@ -104,14 +104,31 @@ impl Ring {
         round_up(self.run_size / 32, SECTOR_SIZE).max(4 * SECTOR_SIZE) as u64
     }
 
-    /// Bytes before the ring's end that blocks may not take. Hard states, checkpoints, no-ops and the
-    /// state put at a file's start still find room there, and only they can make the ring free
-    /// again: no-ops, too, for after a restart nothing is known to be committed until a leader has
-    /// committed its first block.
+    /// Bytes before the ring's end that are not for this use.
     #[must_use]
-    pub(super) fn reserve_size(&self) -> u64 {
-        self.file_size / 4
+    pub(super) fn reserve_size(&self, room: Room) -> u64 {
+        // No run begins where the largest one might not fit.
+        let unused = self.run_size as u64 + self.end_size();
+        let part = self.file_size / 16;
+        match room {
+            Room::Blocks => unused + 4 * part,
+            Room::Copies => unused + 2 * part,
+            Room::Votes => unused + part,
+        }
     }
+}
+
+/// Who may go how near to the ring's end. What can make the ring free again goes the deeper the
+/// nearer it is to that; checkpoints, which do it, go to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// New blocks of a leader.
+    Blocks,
+    /// Blocks of another leader. It has taken them, and is not free before they are decided.
+    Copies,
+    /// Votes, and no-ops: after a restart nothing is known to be committed before a leader has
+    /// committed its first block.
+    Votes,
 }
 
 const _: () = assert!(JOURNAL_FILE_SIZE / 4 >= 4 * RUN_SIZE_MAX as u64);
