@@ -31,7 +31,7 @@ use crate::frame::message::{DETAIL_SIZE_MAX, Message};
 use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
 use crate::frame::refusal::Refusal;
 use crate::frame::{Frame, Lane, greeting};
-use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId};
+use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
@@ -69,6 +69,9 @@ pub struct LogName {
 
 /// Stands for the open run where nothing is to be put into it.
 const NO_RUN: Lsn = Lsn(u64::MAX);
+
+/// Timers that found no room in the journal are tried again after this.
+const FULL_PAUSE: Nanos = Nanos::from_millis(5);
 
 /// Until the first flush of a life is durable the loop only waits for it.
 const OPENING_PATIENCE: Nanos = Nanos::from_millis(50);
@@ -395,7 +398,14 @@ impl Shard {
     fn next_deadline(&self, now: Nanos) -> Nanos {
         let mut deadline = self.liveness.deadline();
         for group in &self.groups {
-            deadline = deadline.min(group.raft.deadline());
+            let due = group.raft.deadline();
+            // What was due and is still so found no room in the journal; asking again at once
+            // would only keep the loop from sleeping.
+            deadline = deadline.min(if due > now {
+                due
+            } else {
+                now.after(FULL_PAUSE)
+            });
             for waiting in &group.waiting {
                 deadline = deadline.min(waiting.deadline);
             }
@@ -435,6 +445,24 @@ impl Shard {
     ) {
         self.close_block();
         self.call_raft(now, position, NO_RUN, effects, call);
+    }
+
+    /// As `tell_raft` for a message of a term that this node has reached: that puts nothing into
+    /// the journal. A follower whose journal is full learns from such messages what is decided, and
+    /// so what may leave the journal. A later term's message needs room.
+    fn pass_to_raft(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        term: Term,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Raft, &mut Outbox),
+    ) {
+        if term <= self.groups[position].raft.term() {
+            self.tell_raft(now, position, effects, call);
+        } else {
+            self.with_raft(now, position, effects, call);
+        }
     }
 
     fn call_raft(

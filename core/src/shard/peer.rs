@@ -10,7 +10,7 @@ use crate::frame::{Frame, Lane};
 use crate::id::{GroupId, Index, Nanos, NodeId, Term};
 use crate::log::Entry;
 use crate::log::block::{BLOCK_HEADER_SIZE, Block, blocks};
-use crate::raft::{self, AppendRequest, BlockId};
+use crate::raft::{self, AppendRequest, BlockId, Outbox, Raft};
 
 use super::{Effects, Shard};
 
@@ -81,9 +81,14 @@ impl Shard {
         let Some(&position) = self.positions.get(&GroupId(group)) else {
             return;
         };
-        self.with_raft(now, position, effects, |raft, out| {
-            raft.step(now, from, message, out)
-        });
+        let step = |raft: &mut Raft, out: &mut Outbox| raft.step(now, from, message, out);
+        match message {
+            raft::Message::AppendAck { term, .. } => {
+                self.pass_to_raft(now, position, term, effects, step);
+            }
+            // Votes are persisted, asked for or given.
+            _ => self.with_raft(now, position, effects, step),
+        }
     }
 
     fn on_heartbeat(
@@ -108,7 +113,7 @@ impl Shard {
                 round: beat.round.to_native(),
             };
             let mut ack = None;
-            self.with_raft(now, position, effects, |raft, out| {
+            self.pass_to_raft(now, position, beat.term, effects, |raft, out| {
                 ack = Some(raft.on_beat(now, from, &beat, out));
             });
             let Some(ack) = ack else { continue };
@@ -147,7 +152,7 @@ impl Shard {
                 round: ack.round.to_native(),
                 durable: Index(ack.durable.to_native()),
             };
-            self.with_raft(now, position, effects, |raft, out| {
+            self.pass_to_raft(now, position, ack.term, effects, |raft, out| {
                 raft.on_beat_ack(now, from, &ack, out)
             });
         }
@@ -188,7 +193,7 @@ impl Shard {
             blocks: &ids,
         };
         let mut accepted = None;
-        self.with_raft(now, position, effects, |raft, out| {
+        self.pass_to_raft(now, position, request.term, effects, |raft, out| {
             accepted = raft.append_entries(now, from, &request, out);
         });
         let Some(accepted) = accepted else { return };
