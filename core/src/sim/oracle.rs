@@ -201,6 +201,7 @@ impl Oracle {
         let replica = &mut self.replicas[node][group];
         assert!(raft.commit() >= replica.commit, "a commit index goes back");
         let truth = &mut self.truths[group];
+        let mut is_first = false;
         for index in replica.commit.0 + 1..=raft.commit().0 {
             let at = index as usize - 1;
             let sum = replica.sums[at];
@@ -224,6 +225,7 @@ impl Oracle {
             let entry = raft.tail().entry(Index(index)).expect("committed just now");
             let end_offset = entry.next_offset().0;
             let term = raft.term();
+            is_first = true;
             truth.committed.push(Committed {
                 sum,
                 end_offset,
@@ -231,6 +233,12 @@ impl Oracle {
             });
             marks.committed += 1;
         }
+        // Blocks of older terms are committed by one of this term above them (thesis 3.6.2).
+        let is_own = raft.tail().term_at(raft.commit()) == Some(raft.term());
+        assert!(
+            is_own || !is_first,
+            "a leader commits by counting a block of an older term"
+        );
         replica.commit = raft.commit();
     }
 
