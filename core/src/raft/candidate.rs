@@ -244,14 +244,14 @@ impl Raft {
             .set(Timer::Election, self.now.after(pause).after(spread));
     }
 
-    /// Heard its leader within T, so it helps no other (4.2.3). A leader shields itself: should it
+    /// Heard its leader within the shortest T, so it helps no other (4.2.3). A leader shields itself: should it
     /// have lost its quorum, it finds out within T. A request from that very leader means that it
     /// leads no more.
     fn is_shielding_leader(&self, from: NodeId) -> bool {
         if self.is_leader() {
             return true;
         }
-        let fresh = |heard_at: Nanos| heard_at.after(self.timeouts.election) > self.now;
+        let fresh = |heard_at: Nanos| heard_at.after(self.timeouts.patience) > self.now;
         self.leader.is_some_and(|leader| leader != from) && self.heard_at.is_some_and(fresh)
     }
 

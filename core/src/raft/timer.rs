@@ -9,6 +9,10 @@ use crate::id::Nanos;
 pub struct Timeouts {
     /// T: silence of a leader, or of a quorum, that ends a leadership.
     pub election: Nanos,
+    /// A voter that heard its leader this recently gives no vote to another: the shortest T of all
+    /// nodes, which heartbeats follow. A voter that was frozen has a long T of its own, and must
+    /// not keep the others from replacing a leader that they know to be silent.
+    pub patience: Nanos,
     /// Elections begin up to this much later than T, each node by chance.
     pub spread: Nanos,
     /// Between two heartbeats of a leader: a fifth of T.
@@ -21,6 +25,7 @@ impl Timeouts {
     /// Before anything is measured: elections after 150 to 300 ms.
     pub const DEFAULT: Self = Self {
         election: Nanos::from_millis(150),
+        patience: Nanos::from_millis(150),
         spread: Nanos::from_millis(150),
         heartbeat: Nanos::from_millis(30),
         rtt: Nanos(0),
@@ -44,7 +49,7 @@ impl Timeouts {
         );
         assert!(self.heartbeat.0 > 0, "heartbeats need a pause");
         assert!(
-            self.heartbeat < self.election,
+            self.heartbeat < self.patience && self.patience <= self.election,
             "a leader must be heard within T"
         );
     }

@@ -1,7 +1,7 @@
 //! Promises about terms and votes: each test is a bug somebody had.
 
 use ringwood_core::id::{Index, Lsn, Nanos, Term};
-use ringwood_core::raft::{After, Message, Output, Role};
+use ringwood_core::raft::{After, Message, Output, Role, Timeouts};
 
 use super::host::node;
 
@@ -90,6 +90,26 @@ fn a_leader_in_contact_is_shielded_from_all_but_itself_and_its_transfer() {
         vote_request(2, (9, 1), true, false),
         4096
     )));
+}
+
+#[test]
+fn a_patient_voter_does_not_keep_the_others_waiting() {
+    let mut raft = raft(2, &[1]);
+    raft.set_timeouts(Timeouts {
+        election: Nanos(20 * T),
+        patience: Nanos(T),
+        ..*raft.timeouts()
+    });
+    append(&mut raft, 1, (1, 1), &[], 4096);
+    for (now, is_granted) in [(T - 1, false), (T + 1, true)] {
+        let asked = vote_request(2, (9, 1), true, false);
+        assert_eq!(
+            granted(&step(&mut raft, now, 3, asked, 4096)),
+            is_granted,
+            "{now}"
+        );
+    }
+    assert!(raft.deadline() > Nanos(20 * T), "its own T is for itself");
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Options {
     pub(crate) fn timeouts(&self) -> Timeouts {
         Timeouts {
             election: Nanos(self.timeout),
+            patience: Nanos(self.timeout),
             spread: Nanos(self.spread),
             heartbeat: Nanos(self.timeout / 5),
             rtt: Nanos(MILLI / 10),
