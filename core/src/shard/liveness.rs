@@ -303,12 +303,13 @@ impl Liveness {
                 None => return true,
             }
         };
-        // One part in a hundred, not in a thousand: a single freeze of a second must not set the
-        // patience of the next twenty, while a starved or jittery host shows in every hundred.
+        // One part in a thousand: on a starved host one gap in some hundred is several times the
+        // others, and each that is longer than T costs a leader. A freeze is none of them, as what
+        // lasted longer than T is not counted.
         let gap = self
             .links
             .iter()
-            .map(|link| link.gaps.quantile(990))
+            .map(|link| link.gaps.quantile(999))
             .max()
             .unwrap_or_default();
         // A tenth of a second in which the loop stood still is one sample, and the freeze of a
