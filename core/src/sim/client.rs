@@ -55,6 +55,8 @@ pub(super) struct Context<'c> {
     pub(super) oracle: &'c Oracle,
     pub(super) history: &'c mut History,
     pub(super) marks: &'c mut Marks,
+    /// Somebody reads what clients note.
+    pub(super) is_traced: bool,
 }
 
 /// The client's end of its connection.
@@ -63,6 +65,8 @@ pub(super) struct Line {
     writer: FrameWriter,
     next_request: u64,
     pub(super) effects: Vec<ClientEffect>,
+    /// What it did and was told, in words, for whoever reads the trace.
+    pub(super) notes: Vec<String>,
     /// Another node is to be tried: this one, or any.
     turn_to: Option<Option<NodeId>>,
 }
@@ -98,6 +102,13 @@ impl Line {
         bytes.extend_from_slice(padding(payload.len()));
         assert!(bytes.len().is_multiple_of(FRAME_ALIGN));
         self.effects.push(ClientEffect::Send(bytes.to_vec()));
+    }
+
+    /// Notes something, if anybody reads it.
+    pub(super) fn note(&mut self, context: &Context<'_>, text: impl FnOnce() -> String) {
+        if context.is_traced {
+            self.notes.push(text());
+        }
     }
 
     /// Wants another node: the leader that was named, or any.
@@ -138,6 +149,7 @@ impl Client {
                 writer: FrameWriter::new(ClusterTag::of(CLUSTER)),
                 next_request: 0,
                 effects: Vec::new(),
+                notes: Vec::new(),
                 turn_to: None,
             },
             state: State::Down { until: Nanos(0) },

@@ -3,6 +3,7 @@
 
 use super::network::{Party, Way};
 use super::swarm::Swarm;
+use super::trace::Lane;
 use super::world::{Event, World};
 use crate::id::Nanos;
 
@@ -62,6 +63,11 @@ impl World<'_> {
     pub(super) fn on_fault(&mut self, fault: Fault) {
         match &fault {
             Fault::Heal { walls } => {
+                self.trace.say(
+                    Lane::World,
+                    "walls",
+                    format_args!("{} come down", walls.len()),
+                );
                 for (from, to) in walls {
                     self.network.wall(*from, *to, false);
                 }
@@ -127,7 +133,7 @@ impl World<'_> {
             .filter(|(from, to)| *from < node_count && *to < node_count)
             .collect();
         self.trace
-            .say(self.now, format_args!("walls go up: {nodes:?}"));
+            .say(Lane::World, "walls", format_args!("go up: {nodes:?}"));
         for (from, to) in &walls {
             self.network.wall(*from, *to, true);
         }
@@ -178,8 +184,9 @@ impl World<'_> {
         let until = self.now.after(self.chance.about(self.swarm.stall_span));
         self.marks.stalls += 1;
         self.trace.say(
-            self.now,
-            format_args!("node {node} stands still until {until}"),
+            Lane::Node(node),
+            "stall",
+            format_args!("until {} ms", until.0 / 1_000_000),
         );
         if let Some(process) = &mut self.nodes[node].process {
             process.busy_until = process.busy_until.max(until);
@@ -192,7 +199,8 @@ impl World<'_> {
     pub(super) fn heal(&mut self) {
         self.is_hostile = false;
         self.swarm.calm();
-        self.trace.say(self.now, format_args!("faults end"));
+        self.trace
+            .say(Lane::World, "calm", format_args!("faults end"));
         self.network.heal();
         for node in 0..self.swarm.node_count {
             self.nodes[node].is_full = false;

@@ -3,8 +3,8 @@
 //!
 //! Every node is a shard with a disk and a clock of its own, driven as a real loop drives it. A run
 //! has two phases: faults, then none, and then the cluster must heal within a bounded time. After
-//! every step of any node the oracle checks what must never be violated; a violation is a panic.
-//! All chance comes from one seed: a seed that fails does so again.
+//! every step of any node the oracle checks what must never be violated; a run that violates it is a
+//! [`Failure`]. All chance comes from one seed: a seed that fails does so again.
 //!
 //! | file | noun |
 //! | --- | --- |
@@ -14,11 +14,13 @@
 //! | `client`, `producer`, `reader` | who uses the cluster |
 //! | `oracle`, `ledger`, `runs`, `history` | what must be true, of logs, disks and answers |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
+//! | `failure`, `shrink` | a run that broke something; the least of it that still does |
 
 mod chance;
 mod client;
 mod clock;
 mod disk;
+mod failure;
 mod faults;
 mod history;
 mod ledger;
@@ -30,16 +32,20 @@ mod oracle;
 mod producer;
 mod reader;
 mod runs;
+mod shrink;
 mod swarm;
 mod trace;
 mod turn;
 mod world;
 
+pub use failure::Failure;
 pub use marks::Marks;
-pub use swarm::Swarm;
-pub use trace::Sink;
+pub use shrink::{Shrunk, shrink};
+pub use swarm::{Choice, Swarm};
+pub use trace::{Lane, Record, Sink, Standing};
 
 use client::Role;
+use failure::{Broken, caught};
 use reader::Reader;
 use trace::Trace;
 use world::World;
@@ -56,7 +62,7 @@ const EVENT_COUNT_MAX: u64 = 5_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Equal for two runs of a seed.
-    pub trace_sum: u64,
+    pub trace_sum: u128,
     /// What happened.
     pub marks: Marks,
     /// Events carried out.
@@ -67,49 +73,65 @@ pub struct Report {
 
 /// Plays one run to its end.
 ///
-/// # Panics
-/// If anything that must hold does not. That is what it is for.
-#[must_use]
-pub fn run(swarm: Swarm, sink: Option<Sink<'_>>) -> Report {
-    let fault_span = swarm.fault_span;
-    let mut world = World::new(swarm, Trace::new(sink));
-    let mut event_count = 0;
-    let mut next = |world: &mut World<'_>| {
-        event_count += 1;
-        assert!(event_count < EVENT_COUNT_MAX, "a storm of events");
+/// # Errors
+/// What broke, if anything that must hold does not.
+pub fn run(swarm: &Swarm, sink: Option<Sink<'_>>) -> Result<Report, Box<Failure>> {
+    let mut world = World::new(swarm.clone(), Trace::new(sink));
+    caught(|| play(&mut world)).map_err(|broken| {
+        let Broken { invariant, detail } = broken;
+        world
+            .trace
+            .say(Lane::World, "broken", format_args!("{invariant}"));
+        Box::new(Failure {
+            seed: swarm.seed,
+            invariant,
+            detail,
+            at: world.now,
+            event: world.trace.event(),
+            trace_sum: world.trace.sum(),
+            marks: world.marks.clone(),
+        })
+    })
+}
+
+/// Faults, then none.
+fn play(world: &mut World<'_>) -> Report {
+    let fault_span = world.swarm.fault_span;
+    let next = |world: &mut World<'_>| {
+        assert!(world.trace.event() < EVENT_COUNT_MAX, "a storm of events");
         assert!(world.next(), "there is always something to come");
     };
     world.begin();
     while world.now < fault_span {
-        next(&mut world);
+        next(world);
     }
     let healed_from = world.now;
     world.heal();
-    expect_fresh_acks(&mut world);
+    expect_fresh_acks(world);
     let deadline = healed_from.after(HEAL_SPAN);
     let mut phase = Phase::Acks;
     let mut heal_span = Nanos(0);
     while phase != Phase::Done {
-        next(&mut world);
+        next(world);
         assert!(
             world.now < deadline,
             "not healed in time: {}",
-            ailing(&world, phase)
+            ailing(world, phase)
         );
-        if phase.is_over(&world) {
+        if phase.is_over(world) {
             heal_span = if phase == Phase::Convergence {
                 world.now.since(healed_from)
             } else {
                 heal_span
             };
-            phase = phase.next(&mut world);
+            phase = phase.next(world);
         }
     }
-    finish(&world);
+    finish(world);
     Report {
         trace_sum: world.trace.sum(),
-        marks: world.marks,
-        event_count,
+        marks: world.marks.clone(),
+        event_count: world.trace.event(),
         heal_span,
     }
 }
@@ -204,7 +226,7 @@ fn expect_fresh_acks(world: &mut World<'_>) {
 
 /// What is not well, in words.
 fn ailing(world: &World<'_>, phase: Phase) -> String {
-    let mut text = format!("still waiting for {phase:?}");
+    let mut text = format!("waiting for {phase:?}");
     for (node, machine) in world.nodes.iter().enumerate() {
         let Some(process) = &machine.process else {
             continue;

@@ -218,6 +218,9 @@ impl Producer {
                 epoch,
             };
             pending.request = Some(line.ask_with(body, sum, &pending.payload));
+            line.note(context, || {
+                format!("sends append {sequence} of {record_count} records to log {group}")
+            });
             pending.sent_at = context.now;
             context.marks.retries += u64::from(pending.try_count > 0);
             pending.try_count += 1;
@@ -238,8 +241,16 @@ impl Producer {
         // An answer to something answered already: the network doubles frames.
         let Some(at) = found else { return };
         match Outcome::from_code(reply.outcome).expect("a known outcome") {
-            Outcome::Committed => self.on_committed(at, reply.offset.to_native(), context),
+            Outcome::Committed => {
+                let (sequence, offset) = (self.pending[at].sequence, reply.offset.to_native());
+                line.note(context, || {
+                    format!("append {sequence} is committed at {offset}")
+                });
+                self.on_committed(at, offset, context);
+            }
             Outcome::Unknown => {
+                let sequence = self.pending[at].sequence;
+                line.note(context, || format!("append {sequence} is unknown"));
                 context.marks.unknown += 1;
                 self.pending[at].request = None;
                 self.pending[at].is_nowhere = false;
@@ -272,6 +283,10 @@ impl Producer {
     ) {
         let reason = NotCommittedReason::from_code(reply.reason).expect("a known reason");
         context.marks.refused += 1;
+        let sequence = self.pending[at].sequence;
+        line.note(context, || {
+            format!("append {sequence} is refused: {reason}")
+        });
         self.pending[at].request = None;
         let leader = reply.leader.to_native();
         match reason {

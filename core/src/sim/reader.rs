@@ -172,7 +172,12 @@ impl Reader {
         self.read_at = context.now.after(pause);
         let end = reply.end_offset.to_native();
         let committed = context.oracle.committed(self.position);
-        match FetchOutcome::from_code(reply.outcome).expect("a known outcome") {
+        let outcome = FetchOutcome::from_code(reply.outcome).expect("a known outcome");
+        line.note(context, || {
+            let Asked { from, mode, .. } = asked;
+            format!("{mode} read from {from}: {outcome}, the end is {end}")
+        });
+        match outcome {
             FetchOutcome::Ok => {
                 let seen = judge_blocks(self.group.0, asked.from, payload, committed);
                 assert!(

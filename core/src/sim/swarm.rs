@@ -14,12 +14,54 @@ use crate::shard::Shape;
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
 
+/// One option of a run, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// It makes trouble, and `without` takes it away.
+    pub is_trouble: bool,
+}
+
+// An option with a value behind it makes trouble, and makes none at that value.
 macro_rules! options {
-    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
+    ($($(#[$doc:meta])* $name:ident: $type:ty $(= $off:expr)?,)*) => {
         /// The options of one run.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Swarm {
             $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Swarm {
+            /// Every option, in the order of their definition.
+            #[must_use]
+            pub fn options(&self) -> Vec<Choice> {
+                vec![$(Choice {
+                    name: stringify!($name),
+                    value: format!("{:?}", self.$name),
+                    is_trouble: false $(|| self.$name != $off)?,
+                },)*]
+            }
+
+            /// The same run without the trouble that an option makes; none if it makes none.
+            #[must_use]
+            pub fn without(&self, name: &str) -> Option<Self> {
+                let mut less = self.clone();
+                match name {
+                    $($(stringify!($name) => less.$name = $off,)?)*
+                    _ => {}
+                }
+                (less != *self).then_some(less)
+            }
+
+            /// The same cluster without any trouble: what it has to heal under.
+            pub(super) fn calm(&mut self) {
+                $($(self.$name = $off;)?)*
+                // Reading a whole log again takes its time.
+                self.client_patience = self.client_patience.max(Nanos(500 * MILLI));
+            }
         }
 
         impl fmt::Display for Swarm {
@@ -52,30 +94,30 @@ options! {
     /// Added to it, up to this.
     delay_spread: Nanos,
     /// Frames that take very long, per mille.
-    slow_per_mille: u32,
+    slow_per_mille: u32 = 0,
     /// How long those take at most.
     slow_span: Nanos,
     /// Frames lost, per mille.
-    drop_per_mille: u32,
+    drop_per_mille: u32 = 0,
     /// Frames that arrive twice, per mille.
-    duplicate_per_mille: u32,
+    duplicate_per_mille: u32 = 0,
     /// Frames that overtake the one before, per mille.
-    reorder_per_mille: u32,
+    reorder_per_mille: u32 = 0,
     /// Frames that arrive in two pieces, per mille.
-    split_per_mille: u32,
+    split_per_mille: u32 = 0,
     /// Clients' connections suffer like nodes'; otherwise each keeps its order and loses nothing.
-    client_faults: bool,
+    client_faults: bool = false,
     /// What meets a partition waits for its end, as TCP would have it; otherwise it is lost.
     retransmit: bool,
     /// Between partitions.
-    partition_every: Nanos,
+    partition_every: Nanos = Nanos(0),
     /// How long one lasts.
     partition_span: Nanos,
     /// Between losses of a connection.
-    link_loss_every: Nanos,
+    link_loss_every: Nanos = Nanos(0),
 
     /// Between crashes.
-    crash_every: Nanos,
+    crash_every: Nanos = Nanos(0),
     /// Until the restart.
     restart_span: Nanos,
     /// Crashes that take the power, per mille.
@@ -83,11 +125,11 @@ options! {
     /// Crashes of all nodes at once, per mille.
     crash_all_per_mille: u32,
     /// Between loops that stand still.
-    stall_every: Nanos,
+    stall_every: Nanos = Nanos(0),
     /// How long they do.
     stall_span: Nanos,
     /// Parts of 1024 by which clocks differ at most.
-    drift: i64,
+    drift: i64 = 0,
     /// Shortest pause between two turns of a loop.
     turn_span: Nanos,
 
@@ -96,11 +138,11 @@ options! {
     /// Added to it, up to this.
     store_spread: Nanos,
     /// Writes that take very long, per mille.
-    stuck_per_mille: u32,
+    stuck_per_mille: u32 = 0,
     /// How long those take at most.
     stuck_span: Nanos,
     /// Between times at which segments find no space.
-    full_every: Nanos,
+    full_every: Nanos = Nanos(0),
     /// How long there is none.
     full_span: Nanos,
 
@@ -115,13 +157,13 @@ options! {
     /// After so long without an answer a client tries elsewhere.
     client_patience: Nanos,
     /// A producer begins a new life instead of a new append, per mille.
-    epoch_per_mille: u32,
+    epoch_per_mille: u32 = 0,
     /// A producer gives up an append that was refused, per mille.
-    replace_per_mille: u32,
+    replace_per_mille: u32 = 0,
     /// A reader's pause between reads.
     read_every: Nanos,
     /// A reader asks for a hand-over instead, per mille.
-    transfer_per_mille: u32,
+    transfer_per_mille: u32 = 0,
     /// Every step is followed by the whole check of Raft's state, not every so many.
     check_all: bool,
 }
@@ -228,25 +270,5 @@ impl Swarm {
             transfer_per_mille: some(c, 3, 5, 100) as u32,
             check_all: c.one_in(16),
         }
-    }
-
-    /// The same cluster without faults: what it has to heal under.
-    pub(super) fn calm(&mut self) {
-        self.slow_per_mille = 0;
-        self.drop_per_mille = 0;
-        self.duplicate_per_mille = 0;
-        self.reorder_per_mille = 0;
-        self.client_faults = false;
-        self.partition_every = Nanos(0);
-        self.link_loss_every = Nanos(0);
-        self.crash_every = Nanos(0);
-        self.stall_every = Nanos(0);
-        self.stuck_per_mille = 0;
-        self.full_every = Nanos(0);
-        self.epoch_per_mille = 0;
-        self.replace_per_mille = 0;
-        self.transfer_per_mille = 0;
-        // Reading a whole log again takes its time.
-        self.client_patience = self.client_patience.max(Nanos(500 * MILLI));
     }
 }

@@ -4,6 +4,7 @@
 use super::link::{LANES, Link, LinkState};
 use super::network::{End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
+use super::trace::{self, Standing};
 use super::world::{Event, World};
 use crate::frame::Lane;
 use crate::frame::assembler::{Assembler, TagPolicy};
@@ -83,6 +84,7 @@ impl World<'_> {
             marks,
             now,
             trace,
+            groups,
             ..
         } = self;
         let process = nodes[node].process.as_mut().expect("its turn is under way");
@@ -90,10 +92,19 @@ impl World<'_> {
         process.shard.step(local, input, &mut process.effects);
         marks.steps += 1;
         oracle.check(node, &process.shard, marks);
-        for raft in process.shard.rafts() {
+        for (raft, group) in process.shard.rafts().zip(groups) {
             trace.mix(
                 raft.term().0 << 40 ^ raft.commit().0 << 20 ^ u64::from(raft.tail().last_sum()),
             );
+            if trace.is_read() {
+                let standing = Standing {
+                    group: *group,
+                    term: raft.term(),
+                    commit: raft.commit(),
+                    last: raft.last(),
+                };
+                trace.stand(node, raft.role(), standing);
+            }
         }
         if process.burn() { Err(Crashed) } else { Ok(()) }
     }
@@ -164,11 +175,8 @@ impl World<'_> {
             match assembler.next() {
                 Ok(Some(frame)) => {
                     self.trace.mix(u64::from(frame.header.body_sum));
-                    if self.trace.is_read() {
-                        let kind = frame.kind();
-                        let line = format_args!("node {node} gets {kind} on {connection}");
-                        self.trace.say(self.now, line);
-                    }
+                    let text = format_args!("{} on connection {connection}", frame.kind());
+                    self.trace.say(trace::Lane::Node(node), "hears", text);
                     self.step(
                         node,
                         Input::Frame {

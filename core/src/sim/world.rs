@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::chance::{Chance, mixed};
+use super::chance::Chance;
 use super::client::{Client, ClientEffect, ClientInput, Context, Role};
 use super::clock::Clock;
 use super::disk::Disk;
@@ -20,7 +20,7 @@ use super::oracle::Oracle;
 use super::producer::Producer;
 use super::reader::Reader;
 use super::swarm::Swarm;
-use super::trace::Trace;
+use super::trace::{Lane, Trace};
 use crate::id::{GroupId, Nanos};
 use crate::log::WriteId;
 use crate::shard::{LoadId, SegmentWriteId, Shard, Source};
@@ -205,7 +205,8 @@ impl<'s> World<'s> {
         };
         assert!(at >= self.now, "time goes forward");
         self.now = at;
-        self.trace.mix(at.0 ^ mixed(number));
+        self.trace.begin(at);
+        self.trace.mix(number);
         match event {
             Event::Turn { node, life } => self.on_turn(node, life),
             Event::Dial { stream } => self.on_dial(stream),
@@ -320,7 +321,7 @@ impl<'s> World<'s> {
         };
         self.marks.recoveries += u64::from(life > 1);
         self.trace
-            .say(self.now, format_args!("node {node} starts its life {life}"));
+            .say(Lane::Node(node), "start", format_args!("life {life}"));
         self.oracle.on_opened(node, &shard, &mut self.marks);
         let process = Process::new(self.now, shard, clock, node, self.swarm.node_count);
         self.nodes[node].process = Some(process);
@@ -338,10 +339,9 @@ impl<'s> World<'s> {
         machine.has_power = !power;
         machine.disk.crash(power, &mut self.chance);
         self.oracle.ledgers[node].on_crash();
-        self.trace.say(
-            self.now,
-            format_args!("node {node} crashes, power lost: {power}"),
-        );
+        let how = if power { "and loses power" } else { "" };
+        self.trace
+            .say(Lane::Node(node), "crash", format_args!("ends {how}"));
         // The kernel closes what a process had open; a machine without power closes nothing.
         for id in self.network.of_party(node) {
             let stream = self.network.find(id).expect("listed just now");
@@ -672,6 +672,7 @@ impl<'s> World<'s> {
             history,
             marks,
             now,
+            trace,
             ..
         } = self;
         let desk = &mut desks[client];
@@ -682,12 +683,18 @@ impl<'s> World<'s> {
             oracle,
             history,
             marks,
+            is_traced: trace.is_read(),
         };
         let wake_at = desk.client.step(input, &mut context);
+        for note in desk.client.line.notes.drain(..) {
+            trace.say(Lane::Client(client), "client", format_args!("{note}"));
+        }
         let effects = std::mem::take(&mut desk.client.line.effects);
         for effect in effects {
             match effect {
                 ClientEffect::Dial(to) => {
+                    let text = format_args!("dials node {to}");
+                    self.trace.say(Lane::Client(client), "client", text);
                     assert!(
                         self.desks[client].stream.is_none(),
                         "one connection at a time"

@@ -1,0 +1,86 @@
+//! The least of a run that still breaks the same: kinds of trouble are taken away one by one, then
+//! the time that is left for them.
+//!
+//! What is left is not the same run with fewer faults, but a run that has fewer and ends alike.
+//! Knows no fault by name.
+
+use super::failure::Failure;
+use super::run;
+use super::swarm::Swarm;
+use crate::id::Nanos;
+
+/// Shorter spans of faults are not worth another run.
+const SPAN_STEP: Nanos = Nanos::from_millis(10);
+
+/// What is left of a run that failed.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// Its options.
+    pub swarm: Swarm,
+    /// What it breaks, and when.
+    pub failure: Failure,
+    /// Runs that were played to find it.
+    pub run_count: u32,
+}
+
+impl Shrunk {
+    /// Plays another run instead, and keeps it if it breaks the same. False if it does not.
+    fn maybe_take(&mut self, swarm: Swarm) -> bool {
+        self.run_count += 1;
+        match run(&swarm, None) {
+            Err(failure) if failure.is_like(&self.failure) => {
+                self.swarm = swarm;
+                self.failure = *failure;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Finds a smaller run that breaks what this one broke, in at most `run_count_max` runs.
+#[must_use]
+pub fn shrink(swarm: &Swarm, failure: &Failure, run_count_max: u32) -> Shrunk {
+    let mut shrunk = Shrunk {
+        swarm: swarm.clone(),
+        failure: failure.clone(),
+        run_count: 0,
+    };
+    shorten(&mut shrunk, run_count_max);
+    loop {
+        let mut is_smaller = false;
+        for option in swarm.options() {
+            if shrunk.run_count >= run_count_max {
+                return shrunk;
+            }
+            if let Some(less) = shrunk.swarm.without(option.name) {
+                is_smaller |= shrunk.maybe_take(less);
+            }
+        }
+        shorten(&mut shrunk, run_count_max);
+        if !is_smaller {
+            return shrunk;
+        }
+    }
+}
+
+/// Ends the faults earlier: just after the failure, or at half the time, as long as it fails.
+fn shorten(shrunk: &mut Shrunk, run_count_max: u32) {
+    while shrunk.run_count < run_count_max {
+        let span = shrunk.swarm.fault_span;
+        let after = shrunk.failure.at.after(SPAN_STEP);
+        let shorter = if after < span {
+            after
+        } else {
+            Nanos(span.0 / 2)
+        };
+        if shorter < SPAN_STEP {
+            return;
+        }
+        let mut swarm = shrunk.swarm.clone();
+        swarm.fault_span = shorter;
+        if !shrunk.maybe_take(swarm) {
+            return;
+        }
+    }
+}
