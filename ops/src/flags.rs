@@ -45,6 +45,7 @@ pub(crate) enum Verb {
     Bench(command::bench::Args),
     Init(command::init::Args),
     Serve(command::serve::Args),
+    Sim(command::sim::Args),
 }
 
 /// Flags that stand before or after any verb that talks to a cluster.
@@ -93,12 +94,13 @@ impl Global {
 
 /// Global flags that would mean nothing to a verb. They are kept out of its help, and refused
 /// rather than ignored: a flag that does nothing is a lie a script believes for years.
-const FOREIGN: [(&str, &[&str]); 5] = [
+const FOREIGN: [(&str, &[&str]); 6] = [
     ("dev", &["endpoints", "timeout", "output"]),
     ("init", &["endpoints", "timeout", "output"]),
     ("serve", &["endpoints", "timeout", "output"]),
     ("read", &["output"]),
     ("tail", &["output"]),
+    ("sim", &["endpoints", "timeout"]),
 ];
 
 /// Reads the command line of this process.

@@ -9,6 +9,7 @@ mod connect;
 mod exit;
 mod flags;
 mod output;
+mod panics;
 mod records;
 mod refusal;
 mod signals;
@@ -18,11 +19,12 @@ mod units;
 
 use std::process::ExitCode;
 
-use crate::command::{append, bench, dev, init, read, serve, status, tail};
+use crate::command::{append, bench, dev, init, read, serve, sim, status, tail};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
 fn main() -> ExitCode {
+    panics::end_the_process();
     let cli = match flags::parse() {
         Ok(cli) => cli,
         Err(stopped) => return stopped_at_the_command_line(&stopped).into(),
@@ -52,6 +54,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Bench(args) => bench::run(args, &global).await,
             Verb::Init(args) => init::run(args),
             Verb::Serve(args) => serve::run(args).await,
+            Verb::Sim(args) => sim::run(&args, &global),
         }
     });
     // A read of stdin that nobody answers must not hold up the exit.

@@ -8,5 +8,6 @@ pub(crate) mod dev;
 pub(crate) mod init;
 pub(crate) mod read;
 pub(crate) mod serve;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod tail;
