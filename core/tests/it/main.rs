@@ -5,5 +5,8 @@ mod log_crash;
 mod log_disk;
 mod log_golden;
 mod log_journal;
+mod log_node;
+mod log_recovery;
+mod log_ring;
 mod raft;
 mod seeds;
