@@ -24,7 +24,7 @@ use std::fmt;
 use bytes::BufMut;
 
 use super::fields::{all_zero, put_u32, put_u64, round_up, u32_at, u64_at};
-use super::item::{FLAGS_AT, ItemError, ItemHeader, ItemKind, SUM_AT};
+use super::item::{ItemError, ItemHeader, ItemKind, SUM_AT};
 use crate::frame::sum::{Sum, crc32c};
 use crate::id::{Epoch, GroupId, Index, Offset, ProducerId, Sequence, Term};
 use crate::limits::{
@@ -171,16 +171,6 @@ impl BlockHeader {
     /// # Errors
     /// The first misdeed found.
     pub fn read(bytes: &[u8]) -> Result<Self, BlockError> {
-        let (header, copy) = Self::read_item(bytes)?;
-        if copy {
-            Err(BlockError::Flags)
-        } else {
-            Ok(header)
-        }
-    }
-
-    /// As [`BlockHeader::read`], for a journal, where the flag of a copy may be set.
-    pub(super) fn read_item(bytes: &[u8]) -> Result<(Self, bool), BlockError> {
         let item = ItemHeader::read(bytes)?;
         if item.kind != ItemKind::Block {
             return Err(BlockError::Kind);
@@ -214,7 +204,7 @@ impl BlockHeader {
             previous_sum: u32_at(bytes, PREVIOUS_SUM_AT),
         };
         header.judge_counts()?;
-        Ok((header, item.copy))
+        Ok(header)
     }
 
     fn judge_counts(&self) -> Result<(), BlockError> {
@@ -257,7 +247,6 @@ impl BlockHeader {
         ItemHeader {
             size: self.size,
             kind: ItemKind::Block,
-            copy: false,
             detail: self.kind as u8,
             sum: self.sum,
             group: self.group,
@@ -336,13 +325,12 @@ pub const fn append_size(payload_size: usize) -> usize {
     APPEND_HEADER_SIZE + round_up(payload_size, BLOCK_ALIGN)
 }
 
-/// The sum of a block: its header with flags and sum as zero, then its append headers in order.
+/// The sum of a block: its header with the sum as zero, then its append headers in order.
 /// `appends` must hold as many well-bounded appends as the header says.
 pub(super) fn block_sum(header: &[u8], appends: &[u8], append_count: u32) -> u32 {
     let mut unsummed: [u8; BLOCK_HEADER_SIZE] = header[..BLOCK_HEADER_SIZE]
         .try_into()
         .expect("sliced to its size");
-    unsummed[FLAGS_AT] = 0;
     put_u32(&mut unsummed, SUM_AT, 0);
     let mut sum = Sum::new();
     sum.update(&unsummed);
@@ -368,17 +356,7 @@ impl<'a> Block<'a> {
     /// # Errors
     /// The first misdeed found.
     pub fn check(bytes: &'a [u8]) -> Result<Self, BlockError> {
-        let (block, copy) = Self::check_item(bytes)?;
-        if copy {
-            Err(BlockError::Flags)
-        } else {
-            Ok(block)
-        }
-    }
-
-    /// As [`Block::check`], for a journal, where the flag of a copy may be set.
-    pub(super) fn check_item(bytes: &'a [u8]) -> Result<(Self, bool), BlockError> {
-        let (header, copy) = BlockHeader::read_item(bytes)?;
+        let header = BlockHeader::read(bytes)?;
         let Some(bytes) = bytes.get(..header.size as usize) else {
             return Err(BlockError::Truncated);
         };
@@ -397,7 +375,7 @@ impl<'a> Block<'a> {
                 records(append.payload, append.header.record_count)?;
             }
         }
-        Ok((block, copy))
+        Ok(block)
     }
 
     /// The fixed part.

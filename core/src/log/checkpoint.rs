@@ -85,7 +85,6 @@ impl Checkpoint {
         let header = ItemHeader {
             size: size as u32,
             kind: ItemKind::Checkpoint,
-            copy: false,
             detail: 0,
             sum: 0,
             group: self.group,
@@ -115,9 +114,6 @@ impl Checkpoint {
         let header = ItemHeader::read(bytes)?;
         if header.kind != ItemKind::Checkpoint {
             return Err(ItemError::Kind);
-        }
-        if header.copy {
-            return Err(ItemError::Flags);
         }
         if header.detail != 0 {
             return Err(ItemError::Detail);

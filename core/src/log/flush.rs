@@ -47,6 +47,7 @@ const _: () = assert!(RUN_SIZE_MAX / HARD_STATE_SIZE <= u16::MAX as usize + 1);
 
 const FLAG_OPENS: u8 = 1;
 const FLAG_COMPLETE: u8 = 2;
+const FLAG_COPIES: u8 = 4;
 
 /// The fixed part of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct FlushHeader {
     pub opens: bool,
     /// Hard state and checkpoint of every group stand in its file, at the latest in it.
     pub complete: bool,
+    /// Its blocks were written before, and stand here again because their first place is given up.
+    pub copies: bool,
 }
 
 /// Why bytes are not a whole flush. Nothing was changed.
@@ -156,8 +159,9 @@ impl FlushHeader {
             files_kept: bytes[FILES_KEPT_AT],
             opens: flags & FLAG_OPENS != 0,
             complete: flags & FLAG_COMPLETE != 0,
+            copies: flags & FLAG_COPIES != 0,
         };
-        if flags & !(FLAG_OPENS | FLAG_COMPLETE) != 0 || !header.is_possible() {
+        if flags & !(FLAG_OPENS | FLAG_COMPLETE | FLAG_COPIES) != 0 || !header.is_possible() {
             return Err(FlushError::Header);
         }
         Ok(header)
@@ -194,7 +198,8 @@ impl FlushHeader {
         bytes[ITEM_COUNT_AT..ITEM_COUNT_AT + 2].copy_from_slice(&self.item_count.to_le_bytes());
         bytes[FILES_KEPT_AT] = self.files_kept;
         bytes[FLAGS_AT] = (if self.opens { FLAG_OPENS } else { 0 })
-            | (if self.complete { FLAG_COMPLETE } else { 0 });
+            | (if self.complete { FLAG_COMPLETE } else { 0 })
+            | (if self.copies { FLAG_COPIES } else { 0 });
         bytes
     }
 
@@ -220,7 +225,7 @@ impl FlushHeader {
 /// What stands in a flush.
 #[derive(Clone, Debug)]
 pub(super) enum Item<'a> {
-    Block { block: Block<'a>, copy: bool },
+    Block(Block<'a>),
     HardState { group: GroupId, hard: HardState },
     Checkpoint(Checkpoint),
 }
@@ -247,7 +252,7 @@ impl<'a> Flush<'a> {
         let mut vote_count = 0;
         while at < items_end {
             let (item, size) = check_item(&bytes[at..items_end])?;
-            let summed = if let Item::Block { .. } = item {
+            let summed = if let Item::Block(_) = item {
                 BLOCK_HEADER_SIZE
             } else {
                 size
@@ -283,10 +288,7 @@ fn check_item(bytes: &[u8]) -> Result<(Item<'_>, usize), FlushError> {
     let header = ItemHeader::read(bytes).map_err(FlushError::Item)?;
     let size = header.size as usize;
     let item = match header.kind {
-        ItemKind::Block => {
-            let (block, copy) = Block::check_item(bytes).map_err(FlushError::Block)?;
-            Item::Block { block, copy }
-        }
+        ItemKind::Block => Item::Block(Block::check(bytes).map_err(FlushError::Block)?),
         ItemKind::HardState => {
             let (group, hard) = check_hard_state(bytes).map_err(FlushError::Item)?;
             Item::HardState { group, hard }
@@ -363,10 +365,8 @@ mod tests {
             Lsn(flush.header.lsn.0 + bytes.len() as u64)
         );
         assert!(flush.has_votes() && has_sound_copy(&flush.header, &bytes));
-        assert!(matches!(
-            flush.items[0],
-            (64, Item::Block { copy: false, .. })
-        ));
+        assert!(!flush.header.copies);
+        assert!(matches!(flush.items[0], (64, Item::Block(_))));
         assert!(matches!(
             flush.items[1],
             (

@@ -20,12 +20,10 @@ pub(super) const ITEM_ALIGN: usize = 16;
 pub(super) const HARD_STATE_SIZE: usize = ITEM_HEADER_SIZE + 16;
 
 const ITEM_VERSION: u8 = 1;
-/// The item was written before, and stands here again because its first place is given up.
-pub(super) const FLAG_COPY: u8 = 1;
 
 const SIZE_AT: usize = 0;
 const KIND_AT: usize = SIZE_AT + 4;
-pub(super) const FLAGS_AT: usize = KIND_AT + 1;
+const FLAGS_AT: usize = KIND_AT + 1;
 const VERSION_AT: usize = FLAGS_AT + 1;
 const DETAIL_AT: usize = VERSION_AT + 1;
 pub(super) const SUM_AT: usize = DETAIL_AT + 1;
@@ -54,7 +52,7 @@ pub enum ItemError {
     Kind,
     /// A version this program does not know.
     Version,
-    /// A flag this version does not know, or one that may not stand here.
+    /// A flag; this version knows none.
     Flags,
     /// A detail the kind does not have.
     Detail,
@@ -86,7 +84,6 @@ impl std::error::Error for ItemError {}
 pub(super) struct ItemHeader {
     pub(super) size: u32,
     pub(super) kind: ItemKind,
-    pub(super) copy: bool,
     pub(super) detail: u8,
     pub(super) sum: u32,
     pub(super) group: GroupId,
@@ -108,8 +105,7 @@ impl ItemHeader {
         if bytes[VERSION_AT] != ITEM_VERSION {
             return Err(ItemError::Version);
         }
-        let flags = bytes[FLAGS_AT];
-        if flags & !FLAG_COPY != 0 {
+        if bytes[FLAGS_AT] != 0 {
             return Err(ItemError::Flags);
         }
         let size = u32_at(bytes, SIZE_AT);
@@ -119,7 +115,6 @@ impl ItemHeader {
         Ok(Self {
             size,
             kind,
-            copy: flags & FLAG_COPY != 0,
             detail: bytes[DETAIL_AT],
             sum: u32_at(bytes, SUM_AT),
             group: GroupId(u32_at(bytes, GROUP_AT)),
@@ -133,7 +128,7 @@ impl ItemHeader {
         );
         put_u32(bytes, SIZE_AT, self.size);
         bytes[KIND_AT] = self.kind as u8;
-        bytes[FLAGS_AT] = if self.copy { FLAG_COPY } else { 0 };
+        bytes[FLAGS_AT] = 0;
         bytes[VERSION_AT] = ITEM_VERSION;
         bytes[DETAIL_AT] = self.detail;
         put_u32(bytes, SUM_AT, self.sum);
@@ -141,10 +136,9 @@ impl ItemHeader {
     }
 }
 
-/// Stamps the sum of a whole item whose header says sum 0 and carries no flag.
+/// Stamps the sum of a whole item whose header says sum 0.
 pub(super) fn stamp_sum(item: &mut [u8]) {
     assert_eq!(u32_at(item, SUM_AT), 0, "an item is stamped once");
-    assert_eq!(item[FLAGS_AT], 0, "flags are no part of the sum");
     let sum = crc32c(item);
     put_u32(item, SUM_AT, sum);
 }
@@ -156,7 +150,6 @@ pub(super) fn write_hard_state(group: GroupId, hard: HardState) -> [u8; HARD_STA
     ItemHeader {
         size: HARD_STATE_SIZE as u32,
         kind: ItemKind::HardState,
-        copy: false,
         detail: 0,
         sum: 0,
         group,
@@ -173,9 +166,6 @@ pub(super) fn check_hard_state(bytes: &[u8]) -> Result<(GroupId, HardState), Ite
     let header = ItemHeader::read(bytes)?;
     if header.kind != ItemKind::HardState {
         return Err(ItemError::Kind);
-    }
-    if header.copy {
-        return Err(ItemError::Flags);
     }
     if header.detail != 0 {
         return Err(ItemError::Detail);

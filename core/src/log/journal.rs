@@ -28,7 +28,7 @@ use super::fields::{pad, round_up};
 use super::flights::Flights;
 use super::flush::{FLUSH_HEADER_SIZE, FlushHeader};
 use super::grants::Grants;
-use super::item::{FLAG_COPY, FLAGS_AT, HARD_STATE_SIZE, write_hard_state};
+use super::item::{HARD_STATE_SIZE, write_hard_state};
 use super::recovered::GroupState;
 pub use super::recovered::JournalRecovered;
 use super::ring::{Ring, Room};
@@ -82,6 +82,16 @@ struct OpenRun {
     limit: usize,
     items_sum: Sum,
     item_count: u16,
+    /// What its blocks are; none as long as it has none.
+    blocks: Option<Writing>,
+}
+
+/// Whether a block is written for the first time. A run's blocks are all of one kind: recovery
+/// tells it by the run's header, so that a block is the same bytes wherever it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    First,
+    Copy,
 }
 
 /// The journal of one shard.
@@ -229,11 +239,12 @@ impl Journal {
     pub fn begin_block(&mut self, start: BlockStart, payload_size: usize) -> Option<Place> {
         assert!(self.block.is_none(), "the open block is finished first");
         let no_op = start.kind == BlockKind::NoOp;
-        self.make_room(if no_op {
+        let size = if no_op {
             BLOCK_HEADER_SIZE
         } else {
             block_size(payload_size)
-        })?;
+        };
+        self.make_block_room(size, Writing::First)?;
         if !self.has_room(if no_op { Room::Votes } else { Room::Blocks }) {
             return None;
         }
@@ -299,19 +310,19 @@ impl Journal {
         let builder = self.block.take().expect("a block is open");
         let at = builder.at();
         let header = builder.finish(self.arenas.current())?;
-        Some(self.count_block(&header, at))
+        Some(self.count_block(&header, at, Writing::First))
     }
 
     /// Copies a checked block as it is: a follower's hop *block*. None is backpressure, as of
     /// [`Journal::begin_block`].
     pub fn copy_block(&mut self, block: &Block<'_>) -> Option<Entry> {
         assert!(self.block.is_none(), "the open block is finished first");
-        self.make_room(block.bytes().len())?;
+        self.make_block_room(block.bytes().len(), Writing::First)?;
         let no_op = block.header().kind == BlockKind::NoOp;
         if !self.has_room(if no_op { Room::Votes } else { Room::Copies }) {
             return None;
         }
-        Some(self.put_block(block, false))
+        Some(self.put_block(block, Writing::First))
     }
 
     /// Puts an undecided block of an old file again, so that the file can be given free. The block
@@ -319,22 +330,24 @@ impl Journal {
     /// is durable. None is backpressure, as of [`Journal::open_lsn`].
     pub fn carry_block(&mut self, block: &Block<'_>) -> Option<Place> {
         assert!(self.block.is_none(), "the open block is finished first");
-        self.make_room(block.bytes().len())?;
-        Some(self.put_block(block, true).place)
+        self.make_block_room(block.bytes().len(), Writing::Copy)?;
+        Some(self.put_block(block, Writing::Copy).place)
     }
 
-    fn put_block(&mut self, block: &Block<'_>, copy: bool) -> Entry {
+    fn put_block(&mut self, block: &Block<'_>, writing: Writing) -> Entry {
         let run = self.arenas.current();
         let at = run.len();
         run.put_slice(block.bytes());
-        if copy {
-            run[at + FLAGS_AT] |= FLAG_COPY;
-        }
-        self.count_block(block.header(), at)
+        self.count_block(block.header(), at, writing)
     }
 
-    fn count_block(&mut self, header: &BlockHeader, at: usize) -> Entry {
+    fn count_block(&mut self, header: &BlockHeader, at: usize, writing: Writing) -> Entry {
         let run = self.open.as_mut().expect("blocks are put into an open run");
+        assert!(
+            run.blocks.is_none_or(|blocks| blocks == writing),
+            "copies stand among copies"
+        );
+        run.blocks = Some(writing);
         run.items_sum
             .update(&self.arenas.current()[at..at + BLOCK_HEADER_SIZE]);
         run.item_count += 1;
@@ -466,6 +479,15 @@ impl Journal {
         }
     }
 
+    /// As `make_room` for a block, in a run that has no blocks of the other kind.
+    fn make_block_room(&mut self, size: usize, writing: Writing) -> Option<()> {
+        let blocks = self.open.as_ref().and_then(|run| run.blocks);
+        if blocks.is_some_and(|blocks| blocks != writing) {
+            self.seal_run();
+        }
+        self.make_room(size)
+    }
+
     /// Whether the ring has room for something of this kind. Blocks count as if they filled their
     /// run; votes are small.
     fn has_room(&self, room: Room) -> bool {
@@ -509,6 +531,7 @@ impl Journal {
             limit,
             items_sum: Sum::new(),
             item_count: 0,
+            blocks: None,
         });
         true
     }
@@ -563,6 +586,7 @@ impl Journal {
             files_kept,
             opens: !self.opening_sealed,
             complete: self.restating.is_none(),
+            copies: run.blocks == Some(Writing::Copy),
         };
         header.stamp();
         buffer[..FLUSH_HEADER_SIZE].copy_from_slice(&header.write());

@@ -435,7 +435,7 @@ impl Walk {
     fn accept(&mut self, flush: &Flush<'_>) -> Result<(), RecoveryError> {
         let header = flush.header;
         for (offset, item) in &flush.items {
-            let applied = self.replay.apply(header.lsn, *offset, item);
+            let applied = self.replay.apply(&header, *offset, item);
             applied.map_err(|(group, index)| RecoveryError::Contradiction { group, index })?;
         }
         self.promised = self.promised.max(header.durable_through);

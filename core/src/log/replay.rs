@@ -16,13 +16,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::block::Block;
 use super::checkpoint::Checkpoint;
-use super::flush::Item;
+use super::flush::{FlushHeader, Item};
 use super::producer_table::Note;
 use super::producers::Producers;
 use super::recovered::GroupState;
 use super::tail::{Base, Entry, Tail};
 use super::{HardState, Place};
-use crate::id::{GroupId, Index, Lsn};
+use crate::id::{GroupId, Index};
 
 /// A group as recovery found it.
 #[derive(Clone, Debug)]
@@ -73,17 +73,18 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Takes the next item, which stands at `offset` in the flush at `lsn`.
+    /// Takes the next item, which stands at `offset` in the flush with this header.
     pub(super) fn apply(
         &mut self,
-        lsn: Lsn,
+        flush: &FlushHeader,
         offset: u32,
         item: &Item<'_>,
     ) -> Result<(), Contradiction> {
         match item {
-            Item::Block { block, copy } => {
+            Item::Block(block) => {
                 let group = self.groups.entry(block.header().group).or_default();
-                group.apply_block(block, *copy, Place { lsn, offset })
+                let lsn = flush.lsn;
+                group.apply_block(block, flush.copies, Place { lsn, offset })
             }
             Item::HardState { group: id, hard } => {
                 let group = self.groups.entry(*id).or_default();

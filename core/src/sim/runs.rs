@@ -5,7 +5,7 @@ use crate::id::{GroupId, Index, Lsn, NodeId, Term};
 use crate::log::HardState;
 
 const FLUSH_HEADER_SIZE: usize = 64;
-const COPY: u8 = 1;
+const COPIES: u8 = 4;
 
 /// One item of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,12 @@ pub(super) fn read(bytes: &[u8]) -> Run {
     assert_eq!(&bytes[..4], b"RWFL", "a run begins with its flush header");
     let lsn = Lsn(u64_at(bytes, 16));
     let end = FLUSH_HEADER_SIZE + u32_at(bytes, 36) as usize;
+    let is_copy = bytes[63] & COPIES != 0;
     let mut items = Vec::new();
     let mut at = FLUSH_HEADER_SIZE;
     while at < end {
         let item = &bytes[at..];
         let group = GroupId(u32_at(item, 12));
-        let is_copy = item[5] & COPY != 0;
         match item[4] {
             1 if is_copy => {}
             1 => items.push(Item::Block {
