@@ -102,6 +102,10 @@ pub const CATCH_UP_SIZE: usize = 1 << 20;
 /// queued holds arenas, and a stuck peer must not hold them all.
 pub const PEER_QUEUE_SIZE_MAX: usize = 16 << 20;
 
+/// Reads under way for blocks that leave the journal's oldest file. Several, for each brings one run,
+/// and those were small if the shard was quiet when it wrote them.
+pub const CARRY_READ_MAX: usize = 8;
+
 /// Segment files a shard keeps open.
 pub const SEGMENT_OPEN_MAX: usize = 512;
 

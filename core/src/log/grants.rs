@@ -107,6 +107,12 @@ impl Grants {
         }
     }
 
+    /// As `end`, were all said and durable that may be said by now.
+    pub(super) fn end_due(&self) -> Lsn {
+        let file = self.needed_file().max(self.granted_file);
+        self.ring.start_of(file + u64::from(self.ring.file_count))
+    }
+
     /// Where the next run goes when the last ended at `head`.
     pub(super) fn place(&self, head: Lsn) -> Option<Lsn> {
         run_place(&self.ring, head, self.granted_file)

@@ -31,7 +31,7 @@ use super::grants::Grants;
 use super::item::{HARD_STATE_SIZE, write_hard_state};
 use super::recovered::GroupState;
 pub use super::recovered::JournalRecovered;
-use super::ring::{Ring, Room};
+use super::ring::{Ring, Room, Strain};
 use super::votes::{VoteCopy, votes_size, write_votes};
 use super::{Entry, HardState, Place};
 use crate::frame::sum::Sum;
@@ -325,12 +325,21 @@ impl Journal {
         Some(self.put_block(block, Writing::First))
     }
 
-    /// Puts an undecided block of an old file again, so that the file can be given free. The block
-    /// stays where it was, too: its entry may move to the new place (`Tail::set_place`) once that
-    /// is durable. None is backpressure, as of [`Journal::open_lsn`].
+    /// Whether there is room for a block that a leader elsewhere has taken.
+    #[must_use]
+    pub fn takes_copies(&self) -> bool {
+        self.has_room(Room::Copies)
+    }
+
+    /// Puts a block of an old file again, so that the file can be given free. The block stays where
+    /// it was, too: its entry may move to the new place (`Tail::set_place`) once that is durable.
+    /// None is backpressure, as of [`Journal::open_lsn`].
     pub fn carry_block(&mut self, block: &Block<'_>) -> Option<Place> {
         assert!(self.block.is_none(), "the open block is finished first");
         self.make_block_room(block.bytes().len(), Writing::Copy)?;
+        if !self.has_room(Room::Votes) {
+            return None;
+        }
         Some(self.put_block(block, Writing::Copy).place)
     }
 
@@ -732,6 +741,13 @@ impl Journal {
                 left
             },
         }
+    }
+
+    /// How much of the oldest file must be put again. What is released already counts as free.
+    #[must_use]
+    pub fn strain(&self) -> Strain {
+        let left = self.grants.end_due().0.saturating_sub(self.head.0);
+        self.ring.strain(left)
     }
 
     /// The latest hard state put for a group.

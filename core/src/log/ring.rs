@@ -104,18 +104,43 @@ impl Ring {
         round_up(self.run_size / 32, SECTOR_SIZE).max(4 * SECTOR_SIZE) as u64
     }
 
-    /// Bytes before the ring's end that are not for this use.
+    /// Bytes before the ring's end that are not for this use. What leaders take, here or elsewhere,
+    /// leaves a whole file: so all that the oldest one may hold can be put again.
     #[must_use]
     pub(super) fn reserve_size(&self, room: Room) -> u64 {
         // No run begins where the largest one might not fit.
         let unused = self.run_size as u64 + self.end_size();
         let part = self.file_size / 16;
         match room {
-            Room::Blocks => unused + 4 * part,
-            Room::Copies => unused + 2 * part,
+            Room::Blocks => self.file_size + unused + 4 * part,
+            Room::Copies => self.file_size + unused + 2 * part,
             Room::Votes => unused + part,
         }
     }
+
+    /// How much must leave the oldest file when so many bytes are left before the ring's end.
+    #[must_use]
+    pub(super) fn strain(&self, left: u64) -> Strain {
+        let part = self.file_size / 16;
+        if left < self.file_size + self.reserve_size(Room::Votes) + part {
+            Strain::All
+        } else if left < self.reserve_size(Room::Blocks) + 2 * part {
+            Strain::Undecided
+        } else {
+            Strain::None
+        }
+    }
+}
+
+/// What must be put again, so that the oldest file of the ring can be given free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strain {
+    /// Nothing.
+    None,
+    /// What is not decided: nobody knows when it will be. Decided blocks go to segments.
+    Undecided,
+    /// Decided blocks, too: segments do not take them.
+    All,
 }
 
 /// Who may go how near to the ring's end. What can make the ring free again goes the deeper the
@@ -126,8 +151,8 @@ pub(super) enum Room {
     Blocks,
     /// Blocks of another leader. It has taken them, and is not free before they are decided.
     Copies,
-    /// Votes, and no-ops: after a restart nothing is known to be committed before a leader has
-    /// committed its first block.
+    /// Votes, what is put again to free the oldest file, and no-ops: after a restart nothing is
+    /// known to be committed before a leader has committed its first block.
     Votes,
 }
 

@@ -42,7 +42,7 @@ use timer::{Chance, Timer, Timers};
 
 use crate::id::{Index, Lsn, Nanos, NodeId, Term};
 use crate::limits::VOTER_COUNT_MAX;
-use crate::log::{Entry, HardState, Tail};
+use crate::log::{Entry, HardState, Place, Tail};
 
 /// What a node is to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,6 +276,12 @@ impl Raft {
         if through > self.tail.base().index {
             self.tail.release_through(through);
         }
+    }
+
+    /// The block at `index` stands at `place` too, durably, and is to be read there.
+    pub fn carried(&mut self, index: Index, place: Place) {
+        assert!(place.lsn < self.durable, "the copy is durable");
+        self.tail.set_place(index, place);
     }
 
     /// Times measured anew. A follower's running wait is stretched or shortened with them.

@@ -237,6 +237,7 @@ impl Shard {
             return;
         };
         self.groups[position].raft.propose(entry);
+        self.groups[position].need.on_put();
         self.groups[position].is_dirty = true;
     }
 

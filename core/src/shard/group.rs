@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::frame::code::ReadMode;
-use crate::id::{ConnectionId, GroupId, Index, Nanos, NodeId, Offset, RequestId, Term};
+use crate::id::{ConnectionId, GroupId, Index, Lsn, Nanos, NodeId, Offset, RequestId, Term};
 use crate::log::producers::Producers;
 use crate::log::{Entry, Tail};
 use crate::raft::Raft;
 
+use super::need::Need;
 use super::segments::Segments;
 
 /// A client that waits for its append to be committed.
@@ -51,6 +52,8 @@ pub(super) struct Group {
     pub(super) segmented: Index,
     /// Sum of the block there; 0 if there is none.
     pub(super) segmented_sum: u32,
+    /// What the group needs of the journal.
+    pub(super) need: Need,
     /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
     pub(super) replicates: Vec<Replicate>,
     /// Has something to flush at the end of the turn.
@@ -73,6 +76,7 @@ impl Group {
     /// A replica as recovery left it.
     pub(super) fn new(id: GroupId, raft: Raft, producers: Producers, segments: Segments) -> Self {
         let base = raft.tail().base();
+        let need = Need::recovered(raft.tail());
         Self {
             id,
             raft,
@@ -84,6 +88,7 @@ impl Group {
             segments,
             segmented: base.index,
             segmented_sum: base.sum,
+            need,
             replicates: Vec::new(),
             is_dirty: false,
         }
@@ -91,6 +96,12 @@ impl Group {
 
     pub(super) fn tail(&self) -> &Tail {
         self.raft.tail()
+    }
+
+    /// Nothing of this group is needed of the journal below here; `covered` is what a durable
+    /// checkpoint says is in segments.
+    pub(super) fn needed_from(&mut self, covered: Index, durable: Lsn) -> Lsn {
+        self.need.from(self.raft.tail(), covered, durable)
     }
 
     /// Offset after the last committed record: what a reader may see ends here.
@@ -106,6 +117,7 @@ impl Group {
     pub(super) fn truncate_from(&mut self, from: Index) {
         assert!(self.acks.is_empty(), "only a follower's tail is cut");
         self.producers.truncate_from(from);
+        self.need.on_cut(from);
     }
 
     /// Nobody waits on this connection any more.

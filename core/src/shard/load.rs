@@ -24,6 +24,8 @@ pub(super) enum Purpose {
     Peer { position: usize, peer: NodeId },
     /// The next write of the group's segment.
     Gather { position: usize },
+    /// A block that must leave the journal's oldest file.
+    Carry { position: usize },
 }
 
 impl Purpose {
@@ -31,7 +33,8 @@ impl Purpose {
         match self {
             Self::Fetch { position, .. }
             | Self::Peer { position, .. }
-            | Self::Gather { position } => *position,
+            | Self::Gather { position }
+            | Self::Carry { position } => *position,
         }
     }
 }
@@ -116,6 +119,7 @@ impl Shard {
                 self.on_peer_step(now, position, peer, step, effects);
             }
             Purpose::Gather { position } => self.on_gather_step(now, position, step, effects),
+            Purpose::Carry { position } => self.on_carry_step(position, step),
         }
     }
 }

@@ -288,7 +288,12 @@ impl Found {
 }
 
 /// The last index, from `first` on, whose block lies in the same run, and the bytes up to there.
-fn same_run(tail: &Tail, first: Index, last_max: Index, size_max: usize) -> (Index, usize) {
+pub(super) fn same_run(
+    tail: &Tail,
+    first: Index,
+    last_max: Index,
+    size_max: usize,
+) -> (Index, usize) {
     let begin = tail.entry(first).expect("the index is in the tail");
     let mut last = first;
     let mut size = begin.size as usize;

@@ -5,6 +5,7 @@
 //! depends on a write is held until that write, and all before it, is reported durable.
 
 mod append;
+mod carry;
 mod catch_up;
 mod effects;
 mod encoder;
@@ -14,6 +15,7 @@ mod input;
 mod liveness;
 mod load;
 mod locate;
+mod need;
 mod open;
 mod peer;
 mod segments;
@@ -36,6 +38,7 @@ use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
 
+use carry::Carry;
 pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
 use encoder::Encoder;
 use group::{Group, Replicate};
@@ -119,6 +122,9 @@ pub struct Shard {
     /// Position of the group whose block is open in the journal's open run.
     open_block: Option<usize>,
     loads: Loads,
+    carry: Carry,
+    /// What the journal may forget has changed.
+    is_release_due: bool,
     /// Memory that segment writes are gathered in.
     segment_memory: Arenas,
     next_read: u64,
@@ -342,6 +348,7 @@ impl Shard {
         }
         let ready = self.held.extract_if(.., |(lsn, _)| *lsn < durable);
         effects.list.extend(ready.map(|(_, effect)| effect));
+        self.settle_carried(durable);
         self.on_checkpoints_durable(durable);
     }
 
@@ -384,6 +391,7 @@ impl Shard {
         if self.liveness.take_heartbeat_due(now) {
             self.send_heartbeats(now, effects);
         }
+        self.maybe_release_journal(now, effects);
         self.journal.seal();
         for position in 0..self.groups.len() {
             self.send_replicates(now, position, effects);
@@ -542,7 +550,10 @@ impl Shard {
                 self.abandon_acks(position, leader, effects);
                 self.wake_waiting(now, position, effects);
             }
-            Output::Truncated { from } => self.groups[position].truncate_from(from),
+            Output::Truncated { from } => {
+                self.groups[position].truncate_from(from);
+                self.is_release_due = true;
+            }
             Output::Committed { index } => {
                 self.acknowledge(position, index, effects);
                 self.wake_waiting(now, position, effects);

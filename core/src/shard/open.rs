@@ -15,6 +15,7 @@ use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::log::{Base, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
 
+use super::carry::Carry;
 use super::encoder::Encoder;
 use super::group::Group;
 use super::liveness::Liveness;
@@ -122,6 +123,8 @@ impl Shard {
             held: Vec::new(),
             open_block: None,
             loads: Loads::default(),
+            carry: Carry::default(),
+            is_release_due: true,
             segment_memory: Arenas::new(shape.segment_memory_size(), SEGMENT_MEMORY_COUNT),
             next_read: 0,
             next_segment_write: 0,

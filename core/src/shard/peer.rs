@@ -9,7 +9,7 @@ use crate::frame::peer::{
 use crate::frame::{Frame, Lane};
 use crate::id::{GroupId, Index, Nanos, NodeId, Term};
 use crate::log::Entry;
-use crate::log::block::{BLOCK_HEADER_SIZE, Block, blocks};
+use crate::log::block::{BLOCK_HEADER_SIZE, Block, BlockKind, blocks};
 use crate::raft::{self, AppendRequest, BlockId, Outbox, Raft};
 
 use super::{Effects, Shard};
@@ -178,7 +178,17 @@ impl Shard {
             self.peer_fault_count += 1;
             return;
         };
-        let ids: Vec<BlockId> = checked
+        // Where there is no room Raft is told of no blocks, only of what comes before them and what is
+        // decided. It would cut what contradicts them, and nothing would stand in its place.
+        let is_no_op = checked
+            .first()
+            .is_some_and(|block| block.header().kind == BlockKind::NoOp);
+        let count = if is_no_op || self.journal.takes_copies() {
+            checked.len()
+        } else {
+            0
+        };
+        let ids: Vec<BlockId> = checked[..count]
             .iter()
             .map(|block| BlockId {
                 index: block.header().index,
@@ -219,6 +229,7 @@ impl Shard {
         if entries.is_empty() {
             return;
         }
+        self.groups[position].need.on_put();
         self.tell_raft(now, position, effects, |raft, out| {
             raft.appended(now, &entries, out)
         });

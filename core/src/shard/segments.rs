@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::id::{Index, Lsn, Nanos, Offset, Term};
 use crate::limits::SECTOR_SIZE;
 use crate::log::checkpoint::Checkpoint;
+use crate::log::ring::Strain;
 use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 
 use super::effects::SegmentWriteId;
@@ -208,8 +209,10 @@ impl Shard {
         }
         let is_enough = waiting >= self.shape.segment_write_size as u64;
         let next = group.segmented.next();
-        let first = tail.entry(next).expect("it waits in the tail");
-        if is_enough || self.is_pressed(first.place.lsn) {
+        // Not the first block's place: that may have been put again, and the others not.
+        let (covered, durable) = (group.segmented, self.journal.durable());
+        let oldest = self.groups[position].needed_from(covered, durable);
+        if is_enough || self.is_pressed(oldest) {
             self.groups[position].segments.stage = Stage::Gathering(Gather::default());
             self.gather(now, position, next, effects);
         }
@@ -440,33 +443,37 @@ impl Shard {
 
     /// Runs below `durable` are on disk: checkpoints in them hold, and what they cover may go.
     pub(super) fn on_checkpoints_durable(&mut self, durable: Lsn) {
-        let mut any = false;
         for group in &mut self.groups {
             if let Stage::Checkpointing { lsn, through } = group.segments.stage
                 && lsn < durable
             {
                 group.segments.stage = Stage::Idle;
                 group.raft.released(through);
-                any = true;
+                self.is_release_due = true;
             }
         }
         // What is needed also shrinks as the journal goes on, without any checkpoint: a file that
         // held only what checkpoints covered, or what was cut, is free once the next is begun.
-        if any || self.journal.pressure().files_free <= FILES_FREE_LOW {
-            self.release_journal();
+        if self.journal.pressure().files_free <= FILES_FREE_LOW {
+            self.is_release_due = true;
         }
     }
 
-    /// Tells the journal below which run nothing is needed any more.
-    fn release_journal(&mut self) {
-        let mut lowest = self.journal.durable();
-        for group in &self.groups {
+    /// At a turn's end: tells the journal below which run nothing is needed any more, and has what
+    /// holds it up put again if time presses.
+    pub(super) fn maybe_release_journal(&mut self, now: Nanos, effects: &mut Effects) {
+        let is_due = std::mem::take(&mut self.is_release_due);
+        if !is_due && self.journal.strain() == Strain::None {
+            return;
+        }
+        let durable = self.journal.durable();
+        let mut lowest = durable;
+        for group in &mut self.groups {
             let covered = self.journal.checkpoint_durable(group.id);
-            if let Some(entry) = group.tail().entry(covered.next()) {
-                lowest = lowest.min(entry.place.lsn);
-            }
+            lowest = lowest.min(group.needed_from(covered, durable));
         }
         self.journal.release_below(lowest);
+        self.carry_blocks(now, lowest, effects);
     }
 
     /// When a write that found the disk full is tried again.
