@@ -126,8 +126,6 @@ const _: () = assert!(BLOCK_SIZE_MAX >= APPEND_PAYLOAD_SIZE_MAX + 64 + 32);
 const _: () = assert!(ARENA_SIZE >= 4 * RUN_SIZE_MAX);
 // A journal file must hold many runs, or skipping its end would waste it.
 const _: () = assert!(JOURNAL_FILE_SIZE >= 16 * RUN_SIZE_MAX as u64);
-// All that may be undecided in one group must fit the ring without its oldest file.
-const _: () = assert!(UNDECIDED_SIZE_MAX <= JOURNAL_FILE_SIZE * (JOURNAL_FILE_COUNT as u64 - 2));
 // A frame must carry one largest block.
 const _: () = assert!(FRAME_PAYLOAD_SIZE_MAX >= BLOCK_SIZE_MAX);
 // A window must hold one largest frame, or it could never be sent.

@@ -15,7 +15,13 @@
 use super::checkpoint::CHECKPOINT_SIZE_MAX;
 use super::fields::round_up;
 use crate::id::Lsn;
-use crate::limits::{JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE, RUN_SIZE_MAX, SECTOR_SIZE};
+use crate::limits::{
+    GROUP_COUNT_MAX, JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE, RUN_SIZE_MAX, SECTOR_SIZE,
+    UNDECIDED_SIZE_MAX,
+};
+
+/// [`Ring::undecided_size_max`] of the standard ring.
+const UNDECIDED_SHARD_SIZE_MAX: u64 = JOURNAL_FILE_SIZE * (JOURNAL_FILE_COUNT as u64 - 2);
 
 /// Sizes of a journal's ring. Fixed when its files are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +136,14 @@ impl Ring {
             Strain::None
         }
     }
+
+    /// Bytes of undecided blocks, of all groups together, with which a leader takes no more: the ring
+    /// without its newest file, and the one that is being emptied. So putting them again makes more
+    /// room than it takes.
+    #[must_use]
+    pub fn undecided_size_max(&self) -> u64 {
+        self.file_size * u64::from(self.file_count - 2)
+    }
 }
 
 /// What must be put again, so that the oldest file of the ring can be given free.
@@ -157,6 +171,10 @@ pub(super) enum Room {
 }
 
 const _: () = assert!(JOURNAL_FILE_SIZE / 4 >= 4 * RUN_SIZE_MAX as u64);
+// One stuck group must leave the others most of what may be undecided; and were all groups stuck at
+// once, each would still have had its part.
+const _: () = assert!(4 * UNDECIDED_SIZE_MAX <= UNDECIDED_SHARD_SIZE_MAX);
+const _: () = assert!(UNDECIDED_SHARD_SIZE_MAX / (GROUP_COUNT_MAX as u64 + 1) >= 64 << 10);
 
 #[cfg(test)]
 mod tests {

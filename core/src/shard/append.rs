@@ -119,6 +119,7 @@ impl Shard {
                 },
                 ProposeRefusal::Full => Refusal::overloaded(),
             })?;
+        self.judge_share(position)?;
         let AppendHeader {
             producer,
             epoch,
@@ -154,6 +155,22 @@ impl Shard {
                 Ok(())
             }
             Verdict::Refuse(refusal) => Err(refuse_producer(refusal)),
+        }
+    }
+
+    /// A group may have as many bytes undecided as are left for all others together. One that decides
+    /// nothing is so refused alone, and long before the ring is full of it; and however many are
+    /// stuck, something is left for the rest.
+    fn judge_share(&self, position: usize) -> Result<(), Refusal> {
+        let left = self
+            .shape
+            .ring
+            .undecided_size_max()
+            .saturating_sub(self.undecided_size);
+        if self.groups[position].undecided_size() < left {
+            Ok(())
+        } else {
+            Err(Refusal::overloaded())
         }
     }
 
@@ -236,6 +253,7 @@ impl Shard {
         let Some(entry) = self.journal.finish_block() else {
             return;
         };
+        self.undecided_size += u64::from(entry.size);
         self.groups[position].raft.propose(entry);
         self.groups[position].need.on_put();
         self.groups[position].is_dirty = true;

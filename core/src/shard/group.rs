@@ -98,6 +98,12 @@ impl Group {
         self.raft.tail()
     }
 
+    /// Bytes of blocks that are not decided.
+    pub(super) fn undecided_size(&self) -> u64 {
+        let tail = self.tail();
+        tail.size_between(self.raft.commit(), tail.last_index())
+    }
+
     /// Nothing of this group is needed of the journal below here; `covered` is what a durable
     /// checkpoint says is in segments.
     pub(super) fn needed_from(&mut self, covered: Index, durable: Lsn) -> Lsn {

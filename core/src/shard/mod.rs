@@ -123,6 +123,8 @@ pub struct Shard {
     open_block: Option<usize>,
     loads: Loads,
     carry: Carry,
+    /// Bytes of undecided blocks of all groups: as of the last turn's end, and what came since.
+    undecided_size: u64,
     /// What the journal may forget has changed.
     is_release_due: bool,
     /// Memory that segment writes are gathered in.
@@ -400,6 +402,7 @@ impl Shard {
             effects.push(Effect::Store(store));
         }
         self.fetched_size = 0;
+        self.undecided_size = self.groups.iter().map(Group::undecided_size).sum();
         self.planned = self.next_deadline(now);
     }
 

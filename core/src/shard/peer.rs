@@ -224,6 +224,7 @@ impl Shard {
                 break;
             };
             self.groups[position].producers.note_block(block);
+            self.undecided_size += u64::from(entry.size);
             entries.push(entry);
         }
         if entries.is_empty() {
