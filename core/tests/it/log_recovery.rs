@@ -272,3 +272,47 @@ fn noise_is_no_journal_and_no_panic() {
         assert!(recovered.groups.is_empty());
     }
 }
+
+/// A copy is there with its run or not at all, and either way each block is found once.
+#[test]
+fn a_crash_while_blocks_are_put_again_finds_each_once() {
+    let mut node = Node::new();
+    for size in [5000, 10, 4000] {
+        node.put(size).expect("room");
+    }
+    node.settle();
+    let old: Vec<_> = node.tail.entries().map(|(_, entry)| *entry).collect();
+    let mut new = old.clone();
+    for entry in &mut new {
+        let bytes = node.journal.block(entry).expect("cached");
+        let block = Block::check(&bytes).expect("as built");
+        entry.place = node.journal.carry_block(&block).expect("room");
+    }
+    node.journal.seal();
+    let store = node.journal.next_store().expect("the copies");
+    let bytes = store.runs.concat();
+    let sectors = bytes.len() / 4096;
+    assert!((2..=4).contains(&sectors), "{sectors} sectors");
+    let whole = (1 << sectors) - 1;
+    for subset in 0..=whole {
+        let mut image = node.disk.visible.clone();
+        for sector in (0..sectors).filter(|sector| subset & 1 << sector != 0) {
+            let at = store.position as usize + sector * 4096;
+            image[store.slot as usize][at..at + 4096]
+                .copy_from_slice(&bytes[sector * 4096..][..4096]);
+        }
+        let recovered = recover_image(&node.disk.identity, &image).expect("nothing is lost");
+        let found = recovered.groups[&GROUP].tail.entries();
+        let expected = if subset == whole { &new } else { &old };
+        assert!(found.map(|(_, entry)| entry).eq(expected), "{subset:b}");
+    }
+    // A block that overrules one of them overrules its copies, too.
+    node.disk.submit(store);
+    node.settle();
+    node.tail.truncate_from(Index(2));
+    let overruling = node.put(20).expect("room");
+    node.settle();
+    let recovered = node.disk.recover().expect("sound");
+    let found = recovered.groups[&GROUP].tail.entries();
+    assert!(found.map(|(_, entry)| entry).eq([&new[0], &overruling]));
+}

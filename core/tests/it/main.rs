@@ -10,3 +10,4 @@ mod log_recovery;
 mod log_ring;
 mod raft;
 mod seeds;
+mod shard;

@@ -1,0 +1,422 @@
+//! A shard that leads two logs, a disk that stores at once, a peer that votes for it and answers for
+//! the logs it is not deaf for, and a client.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Bytes, BytesMut};
+use ringwood_core::frame::Lane;
+use ringwood_core::frame::assembler::{Assembler, TagPolicy};
+use ringwood_core::frame::client::{Append, AppendReply, Fetch};
+use ringwood_core::frame::code::ReadMode;
+use ringwood_core::frame::greeting::Hello;
+use ringwood_core::frame::header::ClusterTag;
+use ringwood_core::frame::message::{Body, Message};
+use ringwood_core::frame::peer::{AppendEntriesAck, BeatAck, HeartbeatAck, VoteReply};
+use ringwood_core::frame::sum::crc32c;
+use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
+use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
+use ringwood_core::log::block::{blocks, write_record};
+use ringwood_core::log::recovery::DiskFault;
+use ringwood_core::log::ring::Ring;
+use ringwood_core::raft::Bounds;
+use ringwood_core::shard::{
+    Config, Effect, Effects, Input, LogName, Outgoing, Shape, Shard, Source, Voter, WIRE_VERSION,
+};
+
+const CLUSTER: ClusterId = ClusterId(77);
+pub(super) const PEER: ConnectionId = ConnectionId(1);
+const CLIENT: ConnectionId = ConnectionId(2);
+const TURN: Nanos = Nanos::from_millis(1);
+
+pub(super) const RING: Ring = Ring {
+    file_size: 512 << 10,
+    file_count: 4,
+    run_size: 64 << 10,
+};
+
+const SHAPE: Shape = Shape {
+    ring: RING,
+    arena_size: 256 << 10,
+    arena_count: 4,
+    segment_write_size: 64 << 10,
+    segment_size_max: 4 << 20,
+    segment_read_size: 128 << 10,
+    catch_up_size: 64 << 10,
+    bounds: Bounds {
+        tail_keep_count: 10,
+        undecided_size_full: 256 << 10,
+    },
+};
+
+/// Files by what they are.
+struct Disk {
+    journal: Vec<Vec<u8>>,
+    segments: BTreeMap<(u32, u32), Vec<u8>>,
+}
+
+impl Disk {
+    fn read(&self, source: Source, position: u64, size: usize) -> Result<Bytes, DiskFault> {
+        let file = match source {
+            Source::Journal { slot } => &self.journal[slot as usize],
+            Source::Segment { group, number } => self
+                .segments
+                .get(&(group.0, number))
+                .ok_or(DiskFault { errno: 2 })?,
+        };
+        let end = file.len().min(position as usize + size);
+        Ok(Bytes::copy_from_slice(&file[position as usize..end]))
+    }
+}
+
+pub(super) struct Bench {
+    disk: Disk,
+    shard: Shard,
+    now: Nanos,
+    writer: FrameWriter,
+    /// Frames for the next turn.
+    inbox: Vec<(ConnectionId, Bytes)>,
+    /// Groups for which the peer answers no blocks.
+    pub(super) deaf: BTreeSet<u32>,
+    /// Through where the peer has each group.
+    matched: BTreeMap<u32, u64>,
+    /// Whether segments find no space.
+    pub(super) is_disk_full: bool,
+    /// What the client was answered, by request.
+    pub(super) replies: BTreeMap<u64, AppendReply>,
+    /// Records of the last answer to a fetch, with their length prefixes.
+    fetched: Vec<u8>,
+    pub(super) votes_granted: u64,
+    /// Journal files begun.
+    pub(super) files_entered: u64,
+    next_request: u64,
+}
+
+fn config() -> Config {
+    let voter = |id: u64| Voter {
+        id: NodeId(id),
+        name: format!("node-{id}"),
+        address: format!("node-{id}:7401"),
+    };
+    let log = |group: u32| LogName {
+        group: GroupId(group),
+        name: format!("log-{group}"),
+    };
+    Config {
+        cluster: CLUSTER,
+        cluster_name: "bench".to_owned(),
+        me: NodeId(1),
+        incarnation: Incarnation(7),
+        shard: ShardId(0),
+        voters: (1..=3).map(voter).collect(),
+        logs: (1..=2).map(log).collect(),
+        seed: 1,
+        version: "test".to_owned(),
+        storage: "test".to_owned(),
+    }
+}
+
+fn open(now: Nanos, disk: &Disk) -> Shard {
+    let mut read = |source, position, size| disk.read(source, position, size);
+    Shard::open(now, config(), SHAPE, &mut read).expect("a sound journal")
+}
+
+pub(super) fn record(size: usize, fill: u8) -> Vec<u8> {
+    let mut payload = Vec::new();
+    write_record(&mut payload, &vec![fill; size]);
+    payload
+}
+
+impl Bench {
+    /// A shard that leads both logs.
+    pub(super) fn new() -> Self {
+        let file = vec![0; RING.file_size as usize];
+        let disk = Disk {
+            journal: vec![file; RING.file_count as usize],
+            segments: BTreeMap::new(),
+        };
+        let mut bench = Self {
+            shard: open(Nanos(0), &disk),
+            disk,
+            now: Nanos(0),
+            writer: FrameWriter::new(ClusterTag::of(CLUSTER)),
+            inbox: Vec::new(),
+            deaf: BTreeSet::new(),
+            matched: BTreeMap::new(),
+            is_disk_full: false,
+            replies: BTreeMap::new(),
+            fetched: Vec::new(),
+            votes_granted: 0,
+            files_entered: 0,
+            next_request: 0,
+        };
+        bench.begin();
+        bench
+    }
+
+    /// The process is gone, and another begins with what is on disk.
+    pub(super) fn restart(&mut self) {
+        self.shard = open(self.now, &self.disk);
+        self.inbox.clear();
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        for _ in 0..3 {
+            self.turn();
+        }
+        for (connection, node, lane) in [(PEER, 2, Lane::Control), (CLIENT, 0, Lane::Client)] {
+            let hello = Hello {
+                cluster: CLUSTER.0.to_le_bytes(),
+                node,
+                incarnation: node,
+                shard: 0,
+                lane: lane.code(),
+                version_min: WIRE_VERSION,
+                version_max: WIRE_VERSION,
+            };
+            self.say(connection, &hello, &[]);
+        }
+        let mut effects = Effects::default();
+        self.shard
+            .step(self.now, Input::PeerConnected(NodeId(2)), &mut effects);
+        self.perform(effects);
+        for _ in 0..2_000 {
+            self.turn();
+        }
+    }
+
+    /// A frame for the next turn.
+    pub(super) fn say<B: Body>(&mut self, connection: ConnectionId, body: &B, payload: &[u8]) {
+        let claim = PayloadClaim {
+            size: payload.len() as u32,
+            sum: if payload.is_empty() {
+                0
+            } else {
+                crc32c(payload)
+            },
+        };
+        let mut out = BytesMut::new();
+        self.writer.write_with_payload(body, claim, &mut out);
+        out.extend_from_slice(payload);
+        out.extend_from_slice(padding(payload.len()));
+        self.inbox.push((connection, out.freeze()));
+    }
+
+    /// Asks for one record to be appended; says the request's number.
+    pub(super) fn append(&mut self, group: u32, sequence: u64, record: &[u8]) -> u64 {
+        self.next_request += 1;
+        let append = Append {
+            request: self.next_request,
+            producer: 5,
+            sequence,
+            group,
+            record_count: 1,
+            epoch: 0,
+        };
+        self.say(CLIENT, &append, record);
+        self.next_request
+    }
+
+    /// What the log holds from an offset on, as far as one answer goes.
+    pub(super) fn fetch(&mut self, group: u32, from: u64) -> Vec<u8> {
+        self.next_request += 1;
+        let fetch = Fetch {
+            request: self.next_request,
+            from,
+            wait_us: 0,
+            size_max: 1 << 20,
+            group,
+            mode: ReadMode::Committed.code(),
+        };
+        self.fetched.clear();
+        self.say(CLIENT, &fetch, &[]);
+        for _ in 0..3 {
+            self.turn();
+        }
+        std::mem::take(&mut self.fetched)
+    }
+
+    pub(super) fn turn(&mut self) {
+        self.now = self.now.after(TURN);
+        let tag = ClusterTag::of(CLUSTER);
+        for (connection, bytes) in std::mem::take(&mut self.inbox) {
+            let mut effects = Effects::default();
+            let mut assembler = Assembler::new(TagPolicy::Exact(tag));
+            assembler.push(bytes);
+            let frame = assembler
+                .next()
+                .expect("a good frame")
+                .expect("a whole one");
+            let frame = &frame;
+            self.shard
+                .step(self.now, Input::Frame { connection, frame }, &mut effects);
+            self.perform(effects);
+        }
+        let mut effects = Effects::default();
+        self.shard.step(self.now, Input::TurnEnd, &mut effects);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Effects) {
+        for effect in effects.list {
+            let mut next = Effects::default();
+            let input = match effect {
+                Effect::Send {
+                    to: NodeId(2),
+                    frame,
+                    ..
+                } => {
+                    self.answer(&frame);
+                    continue;
+                }
+                Effect::Reply { connection, frame } => {
+                    if connection == CLIENT {
+                        self.hear(&frame);
+                    }
+                    continue;
+                }
+                Effect::Send { .. } | Effect::Close(_) => continue,
+                Effect::Store(store) => {
+                    self.files_entered += u64::from(store.position == 0);
+                    let bytes = store.runs.concat();
+                    self.disk.journal[store.slot as usize][store.position as usize..]
+                        [..bytes.len()]
+                        .copy_from_slice(&bytes);
+                    Input::Stored(store.write)
+                }
+                Effect::SegmentWrite { write, .. } if self.is_disk_full => {
+                    Input::SegmentRefused(write)
+                }
+                Effect::SegmentWrite {
+                    write,
+                    group,
+                    number,
+                    position,
+                    buffer,
+                } => {
+                    let file = self.disk.segments.entry((group.0, number)).or_default();
+                    let end = position as usize + buffer.len();
+                    file.resize(file.len().max(end), 0);
+                    file[position as usize..end].copy_from_slice(&buffer);
+                    Input::SegmentStored(write)
+                }
+                Effect::Load {
+                    load,
+                    source,
+                    position,
+                    size,
+                } => {
+                    let bytes = self.disk.read(source, position, size).expect("it is there");
+                    Input::Loaded { load, bytes }
+                }
+            };
+            self.shard.step(self.now, input, &mut next);
+            self.perform(next);
+        }
+    }
+
+    /// What the peer says to a frame.
+    fn answer(&mut self, frame: &Outgoing) {
+        let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
+        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
+        assembler.push(Bytes::from(bytes));
+        let frame = assembler
+            .next()
+            .expect("a good frame")
+            .expect("a whole one");
+        match frame.message().expect("a good body") {
+            Message::VoteRequest(request) => {
+                let term = request.term.to_native();
+                let reply = VoteReply {
+                    term,
+                    voter_term: term - u64::from(request.pre),
+                    group: request.group.to_native(),
+                    pre: request.pre,
+                    granted: 1,
+                };
+                self.say(PEER, &reply, &[]);
+            }
+            Message::VoteReply(reply) => self.votes_granted += u64::from(reply.granted),
+            Message::Heartbeat(heartbeat) => {
+                let ack = |beat: &ringwood_core::frame::peer::ArchivedBeat| {
+                    let group = beat.group.to_native();
+                    let matched = self.matched.get(&group).copied().unwrap_or_default();
+                    BeatAck {
+                        term: beat.term.to_native(),
+                        round: beat.round.to_native(),
+                        durable: if self.deaf.contains(&group) {
+                            0
+                        } else {
+                            matched
+                        },
+                        group,
+                    }
+                };
+                let acks = heartbeat.beats.iter().map(ack).collect();
+                let echo = heartbeat.sent_at.to_native();
+                self.say(PEER, &HeartbeatAck { echo, acks }, &[]);
+            }
+            Message::AppendEntries(request) => {
+                let group = request.group.to_native();
+                let count = request.count.to_native();
+                assert_eq!(
+                    blocks(&frame.payload().contiguous())
+                        .filter(Result::is_ok)
+                        .count(),
+                    count as usize,
+                    "blocks are sent as they were made"
+                );
+                if self.deaf.contains(&group) {
+                    return;
+                }
+                let matched = self.matched.entry(group).or_default();
+                let prev_index = request.prev_index.to_native();
+                let is_known = prev_index <= *matched;
+                if is_known {
+                    *matched = (*matched).max(prev_index + u64::from(count));
+                }
+                let ack = AppendEntriesAck {
+                    term: request.term.to_native(),
+                    index: *matched,
+                    conflict_term: 0,
+                    prev_index,
+                    group,
+                    matched: u8::from(is_known),
+                };
+                self.say(PEER, &ack, &[]);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the client is told.
+    fn hear(&mut self, frame: &Outgoing) {
+        let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
+        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
+        assembler.push(Bytes::from(bytes));
+        let frame = assembler
+            .next()
+            .expect("a good frame")
+            .expect("a whole one");
+        match frame.message().expect("a good body") {
+            Message::AppendReply(reply) => {
+                let reply = AppendReply {
+                    request: reply.request.to_native(),
+                    offset: reply.offset.to_native(),
+                    outcome: reply.outcome,
+                    reason: reply.reason,
+                    ..AppendReply::default()
+                };
+                self.replies.insert(reply.request, reply);
+            }
+            Message::FetchReply(_) => {
+                for block in blocks(&frame.payload().contiguous()) {
+                    for append in block.expect("a good block").appends() {
+                        self.fetched.extend_from_slice(append.payload);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
