@@ -16,7 +16,7 @@ use super::header::{ClusterTag, FrameHeader, HEADER_SIZE, MAGIC, judge_magic, pa
 use super::held::Held;
 use super::refusal::{Refusal, Reserved};
 use super::sum::crc32c;
-use super::{Frame, Kind};
+use super::{Frame, Gate, Kind};
 use crate::limits::FRAME_ALIGN;
 
 /// Largest scratch that is kept after its frame; a heartbeat of all groups fits.
@@ -67,6 +67,7 @@ impl TagPolicy {
 #[derive(Debug)]
 pub struct Assembler<C> {
     policy: TagPolicy,
+    gate: Gate,
     held: Held<C>,
     /// Header of the frame at the front, once it is there and judged.
     header: Option<FrameHeader>,
@@ -84,12 +85,19 @@ impl<C: AsRef<[u8]>> Assembler<C> {
     pub fn new(policy: TagPolicy) -> Self {
         Self {
             policy,
+            gate: Gate::Any,
             held: Held::new(),
             header: None,
             lent_size: 0,
             scratch: AlignedVec::new(),
             dead: false,
         }
+    }
+
+    /// From the next frame on only kinds that pass this gate are taken; what does not is refused by
+    /// its header, before any of its body is waited for.
+    pub fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
     }
 
     /// Takes the next chunk of the stream. Call [`next`](Self::next) until there is no frame, then
@@ -166,6 +174,14 @@ impl<C: AsRef<[u8]>> Assembler<C> {
         self.held.size() - self.lent_size
     }
 
+    /// Nothing more is wanted of this stream: what is held is given back, what is still pushed too.
+    pub fn abandon(&mut self) {
+        self.dead = true;
+        self.lent_size = 0;
+        self.header = None;
+        self.held.consume(self.held.size());
+    }
+
     /// The stream has ended.
     ///
     /// # Errors
@@ -233,6 +249,7 @@ impl<C: AsRef<[u8]>> Assembler<C> {
         if let Some(bytes) = self.first::<HEADER_SIZE>() {
             let header = FrameHeader::read(&bytes)?;
             self.policy.judge(&header)?;
+            self.gate.judge(header.kind)?;
             self.header = Some(header);
         }
         Ok(self.header)

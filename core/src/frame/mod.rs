@@ -122,6 +122,54 @@ impl Kind {
             | Self::TransferReply => matches!(lane, Lane::Client),
         }
     }
+
+    /// Whether whoever opened a connection on this lane may send a frame of this kind on it, after
+    /// its hello.
+    #[must_use]
+    pub const fn enters_on(self, lane: Lane) -> bool {
+        let is_answer = matches!(
+            self,
+            Self::Hello
+                | Self::Welcome
+                | Self::Refused
+                | Self::AppendReply
+                | Self::FetchReply
+                | Self::Status
+                | Self::TransferReply
+        );
+        self.travels_on(lane) && !is_answer
+    }
+}
+
+/// Which kinds of frames a stream may bring at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Any: the side that dialled looks at what it is answered itself.
+    Any,
+    /// A hello and nothing else: whoever called has not said who it is.
+    Hello,
+    /// What enters on this lane: whoever called has.
+    Lane(Lane),
+}
+
+impl Gate {
+    /// Judges by the kind alone, before anything is known of a body.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Misplaced`].
+    pub const fn judge(self, kind: Kind) -> Result<(), Refusal> {
+        let (passes, lane) = match self {
+            Self::Any => (true, None),
+            Self::Hello => (matches!(kind, Kind::Hello), None),
+            Self::Lane(lane) => (kind.enters_on(lane), Some(lane)),
+        };
+        if passes {
+            Ok(())
+        } else {
+            Err(Refusal::Misplaced { kind, lane })
+        }
+    }
 }
 
 /// A whole frame that was received; borrows the bytes it arrived in.
@@ -187,6 +235,36 @@ mod tests {
         let blocks = [Kind::Hello, Kind::Refused, Kind::AppendEntries];
         assert!(on(Lane::Data).eq(blocks.iter()));
         assert!(on(Lane::Bulk).eq(blocks.iter()));
+    }
+
+    #[test]
+    fn a_gate_lets_in_what_its_lane_brings_and_no_answers() {
+        let passing = |gate: Gate| {
+            let kinds = Kind::ALL.iter().copied();
+            kinds
+                .filter(|kind| gate.judge(*kind).is_ok())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(passing(Gate::Any), Kind::ALL);
+        assert_eq!(passing(Gate::Hello), [Kind::Hello]);
+        let client = [
+            Kind::Append,
+            Kind::Fetch,
+            Kind::StatusRequest,
+            Kind::Transfer,
+        ];
+        assert_eq!(passing(Gate::Lane(Lane::Client)), client);
+        assert_eq!(passing(Gate::Lane(Lane::Data)), [Kind::AppendEntries]);
+        assert_eq!(passing(Gate::Lane(Lane::Bulk)), [Kind::AppendEntries]);
+        let control = [
+            Kind::Heartbeat,
+            Kind::HeartbeatAck,
+            Kind::AppendEntriesAck,
+            Kind::VoteRequest,
+            Kind::VoteReply,
+            Kind::TimeoutNow,
+        ];
+        assert_eq!(passing(Gate::Lane(Lane::Control)), control);
     }
 
     #[test]

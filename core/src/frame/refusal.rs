@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use super::Kind;
 use super::code::RefusedReason;
 use super::header::{ClusterTag, VERSION};
+use super::{Kind, Lane};
 
 /// Why a stream of bytes is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,13 @@ pub enum Refusal {
         expected: ClusterTag,
         /// Tag named.
         found: ClusterTag,
+    },
+    /// The kind is known, but has no place on this connection. Nothing of its body was read.
+    Misplaced {
+        /// What the frame claims to be.
+        kind: Kind,
+        /// What the connection is for; none before its hello.
+        lane: Option<Lane>,
     },
     /// The body is damaged: its sum does not fit.
     BodySum {
@@ -136,6 +143,11 @@ impl Refusal {
             Self::NotAFrame { .. } => RefusedReason::NotAFrame,
             Self::UnknownVersion { .. } => RefusedReason::UnsupportedVersion,
             Self::UnknownKind { .. } => RefusedReason::UnexpectedKind,
+            Self::Misplaced { lane: None, .. }
+            | Self::Misplaced {
+                kind: Kind::Hello, ..
+            } => RefusedReason::HelloMisplaced,
+            Self::Misplaced { .. } => RefusedReason::UnexpectedKind,
             Self::WrongCluster { .. } => RefusedReason::WrongCluster,
             Self::HeaderSum { .. }
             | Self::ReservedBits { .. }
@@ -201,6 +213,15 @@ impl fmt::Display for Refusal {
                     f,
                     "payload of {kind} has {size} bytes, allowed are {size_max}"
                 )
+            }
+            Self::Misplaced { kind, lane: None } => {
+                write!(f, "the first frame must be a hello, not {kind}")
+            }
+            Self::Misplaced {
+                kind,
+                lane: Some(lane),
+            } => {
+                write!(f, "{kind} has no place on a connection for {lane}")
             }
             Self::WrongCluster {
                 found: ClusterTag::UNKNOWN,

@@ -1,8 +1,8 @@
 //! Each way of being refused, reached; and what is refused before it costs anything.
 
 use bytes::BytesMut;
-use ringwood_core::frame::Kind;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
+use ringwood_core::frame::code::RefusedReason;
 use ringwood_core::frame::greeting::{Hello, Refused};
 use ringwood_core::frame::header::{ClusterTag, HEADER_SIZE};
 use ringwood_core::frame::message::{Body, DETAIL_SIZE_MAX, Message, body_size_max, body_size_min};
@@ -10,6 +10,7 @@ use ringwood_core::frame::peer::{Beat, BeatAck, Heartbeat, HeartbeatAck};
 use ringwood_core::frame::refusal::{Refusal, Reserved, Stranger};
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::FrameWriter;
+use ringwood_core::frame::{Gate, Kind, Lane};
 use ringwood_core::id::ClusterId;
 use ringwood_core::limits::GROUP_COUNT_MAX;
 
@@ -216,6 +217,39 @@ fn an_oversized_frame_is_refused_at_its_header() {
             refusal(&bytes[..HEADER_SIZE]),
             Some(Refusal::Malformed { kind: *kind })
         );
+    }
+}
+
+#[test]
+fn a_misplaced_frame_is_refused_at_its_header() {
+    let mut assembler = assembler();
+    assembler.set_gate(Gate::Hello);
+    assembler.push(sample(Kind::Append).bytes[..HEADER_SIZE].to_vec());
+    let early = Refusal::Misplaced {
+        kind: Kind::Append,
+        lane: None,
+    };
+    assert_eq!(assembler.next().err(), Some(early));
+    assert_eq!(early.reason(), RefusedReason::HelloMisplaced);
+    assert_eq!(assembler.held_size(), 0, "nothing of it is waited for");
+
+    for (lane, kind) in [
+        (Lane::Client, Kind::Heartbeat),
+        (Lane::Client, Kind::AppendReply),
+        (Lane::Control, Kind::AppendEntries),
+        (Lane::Data, Kind::VoteRequest),
+        (Lane::Bulk, Kind::Append),
+    ] {
+        let mut assembler = self::assembler();
+        assembler.push(tagged(tag(), &hello()));
+        assembler.push(sample(kind).bytes[..HEADER_SIZE].to_vec());
+        assert!(assembler.next().unwrap().is_some(), "the gate is open yet");
+        assembler.set_gate(Gate::Lane(lane));
+        let lane = Some(lane);
+        let refusal = assembler.next().err();
+        assert_eq!(refusal, Some(Refusal::Misplaced { kind, lane }));
+        let reason = refusal.map(|refusal| refusal.reason());
+        assert_eq!(reason, Some(RefusedReason::UnexpectedKind));
     }
 }
 
