@@ -109,8 +109,12 @@ pub const CARRY_READ_MAX: usize = 8;
 /// Segment files a shard keeps open.
 pub const SEGMENT_OPEN_MAX: usize = 512;
 
-/// Accepted connections of one shard.
-pub const CONNECTION_COUNT_MAX: usize = 4096;
+/// Accepted connections of clients on one shard. Voters have their own: one for each lane.
+pub const CLIENT_COUNT_MAX: usize = 4096;
+
+/// Accepted connections that have not said hello, beside the others: as many as come at once when
+/// every client of a dead node turns here, and no more than the listener's queue holds.
+pub const STRANGER_COUNT_MAX: usize = 1024;
 
 /// Bytes queued to one client that does not read; beyond, its connection is closed.
 pub const CONNECTION_QUEUE_SIZE_MAX: usize = 8 << 20;

@@ -2,16 +2,18 @@
 //!
 //! Decides nothing but when a connection is over. Hop "bytes in" and "ack".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use ringwood_core::frame::Frame;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::refusal::{Refusal, Stranger};
-use ringwood_core::id::ConnectionId;
+use ringwood_core::frame::{Gate, Lane};
+use ringwood_core::id::{ConnectionId, Nanos};
 use ringwood_core::limits::CONNECTION_QUEUE_SIZE_MAX;
+use ringwood_core::shard::{Effects, Input, Outgoing, Shard};
 
+use crate::patience::{Overdue, Patience, Phase};
 use crate::ring::{Lease, Socket};
 use crate::stream::Outbox;
 
@@ -26,16 +28,17 @@ pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) outbox: Outbox,
     assembler: Assembler<Lease>,
-    /// No more is received; it ends when what is queued has left.
-    pub(crate) is_closing: bool,
-    /// Its receive has not delivered its last completion.
-    pub(crate) is_receiving: bool,
+    patience: Patience,
 }
 
 /// All accepted connections of a shard.
 #[derive(Debug)]
 pub(crate) struct Connections {
     list: BTreeMap<ConnectionId, Connection>,
+    /// Those that have not said hello, the oldest first.
+    strangers: BTreeSet<ConnectionId>,
+    /// Those that may have something to send; the others are not looked at each turn.
+    ready: Vec<ConnectionId>,
     next: u64,
     tag: ClusterTag,
 }
@@ -44,26 +47,26 @@ impl Connections {
     pub(crate) fn new(tag: ClusterTag) -> Self {
         Self {
             list: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            ready: Vec::new(),
             next: 1,
             tag,
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    pub(crate) fn open(&mut self, socket: Socket) -> ConnectionId {
+    pub(crate) fn open(&mut self, now: Nanos, socket: Socket) -> ConnectionId {
         let id = ConnectionId(self.next);
         self.next += 1;
+        let mut assembler = Assembler::new(TagPolicy::ExactOrHello(self.tag));
+        assembler.set_gate(Gate::Hello);
         let connection = Connection {
             socket,
             outbox: Outbox::new(),
-            assembler: Assembler::new(TagPolicy::ExactOrHello(self.tag)),
-            is_closing: false,
-            is_receiving: true,
+            assembler,
+            patience: Patience::new(now),
         };
         self.list.insert(id, connection);
+        self.strangers.insert(id);
         id
     }
 
@@ -72,39 +75,166 @@ impl Connections {
     }
 
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.strangers.remove(&id);
         self.list.remove(&id)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Connection)> {
-        self.list
-            .iter_mut()
-            .map(|(id, connection)| (*id, connection))
-    }
-}
-
-impl Connection {
-    /// Takes received bytes; every whole frame among them goes to `step`.
+    /// Received bytes; every whole frame among them is stepped.
     ///
     /// # Errors
     /// Why the bytes are refused; the stream cannot be read on after that.
     pub(crate) fn on_received(
         &mut self,
+        now: Nanos,
+        id: ConnectionId,
         lease: Lease,
-        mut step: impl FnMut(&Frame<'_>),
+        shard: &mut Shard,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(connection) = self.list.get_mut(&id) else {
+            return Ok(());
+        };
+        let result = connection.on_received(now, id, lease, shard, effects);
+        if connection.patience.phase() != Phase::Stranger {
+            self.strangers.remove(&id);
+        }
+        result
+    }
+
+    /// Queues an answer; none for whoever had its last word. Whether more is queued by now than a
+    /// reader that reads could let pile up.
+    pub(crate) fn answer(&mut self, now: Nanos, id: ConnectionId, frame: Outgoing) -> bool {
+        let Some(connection) = self.list.get_mut(&id) else {
+            return false;
+        };
+        if connection.is_closing() {
+            return false;
+        }
+        connection.patience.on_answered(now);
+        // Otherwise it is listed, or will be when the send under way has ended.
+        if connection.outbox.is_empty() {
+            self.ready.push(id);
+        }
+        connection.outbox.push(frame);
+        connection.outbox.size() > CONNECTION_QUEUE_SIZE_MAX
+    }
+
+    /// No more is received; it ends when what is queued has left. Whether that is now.
+    pub(crate) fn close(&mut self, now: Nanos, id: ConnectionId) -> bool {
+        self.strangers.remove(&id);
+        let Some(connection) = self.list.get_mut(&id) else {
+            return false;
+        };
+        if !connection.is_closing() {
+            connection.patience.enter(now, Phase::Closing);
+            connection.abandon();
+        }
+        connection.outbox.is_empty()
+    }
+
+    /// Queues the last word to a stranger, in its own words, and closes.
+    pub(crate) fn close_with(&mut self, now: Nanos, id: ConnectionId, answer: Bytes) {
+        if let Some(connection) = self.list.get_mut(&id) {
+            connection.outbox.push_bytes(answer);
+            self.ready.push(id);
+            self.close(now, id);
+        }
+    }
+
+    /// A send has ended. Whether the connection ends with it.
+    pub(crate) fn on_sent(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.list.get_mut(&id) else {
+            return false;
+        };
+        connection.outbox.on_sent();
+        if !connection.outbox.is_empty() {
+            self.ready.push(id);
+            return false;
+        }
+        connection.is_closing()
+    }
+
+    /// Those that may have something to send. The list is given back for the next turn.
+    pub(crate) fn take_ready(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.ready)
+    }
+
+    pub(crate) fn give_back(&mut self, ready: Vec<ConnectionId>) {
+        assert!(ready.is_empty() && self.ready.is_empty());
+        self.ready = ready;
+    }
+
+    /// The longest without a hello, if there are more such than there is room for.
+    pub(crate) fn take_stranger_beyond(&mut self, room: usize) -> Option<ConnectionId> {
+        if self.strangers.len() > room {
+            self.strangers.pop_first()
+        } else {
+            None
+        }
+    }
+
+    /// All that have let something due pass.
+    pub(crate) fn overdue(&self, now: Nanos) -> Vec<(ConnectionId, Overdue)> {
+        let overdue = |(id, connection): (&ConnectionId, &Connection)| {
+            let is_sending = !connection.outbox.is_empty();
+            let overdue = connection.patience.overdue(now, is_sending)?;
+            Some((*id, overdue))
+        };
+        self.list.iter().filter_map(overdue).collect()
+    }
+}
+
+impl Connection {
+    /// No more is received; it ends when what is queued has left.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.patience.phase() == Phase::Closing
+    }
+
+    fn on_received(
+        &mut self,
+        now: Nanos,
+        id: ConnectionId,
+        lease: Lease,
+        shard: &mut Shard,
+        effects: &mut Effects,
     ) -> Result<(), Refusal> {
         self.assembler.push(lease);
+        let mut frame_count = 0;
         while let Some(frame) = self.assembler.next()? {
-            step(&frame);
+            let input = Input::Frame {
+                connection: id,
+                frame: &frame,
+            };
+            shard.step(now, input, effects);
+            frame_count += 1;
+            if self.patience.phase() == Phase::Stranger {
+                match shard.gate(id) {
+                    Some(Gate::Lane(lane)) => self.admit(now, lane),
+                    // It is being refused: what came with its hello is not looked at.
+                    _ => self.assembler.abandon(),
+                }
+            }
         }
         self.assembler.detach();
         // Dropping the leases gives their buffers back to the ring.
         self.assembler.take_released().for_each(drop);
+        let is_within_frame = self.assembler.held_size() > 0;
+        self.patience.on_received(now, frame_count, is_within_frame);
         Ok(())
     }
 
-    /// Whether more is queued than a reader that reads could let pile up.
-    pub(crate) fn is_slow_reader(&self) -> bool {
-        self.outbox.size() > CONNECTION_QUEUE_SIZE_MAX
+    fn admit(&mut self, now: Nanos, lane: Lane) {
+        self.assembler.set_gate(Gate::Lane(lane));
+        let phase = match lane {
+            Lane::Client => Phase::Client,
+            Lane::Control | Lane::Data | Lane::Bulk => Phase::Peer,
+        };
+        self.patience.enter(now, phase);
+    }
+
+    fn abandon(&mut self) {
+        self.assembler.abandon();
+        self.assembler.take_released().for_each(drop);
     }
 }
 

@@ -5,11 +5,12 @@
 //! | --- | --- |
 //! | `ring`, `clock` | the kernel: io_uring, time, randomness; the only `unsafe` |
 //! | `disk`, `files` | a directory, its journal and segments |
-//! | `stream`, `conn`, `peers` | bytes to and from clients and other nodes |
-//! | `turn`, `perform` | the loop: collect, step, carry out, enter once |
+//! | `stream`, `conn`, `patience`, `peers` | bytes to and from clients and other nodes |
+//! | `turn`, `accepted`, `perform` | the loop: collect, step, carry out, enter once |
 //! | `config`, `node`, `failure` | who a node is, how it starts, why it ends |
 //! | `client` | the other side: an async client for programs outside the nodes |
 
+mod accepted;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -19,6 +20,7 @@ pub mod disk;
 pub mod failure;
 mod files;
 pub mod node;
+mod patience;
 mod peers;
 mod perform;
 pub mod ring;

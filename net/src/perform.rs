@@ -1,7 +1,8 @@
 //! One arm per effect: what the shard wants becomes operations of the ring.
 
 use bytes::Bytes;
-use ringwood_core::id::Nanos;
+use ringwood_core::frame::code::RefusedReason;
+use ringwood_core::id::{ConnectionId, Nanos};
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::journal::Store;
 use ringwood_core::shard::{Effect, Input};
@@ -37,13 +38,13 @@ impl Turn {
                 }
             }
             Effect::Reply { connection, frame } => {
-                if let Some(connection) = self.connections.find(connection) {
-                    connection.outbox.push(frame);
+                if self.connections.answer(now, connection, frame) {
+                    self.on_slow_reader(now, connection);
                 }
             }
             Effect::Close(connection) => {
-                if let Some(connection) = self.connections.find(connection) {
-                    connection.is_closing = true;
+                if self.connections.close(now, connection) {
+                    self.end_connection(now, connection);
                 }
             }
             Effect::Store(Store {
@@ -104,6 +105,15 @@ impl Turn {
         Ok(())
     }
 
+    /// Answers pile up: those not begun are dropped, and instead of them it is told why.
+    fn on_slow_reader(&mut self, now: Nanos, id: ConnectionId) {
+        if let Some(connection) = self.connections.find(id) {
+            connection.outbox.cut();
+        }
+        let detail = "answers pile up and are not read";
+        self.refuse(now, id, RefusedReason::SlowReader, detail);
+    }
+
     fn send_replies(&mut self, now: Nanos) {
         let Self {
             connections,
@@ -111,18 +121,17 @@ impl Turn {
             batch,
             ..
         } = self;
-        let mut slow = Vec::new();
-        for (id, connection) in connections.iter_mut() {
-            if connection.is_slow_reader() {
-                slow.push(id);
-            } else if stream::is_ready(Some(&connection.socket), &connection.outbox) {
+        let mut ready = connections.take_ready();
+        for id in ready.drain(..) {
+            let Some(connection) = connections.find(id) else {
+                continue;
+            };
+            if stream::is_ready(Some(&connection.socket), &connection.outbox) {
                 connection.outbox.take_batch(now, batch);
                 ring.send(Job::Send(id).token(), &connection.socket, batch.drain(..));
             }
         }
-        for id in slow {
-            self.end_connection(now, id);
-        }
+        connections.give_back(ready);
     }
 
     fn send_to_peers(&mut self, now: Nanos) {

@@ -16,10 +16,19 @@ const SEND_SLICE_COUNT_MAX: usize = 1024;
 /// A send that takes longer than this goes to somebody who does not receive.
 const STALL: Nanos = Nanos::from_millis(50);
 
+/// A piece of a frame.
+#[derive(Debug)]
+struct Slice {
+    bytes: Bytes,
+    ends_frame: bool,
+}
+
 /// Bytes on their way out of one socket.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    slices: VecDeque<Bytes>,
+    slices: VecDeque<Slice>,
+    /// The last batch ended within a frame: its rest must follow, or what comes next is garbage.
+    is_within_frame: bool,
     /// Queued and being sent.
     size: usize,
     size_sending: usize,
@@ -31,6 +40,7 @@ impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
             slices: VecDeque::new(),
+            is_within_frame: false,
             size: 0,
             size_sending: 0,
             sending_since: Nanos(0),
@@ -58,8 +68,14 @@ impl Outbox {
 
     pub(crate) fn push(&mut self, frame: Outgoing) {
         self.size += frame.size();
-        self.slices.push_back(frame.head);
-        self.slices.extend(frame.payload);
+        let slices = std::iter::once(frame.head).chain(frame.payload);
+        let slices = slices.map(|bytes| Slice {
+            bytes,
+            ends_frame: false,
+        });
+        self.slices.extend(slices);
+        let last = self.slices.back_mut().expect("a frame has a head");
+        last.ends_frame = true;
     }
 
     pub(crate) fn push_bytes(&mut self, bytes: Bytes) {
@@ -68,7 +84,10 @@ impl Outbox {
             "an empty slice would never be seen to leave"
         );
         self.size += bytes.len();
-        self.slices.push_back(bytes);
+        self.slices.push_back(Slice {
+            bytes,
+            ends_frame: true,
+        });
     }
 
     /// What goes with the next send; empty while one is under way.
@@ -82,11 +101,12 @@ impl Outbox {
             let Some(slice) = self.slices.front() else {
                 break;
             };
-            if (self.size_sending + slice.len()) as u64 > VECTORED_SIZE_MAX {
+            if (self.size_sending + slice.bytes.len()) as u64 > VECTORED_SIZE_MAX {
                 break;
             }
-            self.size_sending += slice.len();
-            batch.extend(self.slices.pop_front());
+            self.size_sending += slice.bytes.len();
+            self.is_within_frame = !slice.ends_frame;
+            batch.extend(self.slices.pop_front().map(|slice| slice.bytes));
         }
     }
 
@@ -97,9 +117,21 @@ impl Outbox {
         self.size_sending = 0;
     }
 
+    /// Drops all frames of which nothing has left.
+    pub(crate) fn cut(&mut self) {
+        let ends = |slice: &Slice| slice.ends_frame;
+        let kept_count = match self.is_within_frame {
+            true => self.slices.iter().position(ends).map_or(0, |at| at + 1),
+            false => 0,
+        };
+        let dropped = self.slices.drain(kept_count..);
+        self.size -= dropped.map(|slice| slice.bytes.len()).sum::<usize>();
+    }
+
     /// The stream is gone: what was queued is dropped.
     pub(crate) fn clear(&mut self) {
         self.slices.clear();
+        self.is_within_frame = false;
         self.size = 0;
         self.size_sending = 0;
     }
@@ -133,5 +165,30 @@ mod tests {
         assert_eq!(second, ["three"]);
         assert!(!outbox.is_stalled(Nanos(2)));
         assert!(outbox.is_stalled(Nanos(3).after(STALL)));
+    }
+
+    #[test]
+    fn a_cut_leaves_whole_frames_behind() {
+        let frame = |count: usize| Outgoing {
+            head: Bytes::from_static(b"head"),
+            payload: vec![Bytes::from_static(b"slice"); count],
+        };
+        let mut outbox = Outbox::new();
+        let mut batch = Vec::new();
+        outbox.push(frame(SEND_SLICE_COUNT_MAX));
+        outbox.push(frame(3));
+        outbox.take_batch(Nanos(1), &mut batch);
+        assert_eq!(batch.len(), SEND_SLICE_COUNT_MAX);
+        outbox.cut();
+        outbox.push_bytes(Bytes::from_static(b"why"));
+        outbox.on_sent();
+        batch.clear();
+        outbox.take_batch(Nanos(2), &mut batch);
+        assert_eq!(batch, ["slice", "why"], "the rest of the frame under way");
+        outbox.on_sent();
+        assert!(outbox.is_empty());
+        outbox.push(frame(1));
+        outbox.cut();
+        assert!(outbox.is_empty());
     }
 }

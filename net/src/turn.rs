@@ -6,15 +6,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringwood_core::frame::refusal::Refusal;
-use ringwood_core::frame::{Frame, Lane};
+use ringwood_core::frame::Lane;
 use ringwood_core::id::{ConnectionId, Nanos};
-use ringwood_core::limits::CONNECTION_COUNT_MAX;
 use ringwood_core::log::journal::WriteId;
 use ringwood_core::shard::{Effects, Input, LoadId, SegmentWriteId, Shard};
 
 use crate::clock;
-use crate::conn::{self, Connections};
+use crate::conn::Connections;
 use crate::failure::NodeFailure;
 use crate::files::Files;
 use crate::peers::{LANES, LaneId, Loss, Peers};
@@ -22,9 +20,6 @@ use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
 
 /// Longest sleep: a bound on how late a lost wake-up could make anything.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
-
-/// How long a listener that had no descriptor left waits before it accepts again.
-const ACCEPT_PAUSE: Nanos = Nanos::from_millis(50);
 
 /// What a completion belongs to; travels as a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +100,9 @@ pub(crate) struct Turn {
     /// Reused for every gathered send.
     pub(crate) batch: Vec<Bytes>,
     /// Accepting is paused until then: no descriptor was left.
-    accept_at: Option<Nanos>,
+    pub(crate) accept_at: Option<Nanos>,
+    /// When connections are next asked whether something is overdue.
+    pub(crate) sweep_at: Nanos,
 }
 
 impl Turn {
@@ -128,6 +125,7 @@ impl Turn {
             listener,
             batch: Vec::new(),
             accept_at: None,
+            sweep_at: Nanos(0),
         }
     }
 
@@ -151,6 +149,7 @@ impl Turn {
             for completion in completions.drain(..) {
                 self.on_completion(now, completion)?;
             }
+            self.sweep(now);
             self.shard.step(now, Input::TurnEnd, &mut self.effects);
             self.perform(now)?;
         }
@@ -239,112 +238,6 @@ impl Turn {
             }
         }
         Ok(())
-    }
-
-    fn on_accepted(&mut self, now: Nanos, more: bool, result: Result<Outcome, IoError>) {
-        if let Ok(Outcome::Accepted(socket)) = result {
-            // Above the bound the socket is dropped, which closes it: its owner tries elsewhere.
-            if self.connections.len() < CONNECTION_COUNT_MAX && socket.tune().is_ok() {
-                let id = self.connections.open(socket);
-                self.receive(id);
-            }
-        }
-        if !more {
-            // Whatever ended the accept (no descriptor left, mostly) may pass.
-            self.accept_at = Some(now.after(ACCEPT_PAUSE));
-        }
-    }
-
-    fn receive(&mut self, id: ConnectionId) {
-        let connection = self
-            .connections
-            .find(id)
-            .expect("asked for an open connection");
-        connection.is_receiving = true;
-        self.ring
-            .receive(Job::Receive(id).token(), &connection.socket);
-    }
-
-    fn on_received(
-        &mut self,
-        now: Nanos,
-        id: ConnectionId,
-        more: bool,
-        result: Result<Outcome, IoError>,
-    ) {
-        let Self {
-            connections,
-            shard,
-            effects,
-            ..
-        } = self;
-        let Some(connection) = connections.find(id) else {
-            return;
-        };
-        connection.is_receiving = more;
-        let mut refused: Option<Refusal> = None;
-        let mut is_over = false;
-        match result {
-            Ok(Outcome::Received(lease)) if !connection.is_closing => {
-                let step = |frame: &Frame<'_>| {
-                    shard.step(
-                        now,
-                        Input::Frame {
-                            connection: id,
-                            frame,
-                        },
-                        effects,
-                    );
-                };
-                refused = connection.on_received(lease, step).err();
-            }
-            Ok(Outcome::Received(_)) | Err(IoError::NoBuffers) => {}
-            Ok(_) | Err(_) => is_over = true,
-        }
-        if let Some(refusal) = refused {
-            match conn::answer_stranger(&refusal) {
-                Some(answer) => {
-                    connection.outbox.push_bytes(answer);
-                    connection.is_closing = true;
-                    shard.step(now, Input::ConnectionClosed(id), effects);
-                }
-                None => {
-                    let input = Input::StreamRefused {
-                        connection: id,
-                        refusal,
-                    };
-                    shard.step(now, input, effects);
-                }
-            }
-        }
-        if is_over {
-            self.end_connection(now, id);
-        } else if !more {
-            self.receive(id);
-        }
-    }
-
-    fn on_sent(&mut self, now: Nanos, id: ConnectionId, result: Result<Outcome, IoError>) {
-        let Some(connection) = self.connections.find(id) else {
-            return;
-        };
-        if result.is_err() {
-            self.end_connection(now, id);
-            return;
-        }
-        connection.outbox.on_sent();
-        if connection.is_closing && connection.outbox.is_empty() {
-            self.end_connection(now, id);
-        }
-    }
-
-    /// An accepted connection is over; its operations in flight complete into nothing.
-    pub(crate) fn end_connection(&mut self, now: Nanos, id: ConnectionId) {
-        if let Some(connection) = self.connections.remove(id) {
-            self.ring.close(&connection.socket);
-            self.shard
-                .step(now, Input::ConnectionClosed(id), &mut self.effects);
-        }
     }
 
     fn dial_due(&mut self, now: Nanos) -> Result<(), NodeFailure> {

@@ -216,6 +216,8 @@ codes! {
         SlowReader = 11 "slow_reader",
         /// The node is shutting down.
         Stopping = 12 "stopping",
+        /// What was due on the connection did not come in time.
+        TimedOut = 13 "timed_out",
     }
 }
 

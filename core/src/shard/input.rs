@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::frame::Frame;
+use crate::frame::code::RefusedReason;
 use crate::frame::refusal::Refusal;
 use crate::id::{ConnectionId, NodeId};
 use crate::log::WriteId;
@@ -30,6 +31,16 @@ pub enum Input<'a> {
         connection: ConnectionId,
         /// Why.
         refusal: Refusal,
+    },
+    /// A connection is to be told that it is not wanted any more, and closed: it took too long, or
+    /// there are too many. Said once, whatever else it had done.
+    ConnectionRefused {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Why.
+        reason: RefusedReason,
+        /// The same for people, in a sentence.
+        detail: &'a str,
     },
     /// A link to this peer ended, or could not be made; nothing is known of its process.
     PeerLost(NodeId),

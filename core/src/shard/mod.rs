@@ -32,7 +32,7 @@ use crate::frame::greeting::{Hello, NodeAddress, Refused, Welcome};
 use crate::frame::message::{DETAIL_SIZE_MAX, Message};
 use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
 use crate::frame::refusal::Refusal;
-use crate::frame::{Frame, Lane, greeting};
+use crate::frame::{Frame, Gate, Lane, greeting};
 use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
@@ -156,6 +156,11 @@ impl Shard {
             } => {
                 self.on_stream_refused(connection, &refusal, effects);
             }
+            Input::ConnectionRefused {
+                connection,
+                reason,
+                detail,
+            } => self.refuse(connection, reason, detail, effects),
             Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
@@ -207,25 +212,39 @@ impl Shard {
         frame: &Frame<'_>,
         effects: &mut Effects,
     ) {
-        let message = match frame.message() {
+        // Before the first flush of this life is durable nothing recovered counts: a frame that
+        // comes earlier counts as lost, and whoever sent it sends again.
+        if !self.journal.is_open() {
+            return;
+        }
+        // Frames that came together with the one that was refused are not looked at any more.
+        let Some(gate) = self.sessions.gate(connection) else {
+            return;
+        };
+        // By its kind alone, before its body is looked at: a client does not speak as a node (H8).
+        let message = match gate.judge(frame.kind()).and_then(|()| frame.message()) {
             Ok(message) => message,
             Err(refusal) => {
                 self.on_stream_refused(connection, &refusal, effects);
                 return;
             }
         };
-        // Before the first flush of this life is durable nothing recovered counts: a frame that
-        // comes earlier counts as lost, and whoever sent it sends again.
-        if !self.journal.is_open() {
-            return;
-        }
         match self.sessions.party(connection) {
-            Some(Party::Peer(from)) => self.on_peer_message(now, from, &message, frame, effects),
+            Some(Party::Peer(from, _)) => {
+                self.on_peer_message(now, from, &message, frame, effects);
+            }
             Some(Party::Client) => {
                 self.on_client_message(now, connection, &message, frame, effects);
             }
+            Some(Party::Refused) => unreachable!("nothing passes its gate"),
             None => self.on_first_message(connection, &message, effects),
         }
+    }
+
+    /// What an accepted connection may bring now; nothing more if it was refused.
+    #[must_use]
+    pub fn gate(&self, connection: ConnectionId) -> Option<Gate> {
+        self.sessions.gate(connection)
     }
 
     fn on_first_message(
@@ -235,9 +254,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Message::Hello(hello) = message else {
-            let detail = "the first frame of a connection must be a hello";
-            self.refuse(connection, RefusedReason::HelloMisplaced, detail, effects);
-            return;
+            unreachable!("nothing else passes a stranger's gate")
         };
         let claim = Claim {
             cluster: ClusterId(u128::from_le_bytes(hello.cluster)),
@@ -254,7 +271,12 @@ impl Shard {
                 let frame = self.encoder.frame(&self.config.welcome());
                 effects.push(Effect::Reply { connection, frame });
             }
-            Ok(Party::Peer(_)) => {}
+            Ok(_) => {
+                if let Some(old) = self.sessions.superseded(connection) {
+                    effects.push(Effect::Close(old));
+                    self.leave(old);
+                }
+            }
             Err((reason, detail)) => self.refuse(connection, reason, &detail, effects),
         }
     }
@@ -276,11 +298,7 @@ impl Shard {
                 effects.push(Effect::Reply { connection, frame });
             }
             Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
-            _ => {
-                // H8: a client does not speak as a node. Nothing of the body was looked at.
-                let detail = "this frame is not for the client lane";
-                self.refuse(connection, RefusedReason::UnexpectedKind, detail, effects);
-            }
+            _ => unreachable!("nothing else passes a client's gate"),
         }
     }
 
@@ -301,6 +319,10 @@ impl Shard {
         effects: &mut Effects,
     ) {
         assert!(detail.len() <= DETAIL_SIZE_MAX, "a sentence, not a story");
+        // It was told already, and waits for its end.
+        if self.sessions.gate(connection).is_none() {
+            return;
+        }
         let body = Refused {
             reason: reason.code(),
             detail: detail.as_bytes().to_vec(),
@@ -308,11 +330,17 @@ impl Shard {
         let frame = self.encoder.frame(&body);
         effects.push(Effect::Reply { connection, frame });
         effects.push(Effect::Close(connection));
-        self.on_connection_closed(connection);
+        self.leave(connection);
     }
 
     fn on_connection_closed(&mut self, connection: ConnectionId) {
+        self.leave(connection);
         self.sessions.close(connection);
+    }
+
+    /// Nothing more is heard or answered on this connection, which ends soon.
+    fn leave(&mut self, connection: ConnectionId) {
+        self.sessions.refuse(connection);
         for group in &mut self.groups {
             group.forget_connection(connection);
         }

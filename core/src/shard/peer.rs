@@ -15,8 +15,7 @@ use crate::raft::{self, AppendRequest, BlockId, Outbox, Raft};
 use super::{Effects, Shard};
 
 impl Shard {
-    /// A frame of an identified peer. What does not belong between nodes is dropped: a peer of this
-    /// cluster runs this code, so such a frame is at worst one version ahead.
+    /// A frame of an identified peer, of a kind that has its place on the lane it came on.
     pub(super) fn on_peer_message(
         &mut self,
         now: Nanos,
@@ -66,7 +65,7 @@ impl Shard {
                 };
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
-            _ => {}
+            _ => unreachable!("nothing else passes a peer's gate"),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Who stands at the other end of each accepted connection. The first frame names it; whatever
 //! comes before that name is refused, and a name that does not fit this cluster is refused too.
+//! Whoever was refused is not listened to any more, whatever else it had sent already.
 
 use std::collections::BTreeMap;
 
-use crate::frame::Lane;
 use crate::frame::code::RefusedReason;
+use crate::frame::{Gate, Lane};
 use crate::id::{ClusterId, ConnectionId, NodeId};
+use crate::limits::CLIENT_COUNT_MAX;
 
 /// The one wire version this build speaks.
 pub const WIRE_VERSION: u8 = 1;
@@ -14,9 +16,11 @@ pub const WIRE_VERSION: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Party {
     /// A node of this cluster, sending on one of its lanes.
-    Peer(NodeId),
+    Peer(NodeId, Lane),
     /// A client.
     Client,
+    /// Somebody who was told to go, and whose connection has not ended yet.
+    Refused,
 }
 
 /// What a connection's first frame claims.
@@ -33,6 +37,8 @@ pub(super) struct Claim {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     parties: BTreeMap<ConnectionId, Party>,
+    /// How many of them are clients.
+    client_count: usize,
 }
 
 impl Sessions {
@@ -40,8 +46,38 @@ impl Sessions {
         self.parties.get(&connection).copied()
     }
 
+    /// What may come on a connection now; nothing if it was refused.
+    pub(super) fn gate(&self, connection: ConnectionId) -> Option<Gate> {
+        match self.party(connection) {
+            None => Some(Gate::Hello),
+            Some(Party::Client) => Some(Gate::Lane(Lane::Client)),
+            Some(Party::Peer(_, lane)) => Some(Gate::Lane(lane)),
+            Some(Party::Refused) => None,
+        }
+    }
+
+    /// The connection has ended.
     pub(super) fn close(&mut self, connection: ConnectionId) {
-        self.parties.remove(&connection);
+        let party = self.parties.remove(&connection);
+        self.client_count -= usize::from(party == Some(Party::Client));
+    }
+
+    /// The connection is to end; nothing that comes on it counts until then.
+    pub(super) fn refuse(&mut self, connection: ConnectionId) {
+        self.close(connection);
+        self.parties.insert(connection, Party::Refused);
+    }
+
+    /// The connection that a peer's new one on the same lane stands for from now on: a node has one
+    /// for each lane, so the old one is what is left of a link that the peer has lost. So a peer
+    /// always finds room, and can never take more than its own.
+    pub(super) fn superseded(&self, connection: ConnectionId) -> Option<ConnectionId> {
+        let party = self.party(connection)?;
+        let is_peer = matches!(party, Party::Peer(..));
+        let mut others = self.parties.iter().filter(|(at, _)| **at != connection);
+        others
+            .find(|(_, other)| is_peer && **other == party)
+            .map(|(at, _)| *at)
     }
 
     /// Believes a first frame or says why not. State changes only when it is believed.
@@ -74,15 +110,23 @@ impl Sessions {
             ));
         }
         let party = match (is_client, claim.lane) {
-            (true, Some(Lane::Client)) => Party::Client,
-            (false, Some(Lane::Control | Lane::Data | Lane::Bulk)) => {
+            (true, Some(Lane::Client)) => {
+                if self.client_count >= CLIENT_COUNT_MAX {
+                    return Err((
+                        RefusedReason::Overloaded,
+                        format!("all {CLIENT_COUNT_MAX} connections for clients are taken"),
+                    ));
+                }
+                Party::Client
+            }
+            (false, Some(lane @ (Lane::Control | Lane::Data | Lane::Bulk))) => {
                 if !peers.contains(&claim.node) {
                     return Err((
                         RefusedReason::UnknownNode,
                         format!("node {:016x} is no voter of this cluster", claim.node.0),
                     ));
                 }
-                Party::Peer(claim.node)
+                Party::Peer(claim.node, lane)
             }
             _ => {
                 return Err((
@@ -91,6 +135,7 @@ impl Sessions {
                 ));
             }
         };
+        self.client_count += usize::from(party == Party::Client);
         self.parties.insert(connection, party);
         Ok(party)
     }
@@ -124,7 +169,7 @@ mod tests {
     fn a_peer_and_a_client_are_told_apart() {
         let mut sessions = Sessions::default();
         let peer = sessions.open(ConnectionId(1), claim(), CLUSTER, &[PEER]);
-        assert_eq!(peer.expect("fits"), Party::Peer(PEER));
+        assert_eq!(peer.expect("fits"), Party::Peer(PEER, Lane::Control));
         let client = Claim {
             cluster: ClusterId(0),
             node: NodeId(0),
@@ -135,6 +180,62 @@ mod tests {
         assert_eq!(client.expect("fits"), Party::Client);
         sessions.close(ConnectionId(1));
         assert_eq!(sessions.party(ConnectionId(1)), None);
+    }
+
+    fn client() -> Claim {
+        Claim {
+            node: NodeId(0),
+            lane: Some(Lane::Client),
+            ..claim()
+        }
+    }
+
+    #[test]
+    fn whoever_was_refused_is_not_heard_again() {
+        let mut sessions = Sessions::default();
+        let id = ConnectionId(1);
+        assert_eq!(sessions.gate(id), Some(Gate::Hello));
+        assert!(sessions.open(id, client(), CLUSTER, &[PEER]).is_ok());
+        assert_eq!(sessions.gate(id), Some(Gate::Lane(Lane::Client)));
+        sessions.refuse(id);
+        assert_eq!(sessions.gate(id), None);
+        assert_eq!(sessions.client_count, 0);
+        sessions.close(id);
+        assert_eq!(sessions.client_count, 0);
+    }
+
+    #[test]
+    fn clients_are_bounded_and_a_voter_always_gets_in() {
+        let mut sessions = Sessions::default();
+        for number in 0..CLIENT_COUNT_MAX as u64 {
+            let id = ConnectionId(number);
+            assert!(sessions.open(id, client(), CLUSTER, &[PEER]).is_ok());
+        }
+        let late = ConnectionId(1 << 20);
+        let refused = sessions.open(late, client(), CLUSTER, &[PEER]);
+        assert_eq!(refused.expect_err("full").0, RefusedReason::Overloaded);
+        assert!(sessions.open(late, claim(), CLUSTER, &[PEER]).is_ok());
+        assert_eq!(sessions.superseded(late), None);
+        sessions.close(ConnectionId(7));
+        let id = ConnectionId(7);
+        assert!(sessions.open(id, client(), CLUSTER, &[PEER]).is_ok());
+    }
+
+    #[test]
+    fn a_peer_has_one_connection_for_each_lane() {
+        let mut sessions = Sessions::default();
+        let (old, other, new) = (ConnectionId(1), ConnectionId(2), ConnectionId(3));
+        let data = Claim {
+            lane: Some(Lane::Data),
+            ..claim()
+        };
+        for (id, claim) in [(old, claim()), (other, data), (new, claim())] {
+            assert!(sessions.open(id, claim, CLUSTER, &[PEER]).is_ok());
+        }
+        assert_eq!(sessions.superseded(new), Some(old));
+        assert_eq!(sessions.superseded(other), None);
+        sessions.refuse(old);
+        assert_eq!(sessions.superseded(new), None);
     }
 
     #[test]

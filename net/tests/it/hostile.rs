@@ -1,9 +1,15 @@
 //! Whoever finds the port and speaks something else: refused with a reason, and nobody else hurt.
 
+use std::time::{Duration, Instant};
+
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::client::{Append, StatusRequest};
 use ringwood_core::frame::code::{NotCommittedReason, RefusedReason};
 use ringwood_core::frame::greeting::Hello;
+use ringwood_core::frame::peer::{AppendEntries, Heartbeat};
+use ringwood_core::id::ClusterId;
+use ringwood_core::limits::STRANGER_COUNT_MAX;
+use ringwood_net::config::Identity;
 use ringwood_net::{Cluster, ClusterOptions};
 
 use crate::wire::{Answer, Wire};
@@ -97,13 +103,13 @@ fn strangers_are_refused_and_others_served() {
     ));
 
     // All the while, whoever behaves is served on the connection it has.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while patient.status().groups[0].state != 1 {
         assert!(
             begun.elapsed().as_secs() < 10,
             "a single node elects itself"
         );
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     patient.append(1, 3, 0, &[b"kept"]);
     let Answer::Append(reply) = patient.receive() else {
@@ -121,13 +127,13 @@ fn appends_that_lie_are_not_committed() {
     };
     let cluster = Cluster::start(dir.path(), options).expect("a cluster starts");
     let mut wire = Wire::greet(&cluster.endpoints()[0]);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while wire.status().groups[0].state != 1 {
         assert!(
             begun.elapsed().as_secs() < 10,
             "a single node elects itself"
         );
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     let mut refused = |append: Append, payload: &[u8]| {
         wire.send_with_payload(&append, payload);
@@ -205,5 +211,145 @@ fn appends_that_lie_are_not_committed() {
     assert_eq!(
         refused(Append { sequence: 9, ..one }),
         (NotCommittedReason::SequenceGap, 1)
+    );
+}
+
+fn one_node(dir: &tempfile::TempDir) -> (Cluster, String) {
+    let options = ClusterOptions {
+        node_count: 1,
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(dir.path(), options).expect("a cluster starts");
+    let endpoint = cluster.endpoints().remove(0);
+    (cluster, endpoint)
+}
+
+#[test]
+fn whoever_says_nothing_or_half_a_thing_is_told_to_go() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (_cluster, endpoint) = one_node(&dir);
+    let mut silent = Wire::connect(&endpoint);
+    let mut slow = Wire::connect(&endpoint);
+    let mut stuck = Wire::greet(&endpoint);
+    let mut idle = Wire::greet(&endpoint);
+    let begun = Instant::now();
+    // The beginning of a hello, and of an append whose rest never comes.
+    slow.send_bytes(b"RNGW");
+    stuck.send_part(&Append::default(), 40);
+    assert_eq!(refusal(&mut silent), RefusedReason::TimedOut);
+    assert_eq!(refusal(&mut slow), RefusedReason::TimedOut);
+    let span = begun.elapsed();
+    assert!(
+        span >= Duration::from_millis(1_900) && span < Duration::from_secs(8),
+        "{span:?}"
+    );
+    stuck.set_patience(Duration::from_secs(20));
+    assert_eq!(refusal(&mut stuck), RefusedReason::TimedOut);
+    let span = begun.elapsed();
+    assert!(span >= Duration::from_millis(9_900), "{span:?}");
+    assert_eq!(idle.status().groups.len(), 16, "a client may pause");
+}
+
+#[test]
+fn a_flood_of_silence_does_not_keep_a_client_or_a_voter_out() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let mut cluster =
+        Cluster::start(dir.path(), ClusterOptions::default()).expect("a cluster starts");
+    let endpoint = cluster.endpoints().remove(0);
+    let mut flood: Vec<Wire> = (0..STRANGER_COUNT_MAX + 64)
+        .map(|_| Wire::connect(&endpoint))
+        .collect();
+    // The first of them made room; the last are still there.
+    assert_eq!(refusal(&mut flood[0]), RefusedReason::Overloaded);
+    let mut wire = Wire::greet(&endpoint);
+    assert_eq!(wire.status().groups.len(), 16);
+    // In place of the real one, which would dial again and take the place back.
+    cluster.stop_node(1).expect("it ran");
+    let identity = Identity::read(&dir.path().join("node-2")).expect("it is a node's");
+    let mut voter = as_peer(&endpoint, &identity, Lane::Control);
+    voter.send(&Heartbeat::default());
+    // Its answer goes to the voter itself; what counts is that nobody was told to go.
+    assert!(voter.is_silent_for(Duration::from_millis(300)));
+}
+
+/// A connection that says it is the node of this identity.
+fn as_peer(endpoint: &str, identity: &Identity, lane: Lane) -> Wire {
+    let mut wire = Wire::connect(endpoint);
+    wire.belong_to(identity.cluster);
+    wire.send(&Hello {
+        cluster: identity.cluster.0.to_le_bytes(),
+        node: identity.node.0,
+        incarnation: identity.incarnation.0,
+        lane: lane.code(),
+        version_min: 1,
+        version_max: 1,
+        shard: 0,
+    });
+    wire
+}
+
+#[test]
+fn a_kind_out_of_its_lane_is_refused_by_its_header() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let mut cluster = Cluster::start(dir.path(), ClusterOptions::default()).expect("a cluster");
+    cluster.stop_node(1).expect("it ran");
+    let endpoint = cluster.endpoints().remove(0);
+    let identity = Identity::read(&dir.path().join("node-2")).expect("it is a node's");
+
+    let mut client = Wire::greet(&endpoint);
+    client.send_part(&Heartbeat::default(), 32);
+    assert_eq!(refusal(&mut client), RefusedReason::UnexpectedKind);
+
+    let mut twice = Wire::greet(&endpoint);
+    twice.send(&hello());
+    assert_eq!(refusal(&mut twice), RefusedReason::HelloMisplaced);
+
+    let mut control = as_peer(&endpoint, &identity, Lane::Control);
+    control.send_part(&AppendEntries::default(), 32);
+    assert_eq!(refusal(&mut control), RefusedReason::UnexpectedKind);
+
+    let mut data = as_peer(&endpoint, &identity, Lane::Data);
+    data.send_part(&Append::default(), 32);
+    assert_eq!(refusal(&mut data), RefusedReason::UnexpectedKind);
+}
+
+#[test]
+fn what_came_behind_a_refused_frame_is_not_done() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (_cluster, endpoint) = one_node(&dir);
+    let mut patient = Wire::greet(&endpoint);
+    let begun = Instant::now();
+    while patient.status().groups[0].state != 1 {
+        assert!(
+            begun.elapsed().as_secs() < 10,
+            "a single node elects itself"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // All in one segment: a frame out of place, then an append, then a hello and an append again.
+    let mut rude = Wire::greet(&endpoint);
+    rude.hold();
+    rude.send(&hello());
+    rude.append(1, 5, 0, &[b"behind"]);
+    rude.send(&hello());
+    rude.append(1, 5, 1, &[b"behind"]);
+    rude.release();
+    assert_eq!(refusal(&mut rude), RefusedReason::HelloMisplaced);
+    let mut early = Wire::connect(&endpoint);
+    early.belong_to(ClusterId(u128::from_le_bytes(patient.cluster())));
+    early.hold();
+    early.send(&StatusRequest { request: 1 });
+    early.send(&hello());
+    early.append(1, 6, 0, &[b"behind"]);
+    early.release();
+    assert_eq!(refusal(&mut early), RefusedReason::HelloMisplaced);
+    patient.append(1, 3, 0, &[b"first"]);
+    let Answer::Append(reply) = patient.receive() else {
+        panic!("an append is answered")
+    };
+    assert_eq!(
+        (reply.outcome, reply.offset),
+        (1, 0),
+        "nothing stands before it"
     );
 }

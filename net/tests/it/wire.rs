@@ -42,6 +42,9 @@ pub(crate) struct Wire {
     socket: TcpStream,
     assembler: Assembler<Vec<u8>>,
     writer: FrameWriter,
+    cluster: [u8; 16],
+    /// What is sent at once later, if something is held back.
+    held: Option<Vec<u8>>,
 }
 
 impl Wire {
@@ -56,6 +59,8 @@ impl Wire {
             socket,
             assembler: Assembler::new(TagPolicy::Learn),
             writer: FrameWriter::new(ClusterTag::UNKNOWN),
+            cluster: [0; 16],
+            held: None,
         }
     }
 
@@ -71,12 +76,51 @@ impl Wire {
         let Answer::Welcome(welcome) = wire.receive() else {
             panic!("a client is welcome")
         };
-        let cluster = ClusterId(u128::from_le_bytes(welcome.cluster));
-        wire.writer = FrameWriter::new(ClusterTag::of(cluster));
+        wire.belong_to(ClusterId(u128::from_le_bytes(welcome.cluster)));
         wire
     }
 
+    /// Sends as one that knows its cluster.
+    pub(crate) fn belong_to(&mut self, cluster: ClusterId) {
+        self.cluster = cluster.0.to_le_bytes();
+        self.writer = FrameWriter::new(ClusterTag::of(cluster));
+    }
+
+    /// The cluster it was welcomed by, as on the wire.
+    pub(crate) fn cluster(&self) -> [u8; 16] {
+        self.cluster
+    }
+
+    /// Holds back what is sent from now on.
+    pub(crate) fn hold(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// Sends what was held back, in one piece.
+    pub(crate) fn release(&mut self) {
+        let held = self.held.take().expect("something was held back");
+        self.send_bytes(&held);
+    }
+
+    /// How long an answer may take.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.socket
+            .set_read_timeout(Some(patience))
+            .expect("a timeout");
+    }
+
+    /// Whether nothing at all comes for so long, not even the end.
+    pub(crate) fn is_silent_for(&mut self, span: Duration) -> bool {
+        self.set_patience(span);
+        let silent = self.socket.read(&mut [0; 1]);
+        silent.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        if let Some(held) = &mut self.held {
+            held.extend_from_slice(bytes);
+            return;
+        }
         // The node may have closed already: that is what some tests are about.
         let _ = self.socket.write_all(bytes);
     }
@@ -100,6 +144,14 @@ impl Wire {
         bytes.put_slice(payload);
         bytes.put_slice(padding(payload.len()));
         self.send_bytes(&bytes);
+    }
+
+    /// The first `size` bytes of a frame.
+    pub(crate) fn send_part<B: Body>(&mut self, body: &B, size: usize) {
+        self.hold();
+        self.send(body);
+        let whole = self.held.take().expect("held back just now");
+        self.send_bytes(&whole[..size]);
     }
 
     pub(crate) fn receive(&mut self) -> Answer {
