@@ -20,6 +20,7 @@ pub mod disk;
 pub mod failure;
 mod files;
 pub mod node;
+mod notices;
 mod patience;
 mod peers;
 mod perform;

@@ -22,6 +22,7 @@ use crate::conn::Connections;
 use crate::disk::{Access, Calibration, Directory};
 use crate::failure::{NodeFailure, StartError};
 use crate::files::Files;
+use crate::notices::Notices;
 use crate::peers::Peers;
 use crate::ring::{IoError, Ring, RingOptions, Socket, Waker};
 use crate::turn::Turn;
@@ -50,6 +51,7 @@ pub struct Node {
     uring: String,
     stopping: Arc<AtomicBool>,
     waker: Waker,
+    notices: Receiver<String>,
     ended: Receiver<Result<(), NodeFailure>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -97,6 +99,12 @@ impl Node {
     #[must_use]
     pub fn uring(&self) -> &str {
         &self.uring
+    }
+
+    /// What it had to say since this was asked last: a sentence each, for whoever runs it.
+    #[must_use]
+    pub fn take_notices(&self) -> Vec<String> {
+        self.notices.try_iter().collect()
     }
 
     /// Whether its thread still runs.
@@ -236,6 +244,7 @@ impl NodeBuilder {
         let storage = calibration.to_string();
         let name = identity.node_name.clone();
         let stopping = Arc::new(AtomicBool::new(false));
+        let (notices, notices_received) = Notices::new(&identity.voters);
         let (report, started) = bounded(1);
         let (end, ended) = bounded(1);
         let options = self.ring;
@@ -251,6 +260,7 @@ impl NodeBuilder {
                         calibration,
                         listener,
                         peers,
+                        notices,
                         options,
                     };
                     match open.open() {
@@ -279,6 +289,7 @@ impl NodeBuilder {
             uring,
             stopping,
             waker,
+            notices: notices_received,
             ended,
             thread: Some(thread),
         })
@@ -301,6 +312,7 @@ struct Open {
     calibration: Calibration,
     listener: Socket,
     peers: Vec<(NodeId, SocketAddr)>,
+    notices: Notices,
     options: RingOptions,
 }
 
@@ -312,6 +324,7 @@ impl Open {
             calibration,
             listener,
             peers,
+            notices,
             options,
         } = self;
         let mut files = Files::open(directory, &calibration)?;
@@ -345,6 +358,7 @@ impl Open {
             Connections::new(tag),
             files,
             listener,
+            notices,
         ))
     }
 }

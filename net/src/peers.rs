@@ -7,11 +7,15 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ringwood_core::frame::Lane;
+use ringwood_core::frame::assembler::{Assembler, TagPolicy};
+use ringwood_core::frame::code::RefusedReason;
+use ringwood_core::frame::greeting::ArchivedRefused;
+use ringwood_core::frame::message::Message;
 use ringwood_core::id::{Nanos, NodeId};
 use ringwood_core::limits::PEER_QUEUE_SIZE_MAX;
 use ringwood_core::shard::Outgoing;
 
-use crate::ring::{IoError, Socket};
+use crate::ring::{IoError, Lease, Socket};
 use crate::stream::Outbox;
 
 /// Pause before the second try; each further one doubles it.
@@ -60,6 +64,8 @@ pub(crate) struct Link {
     /// Counts connections: a completion of an older one is recognised by its number.
     pub(crate) generation: u32,
     pub(crate) dropped_count: u64,
+    /// What comes back: nothing, or why the other side refuses.
+    assembler: Assembler<Lease>,
     state: State,
     pause: Nanos,
 }
@@ -81,6 +87,7 @@ impl Link {
             outbox: Outbox::new(),
             generation: 0,
             dropped_count: 0,
+            assembler: Assembler::new(TagPolicy::Learn),
             state: State::Waiting { until: now },
             pause: PAUSE_MIN,
         }
@@ -126,6 +133,28 @@ impl Link {
         };
         let socket = socket.clone();
         self.state = State::Up { socket, since: now };
+        // Of any cluster: that it is another one may be just what it says.
+        self.assembler = Assembler::new(TagPolicy::Learn);
+    }
+
+    /// Bytes came back: why the other side does not take what we send. Told once.
+    pub(crate) fn on_received(&mut self, lease: Lease) -> Option<String> {
+        self.assembler.push(lease);
+        let why = match self.assembler.next() {
+            Ok(None) => None,
+            Ok(Some(frame)) => match frame.message() {
+                Ok(Message::Refused(refused)) => Some(words_of(refused)),
+                Ok(_) => Some(format!("it answers like no node: {}", frame.kind())),
+                Err(refusal) => Some(format!("it answers like no node: {refusal}")),
+            },
+            Err(refusal) => Some(format!("it answers like no node: {refusal}")),
+        };
+        if why.is_some() {
+            self.assembler.abandon();
+        }
+        self.assembler.detach();
+        self.assembler.take_released().for_each(drop);
+        why
     }
 
     /// The connection, or the try to make one, is over. A stream that stood for a while is
@@ -180,6 +209,15 @@ impl Link {
         } else {
             self.dropped_count += 1;
         }
+    }
+}
+
+/// Reason and sentence of a refusal.
+fn words_of(refused: &ArchivedRefused) -> String {
+    let detail = String::from_utf8_lossy(&refused.detail);
+    match RefusedReason::from_code(refused.reason.to_native()) {
+        Some(reason) => format!("{reason}: {detail}"),
+        None => detail.into_owned(),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::conn::Connections;
 use crate::failure::NodeFailure;
 use crate::files::Files;
+use crate::notices::Notices;
 use crate::peers::{LANES, LaneId, Loss, Peers};
 use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
 
@@ -97,6 +98,8 @@ pub(crate) struct Turn {
     /// Writes of journal and segments that have not completed.
     pub(crate) writes_in_flight: usize,
     pub(crate) listener: Socket,
+    /// What an operator should see.
+    notices: Notices,
     /// Reused for every gathered send.
     pub(crate) batch: Vec<Bytes>,
     /// Accepting is paused until then: no descriptor was left.
@@ -113,6 +116,7 @@ impl Turn {
         connections: Connections,
         files: Files,
         listener: Socket,
+        notices: Notices,
     ) -> Self {
         Self {
             ring,
@@ -123,6 +127,7 @@ impl Turn {
             files,
             writes_in_flight: 0,
             listener,
+            notices,
             batch: Vec::new(),
             accept_at: None,
             sweep_at: Nanos(0),
@@ -331,19 +336,25 @@ impl Turn {
         if link.generation != generation {
             return;
         }
-        match result {
-            Ok(Outcome::Received(_)) | Err(IoError::NoBuffers) => {
-                if !more && let Some(socket) = link.socket() {
-                    let token = Job::LinkReceive {
-                        lane: id,
-                        generation,
-                    }
-                    .token();
-                    self.ring.receive(token, socket);
-                }
+        let peer = link.peer;
+        if let Ok(Outcome::Received(lease)) = result {
+            if let Some(why) = link.on_received(lease) {
+                let why = why.as_str();
+                let input = Input::LinkRefused { peer, why };
+                self.shard.step(now, input, &mut self.effects);
+                self.notices.tell(peer, why);
             }
-            Ok(_) => self.lose_link(now, id, None),
-            Err(error) => self.lose_link(now, id, Some(error)),
+        } else if !matches!(result, Err(IoError::NoBuffers)) {
+            self.lose_link(now, id, result.err());
+            return;
+        }
+        if !more && let Some(socket) = self.peers.link(id).socket() {
+            let token = Job::LinkReceive {
+                lane: id,
+                generation,
+            }
+            .token();
+            self.ring.receive(token, socket);
         }
     }
 

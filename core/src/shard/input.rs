@@ -42,6 +42,13 @@ pub enum Input<'a> {
         /// The same for people, in a sentence.
         detail: &'a str,
     },
+    /// What answers at this peer's address does not take what this node sends.
+    LinkRefused {
+        /// Whose address.
+        peer: NodeId,
+        /// Why, in the words of whoever answered.
+        why: &'a str,
+    },
     /// A link to this peer ended, or could not be made; nothing is known of its process.
     PeerLost(NodeId),
     /// A peer's connection closed and the redial was refused: its process is gone.

@@ -128,7 +128,12 @@ struct Link {
     word_at: Nanos,
     /// The timeout the peer itself uses: our heartbeats must be frequent enough for it.
     peer_timeout: Nanos,
+    /// Why the peer, or whoever has its address, does not take what we send.
+    refusal: Option<String>,
 }
+
+/// Characters kept of what a peer says about itself.
+const REFUSAL_LENGTH_MAX: usize = 200;
 
 impl Link {
     /// The peer said something. If it was silent for longer than our patience it had failed, and
@@ -167,6 +172,7 @@ impl Liveness {
                 echoing_since: None,
                 word_at: now,
                 peer_timeout: ELECTION_UNMEASURED,
+                refusal: None,
             })
             .collect();
         Self {
@@ -195,10 +201,12 @@ impl Liveness {
         link.map_or(Nanos(0), |link| link.round_trips.quantile(500))
     }
 
-    pub(super) fn is_connected(&self, peer: NodeId) -> bool {
-        self.links
-            .iter()
-            .any(|link| link.peer == peer && link.connected)
+    /// Whether a link to a peer stands and something came from it within the timeout. A connection
+    /// alone proves nothing: that of a machine that is gone stands for seconds.
+    pub(super) fn is_heard(&self, now: Nanos, peer: NodeId) -> bool {
+        let patience = self.timeouts.election;
+        let mut links = self.links.iter();
+        links.any(|link| link.peer == peer && link.connected && now.since(link.word_at) <= patience)
     }
 
     pub(super) fn on_connected(&mut self, peer: NodeId, connected: bool) {
@@ -208,6 +216,22 @@ impl Liveness {
             link.heard_at = None;
             link.echoing_since = None;
         }
+    }
+
+    /// What we sent to a peer was refused. Holds until a heartbeat of ours is answered.
+    pub(super) fn on_refusal(&mut self, peer: NodeId, why: &str) {
+        if let Some(link) = self.link(peer) {
+            // It may be anybody's text, and is shown to people.
+            let shown = why.chars().filter(|char| !char.is_control());
+            link.refusal = Some(shown.take(REFUSAL_LENGTH_MAX).collect());
+        }
+    }
+
+    /// The peers that refuse this node, and why.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = (NodeId, &str)> {
+        self.links
+            .iter()
+            .filter_map(|link| Some((link.peer, link.refusal.as_deref()?)))
     }
 
     /// A heartbeat came in: the time since the one before is a sample of this link's rhythm.
@@ -238,6 +262,7 @@ impl Liveness {
         let patience = self.timeouts.election;
         if let Some(link) = self.link(peer) {
             link.on_word(now, patience);
+            link.refusal = None;
             let since = *link.echoing_since.get_or_insert(now);
             if sent_at >= since {
                 let span = now.since(sent_at).0.saturating_sub(late.0);
@@ -541,6 +566,36 @@ mod tests {
         }
         assert_near(liveness.timeouts().election, Nanos::from_millis(1_600));
         assert_eq!(liveness.reason(), TimeoutReason::Stall);
+    }
+
+    #[test]
+    fn a_connection_without_a_word_is_no_peer() {
+        let mut liveness = Liveness::new(Nanos(0), [A, B].into_iter());
+        let now = Nanos::from_millis(1_000);
+        liveness.on_connected(A, true);
+        assert!(!liveness.is_heard(now, A), "nothing came yet");
+        liveness.on_heartbeat(now, A, ELECTION_MIN);
+        assert!(liveness.is_heard(now, A));
+        assert!(liveness.is_heard(now.after(ELECTION_UNMEASURED), A));
+        let late = now.after(Nanos(ELECTION_UNMEASURED.0 + 1));
+        assert!(!liveness.is_heard(late, A));
+        liveness.on_echo(late, Nanos(0), A, now);
+        assert!(liveness.is_heard(late, A));
+        liveness.on_connected(A, false);
+        assert!(!liveness.is_heard(late, A));
+    }
+
+    #[test]
+    fn a_refusal_holds_until_an_answer_and_carries_no_control_characters() {
+        let mut liveness = liveness();
+        liveness.on_refusal(A, "wrong\ncluster\u{1b}[31m");
+        liveness.on_refusal(B, &"x".repeat(5_000));
+        let refusals: Vec<_> = liveness.refusals().collect();
+        assert_eq!(refusals[0], (A, "wrongcluster[31m"));
+        assert_eq!(refusals[1].1.len(), REFUSAL_LENGTH_MAX);
+        liveness.on_echo(Nanos(9), Nanos(0), A, Nanos(5));
+        let refusals: Vec<_> = liveness.refusals().map(|(peer, _)| peer).collect();
+        assert_eq!(refusals, [B]);
     }
 
     #[test]

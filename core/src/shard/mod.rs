@@ -161,6 +161,7 @@ impl Shard {
                 reason,
                 detail,
             } => self.refuse(connection, reason, detail, effects),
+            Input::LinkRefused { peer, why } => self.liveness.on_refusal(peer, why),
             Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
@@ -293,7 +294,7 @@ impl Shard {
             Message::Append(body) => self.on_append(connection, body, frame, effects),
             Message::Fetch(body) => self.on_fetch(now, connection, body, effects),
             Message::StatusRequest(body) => {
-                let status = self.status(body.request.to_native());
+                let status = self.status(now, body.request.to_native());
                 let frame = self.encoder.frame(&status);
                 effects.push(Effect::Reply { connection, frame });
             }
@@ -653,6 +654,13 @@ impl Shard {
 }
 
 impl Config {
+    /// The name of a voter.
+    fn name_of(&self, node: NodeId) -> &str {
+        let mut voters = self.voters.iter();
+        let voter = voters.find(|voter| voter.id == node);
+        voter.map_or("?", |voter| &voter.name)
+    }
+
     /// What a client is told of the cluster.
     fn welcome(&self) -> Welcome {
         Welcome {

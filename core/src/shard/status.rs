@@ -2,20 +2,21 @@
 
 use crate::frame::client::{GroupStatus, PeerStatus, ReplicaStatus, Status};
 use crate::frame::code::ReplicaState;
+use crate::id::Nanos;
 use crate::raft::{ProgressState, Role};
 
 use super::Shard;
 use super::group::Group;
 
 impl Shard {
-    pub(super) fn status(&self, request: u64) -> Status {
+    pub(super) fn status(&self, now: Nanos, request: u64) -> Status {
         let mut peers = Vec::with_capacity(self.peers.len());
         for position in 0..self.peers.len() {
             let peer = self.peers[position];
             peers.push(PeerStatus {
                 node: peer.0,
                 rtt_ns: self.liveness.round_trip(peer).0,
-                connected: u8::from(self.liveness.is_connected(peer)),
+                connected: u8::from(self.liveness.is_heard(now, peer)),
             });
         }
         let mut alarms = Vec::new();
@@ -35,6 +36,10 @@ impl Shard {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());
         }
+        for (peer, why) in self.liveness.refusals() {
+            let name = self.config.name_of(peer);
+            alarms.push(format!("{name} refuses this node: {why}").into_bytes());
+        }
         Status {
             request,
             node: self.config.me.0,
@@ -48,14 +53,18 @@ impl Shard {
             progress: self
                 .groups
                 .iter()
-                .flat_map(|group| self.replicas(group))
+                .flat_map(|group| self.replicas(now, group))
                 .collect(),
             timeout_reason: self.liveness.reason().code(),
         }
     }
 
     /// How far the replicas of a group are, as its leader sees them; empty on other nodes.
-    fn replicas<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = ReplicaStatus> + 'a {
+    fn replicas<'a>(
+        &'a self,
+        now: Nanos,
+        group: &'a Group,
+    ) -> impl Iterator<Item = ReplicaStatus> + 'a {
         let is_leader = group.raft.is_leader();
         let last = group.tail().last_index();
         self.config
@@ -70,7 +79,7 @@ impl Shard {
                         .raft
                         .progress(voter.id)
                         .expect("a leader follows every voter");
-                    let state = if !self.liveness.is_connected(voter.id) {
+                    let state = if !self.liveness.is_heard(now, voter.id) {
                         ReplicaState::Absent
                     } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
                         ReplicaState::CatchUp
