@@ -173,6 +173,11 @@ impl Connections {
         }
     }
 
+    /// Whether somebody has still to take what he was told last.
+    pub(crate) fn is_closing_any(&self) -> bool {
+        self.list.values().any(Connection::is_closing)
+    }
+
     /// All that have let something due pass.
     pub(crate) fn overdue(&self, now: Nanos) -> Vec<(ConnectionId, Overdue)> {
         let overdue = |(id, connection): (&ConnectionId, &Connection)| {

@@ -22,6 +22,9 @@ use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
 /// Longest sleep: a bound on how late a lost wake-up could make anything.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
+/// How long a stop waits for answers that are due, for others to lead, and for clients to be told.
+const STOP_PATIENCE: Nanos = Nanos::from_millis(1_000);
+
 /// What a completion belongs to; travels as a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
@@ -134,7 +137,7 @@ impl Turn {
         }
     }
 
-    /// Runs until `is_stopping` says so.
+    /// Runs until `is_stopping` says so, and then until nobody is owed anything, or a while.
     ///
     /// # Errors
     /// What ended the node: a failed write or read of its disk, or of the ring itself.
@@ -142,21 +145,27 @@ impl Turn {
         let mut completions = Vec::new();
         self.open_life(&mut completions)?;
         self.ring.accept(Job::Accept.token(), &self.listener);
+        let mut stop_by = None;
         loop {
             let now = clock::now();
             self.dial_due(now)?;
             let sleep = self.sleep(now);
             self.ring.submit_and_wait(Some(sleep), &mut completions)?;
-            if is_stopping() {
-                return self.drain_writes(&mut completions);
-            }
             let now = clock::now();
+            if stop_by.is_none() && is_stopping() {
+                stop_by = Some(now.after(STOP_PATIENCE));
+                self.shard.step(now, Input::Stop, &mut self.effects);
+            }
             for completion in completions.drain(..) {
                 self.on_completion(now, completion)?;
             }
             self.sweep(now);
             self.shard.step(now, Input::TurnEnd, &mut self.effects);
             self.perform(now)?;
+            let is_gone = self.shard.is_gone() && !self.connections.is_closing_any();
+            if stop_by.is_some_and(|by| is_gone || by <= now) {
+                return self.drain_writes(&mut completions);
+            }
         }
     }
 

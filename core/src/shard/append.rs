@@ -105,6 +105,9 @@ impl Shard {
             }
             Err(_) => return Err(Refusal::of(NotCommittedReason::Malformed)),
         }
+        if self.is_stopping() && self.groups[position].raft.is_leader() {
+            return Err(Refusal::of(NotCommittedReason::Stopping));
+        }
         self.groups[position]
             .raft
             .can_propose()

@@ -66,6 +66,8 @@ pub enum Input<'a> {
         /// What was read.
         bytes: Bytes,
     },
+    /// This node is to stop soon: it should owe nobody anything by then.
+    Stop,
     /// All that has arrived was stepped: fire timers, seal the run, send what may leave.
     TurnEnd,
 }

@@ -22,6 +22,7 @@ mod segments;
 mod session;
 mod shape;
 mod status;
+mod stop;
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,7 @@ pub use open::{OpenError, Read};
 pub use session::WIRE_VERSION;
 use session::{Claim, Party, Sessions};
 pub use shape::Shape;
+use stop::Stop;
 
 /// A voter of the cluster, as `init` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +141,7 @@ pub struct Shard {
     peer_fault_count: u64,
     /// Bytes copied for readers in this turn.
     fetched_size: usize,
+    stop: Stop,
     /// When the loop was to come back at the latest, for measuring how late it was.
     planned: Nanos,
 }
@@ -168,6 +171,7 @@ impl Shard {
             Input::SegmentStored(write) => self.on_segment_stored(write),
             Input::SegmentRefused(write) => self.on_segment_refused(now, write),
             Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),
+            Input::Stop => self.on_stop(),
             Input::TurnEnd => self.on_turn_end(now, effects),
         }
     }
@@ -268,6 +272,10 @@ impl Shard {
             .sessions
             .open(connection, claim, self.config.cluster, &self.peers)
         {
+            Ok(Party::Client) if self.is_gone() => {
+                let detail = "this node is shutting down";
+                self.refuse(connection, RefusedReason::Stopping, detail, effects);
+            }
             Ok(Party::Client) => {
                 let frame = self.encoder.frame(&self.config.welcome());
                 effects.push(Effect::Reply { connection, frame });
@@ -413,6 +421,7 @@ impl Shard {
         }
         // A new leader's no-op may be open by now.
         self.close_block();
+        self.advance_stop(now, effects);
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));

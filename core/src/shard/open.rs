@@ -22,6 +22,7 @@ use super::liveness::Liveness;
 use super::load::Loads;
 use super::segments::Segments;
 use super::session::Sessions;
+use super::stop::Stop;
 use super::{Config, Shape, Shard, Source};
 
 /// Segment writes under way at a time, over all logs of the shard.
@@ -133,6 +134,7 @@ impl Shard {
             refused_full_count: 0,
             peer_fault_count: 0,
             fetched_size: 0,
+            stop: Stop::Running,
             planned: now,
             config,
             shape,

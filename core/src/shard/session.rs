@@ -68,6 +68,13 @@ impl Sessions {
         self.parties.insert(connection, Party::Refused);
     }
 
+    /// All that are open for clients.
+    pub(super) fn clients(&self) -> Vec<ConnectionId> {
+        let clients = self.parties.iter();
+        let clients = clients.filter(|(_, party)| **party == Party::Client);
+        clients.map(|(connection, _)| *connection).collect()
+    }
+
     /// The connection that a peer's new one on the same lane stands for from now on: a node has one
     /// for each lane, so the old one is what is left of a link that the peer has lost. So a peer
     /// always finds room, and can never take more than its own.

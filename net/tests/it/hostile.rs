@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::client::{Append, StatusRequest};
-use ringwood_core::frame::code::{NotCommittedReason, RefusedReason};
+use ringwood_core::frame::code::{NotCommittedReason, ReadMode, RefusedReason};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::peer::{AppendEntries, Heartbeat};
 use ringwood_core::id::ClusterId;
 use ringwood_core::limits::STRANGER_COUNT_MAX;
 use ringwood_net::config::Identity;
-use ringwood_net::{Cluster, ClusterOptions};
+use ringwood_net::{Cluster, ClusterOptions, Layout, Node, VoterAddress, init};
 
 use crate::wire::{Answer, Wire};
 
@@ -352,4 +352,136 @@ fn what_came_behind_a_refused_frame_is_not_done() {
         (1, 0),
         "nothing stands before it"
     );
+}
+
+#[test]
+fn a_node_that_is_refused_says_so() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (_other, endpoint) = one_node(&home);
+    let voters = ["127.0.0.1:1", &endpoint].map(str::to_owned);
+    let voters = (1..).zip(voters).map(|(number, address)| VoterAddress {
+        name: format!("node-{number}"),
+        address,
+    });
+    let layout = Layout {
+        cluster: "astray".into(),
+        node: "node-1".into(),
+        voters: voters.collect(),
+        logs: vec!["log-0".into()],
+    };
+    let dir = home.path().join("astray");
+    init(&dir, &layout).expect("a new directory");
+    let node = Node::builder(&dir)
+        .listen(([127, 0, 0, 1], 0).into())
+        .start()
+        .expect("it starts");
+    let mut wire = Wire::greet(&node.address().to_string());
+    let begun = Instant::now();
+    let alarm = loop {
+        if let Some(alarm) = wire.status().alarms.pop() {
+            break String::from_utf8(alarm).expect("text");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "no alarm");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let expected = "node-2 refuses this node: wrong_cluster: frame of cluster";
+    assert!(alarm.starts_with(expected), "{alarm}");
+    // Three lanes are refused again and again; one sentence is enough.
+    std::thread::sleep(Duration::from_millis(500));
+    let notices = node.take_notices();
+    assert_eq!(notices, [alarm]);
+}
+
+/// The position of the node that leads group 1.
+fn leader_of(wires: &mut [Wire]) -> usize {
+    let begun = Instant::now();
+    loop {
+        let leads = |wire: &mut Wire| wire.status().groups[0].state == 1;
+        if let Some(position) = wires.iter_mut().position(leads) {
+            return position;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "nobody leads");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_node_that_stops_leaves_nobody_in_doubt() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let mut cluster = Cluster::start(dir.path(), ClusterOptions::default()).expect("a cluster");
+    let endpoints = cluster.endpoints();
+    let mut wires: Vec<Wire> = endpoints.iter().map(|at| Wire::greet(at)).collect();
+    let leader = leader_of(&mut wires);
+    let mut idle = Wire::greet(&endpoints[leader]);
+    let mut busy = wires.remove(leader);
+    let stopping = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        let begun = Instant::now();
+        cluster.stop_node(leader).expect("it ran");
+        (cluster, begun.elapsed())
+    });
+    for sequence in 0..2_000 {
+        busy.append(1, 8, sequence, &[b"record"]);
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    let (mut committed_count, mut stopping_count) = (0, 0);
+    loop {
+        match busy.receive() {
+            Answer::Append(reply) if reply.outcome == 1 => committed_count += 1,
+            Answer::Append(reply) => {
+                let reason = NotCommittedReason::from_code(reply.reason);
+                let is_told = matches!(
+                    reason,
+                    Some(NotCommittedReason::Stopping | NotCommittedReason::NotLeader)
+                );
+                assert!(is_told, "{reply:?}");
+                stopping_count += 1;
+            }
+            Answer::Refused(refused) => {
+                assert_eq!(refused.reason, RefusedReason::Stopping.code());
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(committed_count > 0);
+    assert_eq!(refusal(&mut idle), RefusedReason::Stopping);
+    let next = leader_of(&mut wires);
+    let (cluster, span) = stopping.join().expect("it stopped");
+    println!("{committed_count} committed, {stopping_count} told to go on, {span:?} to stop");
+    assert!(
+        span < Duration::from_millis(900),
+        "nobody had to be waited for: {span:?}"
+    );
+    wires[next].append(1, 9, 0, &[b"goes on"]);
+    assert!(matches!(wires[next].receive(), Answer::Append(reply) if reply.outcome == 1));
+    drop(cluster);
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_told_why_it_goes() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (_cluster, endpoint) = one_node(&dir);
+    let mut wires = [Wire::greet(&endpoint)];
+    leader_of(&mut wires);
+    let [mut wire] = wires;
+    let record = vec![7; 1 << 20];
+    wire.append(1, 3, 0, &[&record]);
+    assert!(matches!(wire.receive(), Answer::Append(reply) if reply.outcome == 1));
+    let mut lazy = Wire::greet(&endpoint);
+    for _ in 0..64 {
+        lazy.fetch(1, 0, ReadMode::Committed);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mut answer_count = 0;
+    let refused = loop {
+        match lazy.receive() {
+            Answer::Fetch(..) => answer_count += 1,
+            Answer::Refused(refused) => break refused,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused.reason, RefusedReason::SlowReader.code());
+    assert!(answer_count < 64, "not all of them were kept for it");
+    assert!(matches!(lazy.receive(), Answer::Closed));
 }
