@@ -78,6 +78,9 @@ pub const PRODUCER_COUNT_MAX: usize = 256;
 /// Appends of one producer that are recognised when retried, and so may be in flight at once.
 pub const PRODUCER_WINDOW: usize = 8;
 
+/// Retries that wait for an append to be committed, per group: each append that is recognised, once.
+pub const RETRY_COUNT_MAX: usize = PRODUCER_COUNT_MAX * PRODUCER_WINDOW;
+
 /// Reads that wait for a quorum's word, per group.
 pub const READ_PENDING_MAX: usize = 4096;
 

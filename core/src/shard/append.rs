@@ -146,7 +146,7 @@ impl Shard {
                 first_offset,
                 ..
             } => {
-                self.on_duplicate(
+                let is_kept = self.on_duplicate(
                     position,
                     Ack {
                         index,
@@ -155,7 +155,11 @@ impl Shard {
                     },
                     effects,
                 );
-                Ok(())
+                if is_kept {
+                    Ok(())
+                } else {
+                    Err(Refusal::overloaded())
+                }
             }
             Verdict::Refuse(refusal) => Err(refuse_producer(refusal)),
         }
@@ -290,9 +294,7 @@ impl Shard {
         {
             self.reply_committed(ack, term, effects);
         }
-        let retried = &mut self.groups[position].retried;
-        let ready: Vec<Ack> = retried.extract_if(.., |ack| ack.index <= index).collect();
-        for ack in ready {
+        for ack in self.groups[position].retried.take_through(index) {
             self.reply_committed(ack, term, effects);
         }
     }
@@ -308,7 +310,7 @@ impl Shard {
         let acks: Vec<Ack> = group
             .acks
             .drain(..)
-            .chain(group.retried.drain(..))
+            .chain(group.retried.take_all())
             .collect();
         for ack in acks {
             let reply = AppendReply {
@@ -343,13 +345,15 @@ impl Shard {
     }
 
     /// A retry of what the log already holds gets the first offset, now or once it is committed.
-    fn on_duplicate(&mut self, position: usize, ack: Ack, effects: &mut Effects) {
+    /// False if too many wait for that.
+    fn on_duplicate(&mut self, position: usize, ack: Ack, effects: &mut Effects) -> bool {
         let group = &mut self.groups[position];
         if ack.index <= group.raft.commit() {
             let term = group.raft.term();
             self.reply_committed(ack, term, effects);
+            true
         } else {
-            group.retried.push(ack);
+            group.retried.push(ack)
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::log::{Entry, Tail};
 use crate::raft::Raft;
 
 use super::need::Need;
+use super::retries::Retries;
 use super::segments::Segments;
 
 /// A client that waits for its append to be committed.
@@ -42,7 +43,7 @@ pub(super) struct Group {
     /// Appends of this leadership that wait for their commit, by ascending index.
     pub(super) acks: VecDeque<Ack>,
     /// Retries of appends that are in the log and not committed yet.
-    pub(super) retried: Vec<Ack>,
+    pub(super) retried: Retries,
     /// Fetches at the log's end that may wait.
     pub(super) waiting: Vec<FetchRequest>,
     /// Linearizable fetches that wait for a quorum's word, by Raft's read id.
@@ -82,7 +83,7 @@ impl Group {
             raft,
             producers,
             acks: VecDeque::new(),
-            retried: Vec::new(),
+            retried: Retries::default(),
             waiting: Vec::new(),
             reading: BTreeMap::new(),
             segments,
@@ -129,7 +130,7 @@ impl Group {
     /// Nobody waits on this connection any more.
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
         self.acks.retain(|ack| ack.connection != connection);
-        self.retried.retain(|ack| ack.connection != connection);
+        self.retried.forget_connection(connection);
         self.waiting
             .retain(|request| request.connection != connection);
         self.reading

@@ -18,6 +18,7 @@ mod locate;
 mod need;
 mod open;
 mod peer;
+mod retries;
 mod segments;
 mod session;
 mod shape;
