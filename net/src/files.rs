@@ -26,8 +26,19 @@ const JOURNAL_MADE_SIZE_MAX: usize = 4096;
 pub(crate) struct Files {
     directory: Directory,
     journal: Vec<File>,
-    segments: BTreeMap<(GroupId, u32), File>,
+    segments: BTreeMap<(GroupId, u32), Segment>,
+    /// How many of them stay open.
+    open_max: usize,
+    use_count: u64,
     mode: WriteMode,
+}
+
+/// A segment's open file.
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    /// Which use was its last.
+    used: u64,
 }
 
 impl Files {
@@ -48,6 +59,8 @@ impl Files {
             directory,
             journal,
             segments: BTreeMap::new(),
+            open_max: SEGMENT_OPEN_MAX,
+            use_count: 0,
             mode: calibration.mode,
         })
     }
@@ -73,8 +86,8 @@ impl Files {
         group: GroupId,
         number: u32,
     ) -> Result<File, DiskError> {
-        if let Some(file) = self.segments.get(&(group, number)) {
-            return Ok(file.clone());
+        if let Some(file) = self.opened(group, number) {
+            return Ok(file);
         }
         let file = match self.directory.open_segment(group, number) {
             Err(DiskError::Missing { .. }) => self.directory.create_segment(group, number)?,
@@ -89,8 +102,8 @@ impl Files {
         match source {
             Source::Journal { slot } => Ok(self.journal(slot).clone()),
             Source::Segment { group, number } => {
-                if let Some(file) = self.segments.get(&(group, number)) {
-                    return Ok(file.clone());
+                if let Some(file) = self.opened(group, number) {
+                    return Ok(file);
                 }
                 let file = self.directory.open_segment(group, number)?;
                 self.keep(group, number, &file);
@@ -99,13 +112,33 @@ impl Files {
         }
     }
 
-    /// Keeps a file open for the next use. The bound holds by closing the lowest: old segments of
-    /// low groups, which open again when read.
+    fn opened(&mut self, group: GroupId, number: u32) -> Option<File> {
+        self.use_count += 1;
+        let segment = self.segments.get_mut(&(group, number))?;
+        segment.used = self.use_count;
+        Some(segment.file.clone())
+    }
+
+    /// Keeps a file open for the next use. The bound holds by closing the one used longest ago that
+    /// no operation uses now: an operation keeps its file's lock, and whoever opened that file
+    /// again meanwhile would wait for this very process.
     fn keep(&mut self, group: GroupId, number: u32, file: &File) {
-        if self.segments.len() >= SEGMENT_OPEN_MAX {
-            self.segments.pop_first();
+        if self.segments.len() >= self.open_max {
+            let idle = self
+                .segments
+                .iter()
+                .filter(|(_, segment)| !segment.file.is_shared());
+            let oldest = idle.min_by_key(|(_, segment)| segment.used);
+            // All in use: there is one more for a while. Operations have a bound of their own.
+            if let Some(key) = oldest.map(|(key, _)| *key) {
+                self.segments.remove(&key);
+            }
         }
-        self.segments.insert((group, number), file.clone());
+        let segment = Segment {
+            file: file.clone(),
+            used: self.use_count,
+        };
+        self.segments.insert((group, number), segment);
     }
 
     /// Reads and waits: for recovery, before the ring turns.
@@ -144,5 +177,46 @@ fn errno_of(error: IoError) -> i32 {
     match error {
         IoError::Other(errno) => errno,
         _ => libc::EIO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Access;
+
+    #[test]
+    fn a_file_in_use_stays_open_and_the_longest_unused_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let access = Access::BufferedForDevelopmentOnly;
+        let mut files = Files {
+            directory: Directory::open(dir.path(), access).expect("it is there"),
+            journal: Vec::new(),
+            segments: BTreeMap::new(),
+            open_max: 3,
+            use_count: 0,
+            mode: WriteMode::Plain,
+        };
+        let group = GroupId(1);
+        // The active segment of the lowest group was the first to go, and an operation used it.
+        let active = files.segment_to_write(group, 0).expect("it is made");
+        for number in 1..6 {
+            drop(files.segment_to_write(GroupId(2), number).expect("made"));
+        }
+        let begun = std::time::Instant::now();
+        let again = files.segment_to_write(group, 0).expect("it is open");
+        assert!(begun.elapsed().as_secs() < 1, "nobody waits for himself");
+        assert!(active.is_shared() && again.is_shared());
+        let open: Vec<_> = files.segments.keys().copied().collect();
+        assert_eq!(open, [(group, 0), (GroupId(2), 4), (GroupId(2), 5)]);
+        drop((active, again));
+        let source = |number| Source::Segment {
+            group: GroupId(2),
+            number,
+        };
+        drop(files.source(source(4)).expect("it is open"));
+        drop(files.source(source(1)).expect("it opens again"));
+        let open: Vec<_> = files.segments.keys().copied().collect();
+        assert_eq!(open, [(group, 0), (GroupId(2), 1), (GroupId(2), 4)]);
     }
 }

@@ -210,6 +210,12 @@ impl File {
         self.shared.direct
     }
 
+    /// Whether anybody else, an operation in flight perhaps, has this very open file.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     pub(super) fn raw(&self) -> RawFd {
         self.shared.fd.as_raw_fd()
     }
