@@ -48,6 +48,16 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// An address for a node that is none of the voters: it would be used for nothing.
+    #[error("{name:?} is no voter of cluster {cluster:?}; its voters are {voters}")]
+    UnknownVoter {
+        /// Who was named.
+        name: String,
+        /// The directory's cluster.
+        cluster: String,
+        /// The names that it knows.
+        voters: String,
+    },
     /// The directory belongs to another cluster or node than was said.
     #[error("this directory belongs to node {found:?} of cluster {cluster:?}, not to {expected:?}")]
     WrongNode {

@@ -219,13 +219,7 @@ impl NodeBuilder {
             });
         }
         for voter in self.voters.iter().flatten() {
-            if let Some(known) = identity
-                .voters
-                .iter_mut()
-                .find(|known| known.name == voter.name)
-            {
-                known.address.clone_from(&voter.address);
-            }
+            move_voter(&mut identity, voter)?;
         }
         // The lock first: a second process must be refused before a byte changes.
         let directory = Directory::open(&self.dir, self.access)?;
@@ -294,6 +288,25 @@ impl NodeBuilder {
             thread: Some(thread),
         })
     }
+}
+
+/// Reaches a voter at another address.
+fn move_voter(identity: &mut Identity, moved: &VoterAddress) -> Result<(), StartError> {
+    let mut voters = identity.voters.iter_mut();
+    if let Some(voter) = voters.find(|voter| voter.name == moved.name) {
+        voter.address.clone_from(&moved.address);
+        return Ok(());
+    }
+    let names: Vec<&str> = identity
+        .voters
+        .iter()
+        .map(|voter| voter.name.as_str())
+        .collect();
+    Err(StartError::UnknownVoter {
+        name: moved.name.clone(),
+        cluster: identity.cluster_name.clone(),
+        voters: names.join(", "),
+    })
 }
 
 /// Lets this process have as many descriptors as it is allowed: connections and segments need one
