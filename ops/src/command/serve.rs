@@ -87,6 +87,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     }
     let _ = output::print(&format!("ready {} {}\n", node.address(), node.name()))?;
     while node.is_running() {
+        for notice in node.take_notices() {
+            output::message(notice);
+        }
         tokio::select! {
             _ = stop.asked() => break,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
