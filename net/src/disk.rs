@@ -1,7 +1,7 @@
 //! `Directory`: a node's data directory, its lock, its journal and segment files.
 //!
-//! All here is synchronous and happens at a node's start or, rarely, when a segment is begun: what
-//! is written all the time goes through a `ring::Ring`. Knows no record, run or block; what a file
+//! All here is synchronous and happens at a node's start or, when a segment is begun, beside the
+//! loop: what is written all the time goes through a `ring::Ring`. Knows no record, run or block; what a file
 //! means is core's `log`. Hop "store": the files it opens are the ones stored to.
 //!
 //! ```text

@@ -3,6 +3,7 @@
 //! Knows no content. `disk` opens and calibrates; here is only who is open.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ringwood_core::id::GroupId;
@@ -11,8 +12,9 @@ use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::shard::Source;
 
 use crate::disk::{self, Calibration, Directory, DiskError};
-use crate::failure::NodeFailure;
-use crate::ring::{Family, File, IoError, Ring, WriteMode};
+use crate::failure::{NodeFailure, StartError};
+use crate::maker::{Made, Maker};
+use crate::ring::{Family, File, IoError, Ring, Waker, WriteMode};
 
 /// Says that the journal was made.
 const JOURNAL_MADE: &str = "journal.made";
@@ -24,7 +26,8 @@ const JOURNAL_MADE_SIZE_MAX: usize = 4096;
 /// One shard's open files.
 #[derive(Debug)]
 pub(crate) struct Files {
-    directory: Directory,
+    directory: Arc<Directory>,
+    maker: Maker,
     journal: Vec<File>,
     segments: BTreeMap<(GroupId, u32), Segment>,
     /// How many of them stay open.
@@ -42,8 +45,13 @@ struct Segment {
 }
 
 impl Files {
-    /// Opens a node's files; makes the journal where there is none yet.
-    pub(crate) fn open(directory: Directory, calibration: &Calibration) -> Result<Self, DiskError> {
+    /// Opens a node's files; makes the journal where there is none yet. `waker` ends the wait of
+    /// the loop when a segment was made.
+    pub(crate) fn open(
+        directory: Directory,
+        calibration: &Calibration,
+        waker: Waker,
+    ) -> Result<Self, StartError> {
         // Only once in a directory's life: a journal that is missing later was lost, and a node that
         // made itself a new one would have forgotten its votes and what it acknowledged.
         match directory.read_small(JOURNAL_MADE, JOURNAL_MADE_SIZE_MAX) {
@@ -52,11 +60,14 @@ impl Files {
                 directory.create_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
                 directory.replace_small(JOURNAL_MADE, JOURNAL_MADE_TEXT)?;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
+        let directory = Arc::new(directory);
+        let maker = Maker::start(Arc::clone(&directory), waker).map_err(StartError::Thread)?;
         Ok(Self {
             directory,
+            maker,
             journal,
             segments: BTreeMap::new(),
             open_max: SEGMENT_OPEN_MAX,
@@ -80,21 +91,35 @@ impl Files {
         &self.journal[slot as usize]
     }
 
-    /// A segment that may have to be made.
+    /// A segment to be written to; none if it has to be made, which `take_made` tells the end of.
     pub(crate) fn segment_to_write(
         &mut self,
         group: GroupId,
         number: u32,
-    ) -> Result<File, DiskError> {
+    ) -> Result<Option<File>, DiskError> {
         if let Some(file) = self.opened(group, number) {
-            return Ok(file);
+            return Ok(Some(file));
         }
-        let file = match self.directory.open_segment(group, number) {
-            Err(DiskError::Missing { .. }) => self.directory.create_segment(group, number)?,
-            other => other?,
-        };
-        self.keep(group, number, &file);
-        Ok(file)
+        match self.directory.open_segment(group, number) {
+            Ok(file) => {
+                self.keep(group, number, &file);
+                Ok(Some(file))
+            }
+            Err(DiskError::Missing { .. }) => {
+                self.maker.make(group, number);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A segment that was made since, or why it was not.
+    pub(crate) fn take_made(&mut self) -> Option<Made> {
+        let made = self.maker.take()?;
+        if let Ok(file) = &made.result {
+            self.keep(made.group, made.number, file);
+        }
+        Some(made)
     }
 
     /// What is to be read.
@@ -184,13 +209,36 @@ fn errno_of(error: IoError) -> i32 {
 mod tests {
     use super::*;
     use crate::disk::Access;
+    use crate::ring::RingOptions;
+
+    /// The file of a segment, made if need be.
+    fn made(files: &mut Files, ring: &mut Ring, group: GroupId, number: u32) -> File {
+        let open = files.segment_to_write(group, number).expect("no fault");
+        if let Some(file) = open {
+            return file;
+        }
+        let mut completions = Vec::new();
+        loop {
+            if let Some(made) = files.take_made() {
+                assert_eq!((made.group, made.number), (group, number));
+                return made.result.expect("there is room");
+            }
+            let wait = std::time::Duration::from_secs(10);
+            let count = ring.submit_and_wait(Some(wait), &mut completions);
+            assert!(count.is_ok_and(|count| count > 0), "the loop is woken");
+        }
+    }
 
     #[test]
     fn a_file_in_use_stays_open_and_the_longest_unused_goes() {
         let dir = tempfile::tempdir().expect("a directory");
         let access = Access::BufferedForDevelopmentOnly;
+        let directory = Arc::new(Directory::open(dir.path(), access).expect("it is there"));
+        let mut ring = Ring::new(&RingOptions::default()).expect("io_uring");
+        let maker = Maker::start(Arc::clone(&directory), ring.waker());
         let mut files = Files {
-            directory: Directory::open(dir.path(), access).expect("it is there"),
+            directory,
+            maker: maker.expect("a thread"),
             journal: Vec::new(),
             segments: BTreeMap::new(),
             open_max: 3,
@@ -199,12 +247,12 @@ mod tests {
         };
         let group = GroupId(1);
         // The active segment of the lowest group was the first to go, and an operation used it.
-        let active = files.segment_to_write(group, 0).expect("it is made");
+        let active = made(&mut files, &mut ring, group, 0);
         for number in 1..6 {
-            drop(files.segment_to_write(GroupId(2), number).expect("made"));
+            drop(made(&mut files, &mut ring, GroupId(2), number));
         }
         let begun = std::time::Instant::now();
-        let again = files.segment_to_write(group, 0).expect("it is open");
+        let again = made(&mut files, &mut ring, group, 0);
         assert!(begun.elapsed().as_secs() < 1, "nobody waits for himself");
         assert!(active.is_shared() && again.is_shared());
         let open: Vec<_> = files.segments.keys().copied().collect();

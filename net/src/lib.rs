@@ -19,6 +19,7 @@ mod conn;
 pub mod disk;
 pub mod failure;
 mod files;
+mod maker;
 pub mod node;
 mod notices;
 mod patience;

@@ -340,8 +340,8 @@ impl Open {
             notices,
             options,
         } = self;
-        let mut files = Files::open(directory, &calibration)?;
         let mut ring = Ring::new(&options)?;
+        let mut files = Files::open(directory, &calibration, ring.waker())?;
         files.register(&mut ring);
         let config = Config {
             cluster: identity.cluster,

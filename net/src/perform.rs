@@ -2,14 +2,26 @@
 
 use bytes::Bytes;
 use ringwood_core::frame::code::RefusedReason;
-use ringwood_core::id::{ConnectionId, Nanos};
+use ringwood_core::id::{ConnectionId, GroupId, Nanos};
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::journal::Store;
-use ringwood_core::shard::{Effect, Input};
+use ringwood_core::shard::{Effect, Input, SegmentWriteId};
 
+use crate::disk::DiskError;
 use crate::failure::NodeFailure;
+use crate::ring::File;
 use crate::stream;
 use crate::turn::{Job, Turn};
+
+/// A segment write that waits for its file.
+#[derive(Debug)]
+pub(crate) struct UnmadeWrite {
+    write: SegmentWriteId,
+    group: GroupId,
+    number: u32,
+    position: u64,
+    buffer: Bytes,
+}
 
 impl Turn {
     /// Carries out all effects, then hands every stream's queue to the kernel.
@@ -72,18 +84,16 @@ impl Turn {
                 buffer,
             } => {
                 assert!(buffer.len().is_multiple_of(SECTOR_SIZE));
-                let mode = self.files.write_mode();
-                let token = Job::SegmentWrite(write).token();
                 match self.files.segment_to_write(group, number) {
-                    Ok(file) => {
-                        self.ring.write(token, &file, position, [buffer], mode);
-                        self.writes_in_flight += 1;
-                    }
-                    Err(error) if error.is_full() => {
-                        let input = Input::SegmentRefused(write);
-                        self.shard.step(now, input, &mut self.effects);
-                    }
-                    Err(error) => return Err(error.into()),
+                    Ok(Some(file)) => self.write_segment(write, &file, position, buffer),
+                    Ok(None) => self.unmade.push(UnmadeWrite {
+                        write,
+                        group,
+                        number,
+                        position,
+                        buffer,
+                    }),
+                    Err(error) => self.on_segment_fault(now, write, error)?,
                 }
             }
             Effect::Load {
@@ -100,6 +110,50 @@ impl Turn {
                 };
                 self.ring
                     .read(Job::Load(load).token(), &file, position, size);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_segment(&mut self, write: SegmentWriteId, file: &File, position: u64, buffer: Bytes) {
+        let mode = self.files.write_mode();
+        let token = Job::SegmentWrite(write).token();
+        self.ring.write(token, file, position, [buffer], mode);
+        self.writes_in_flight += 1;
+    }
+
+    /// No space heals, and the journal has the blocks meanwhile; all else ends the node.
+    fn on_segment_fault(
+        &mut self,
+        now: Nanos,
+        write: SegmentWriteId,
+        error: DiskError,
+    ) -> Result<(), NodeFailure> {
+        if !error.is_full() {
+            return Err(error.into());
+        }
+        let input = Input::SegmentRefused(write);
+        self.shard.step(now, input, &mut self.effects);
+        Ok(())
+    }
+
+    /// Goes on with the writes whose files are there by now.
+    pub(crate) fn write_made(&mut self, now: Nanos) -> Result<(), NodeFailure> {
+        if self.unmade.is_empty() {
+            return Ok(());
+        }
+        while let Some(made) = self.files.take_made() {
+            let key = (made.group, made.number);
+            let mut waiting = self.unmade.iter();
+            let at = waiting.position(|write| (write.group, write.number) == key);
+            let unmade = self
+                .unmade
+                .swap_remove(at.expect("made for a write that waits"));
+            match made.result {
+                Ok(file) => {
+                    self.write_segment(unmade.write, &file, unmade.position, unmade.buffer);
+                }
+                Err(error) => self.on_segment_fault(now, unmade.write, error)?,
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::failure::NodeFailure;
 use crate::files::Files;
 use crate::notices::Notices;
 use crate::peers::{LANES, LaneId, Loss, Peers};
+use crate::perform::UnmadeWrite;
 use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
 
 /// Longest sleep: a bound on how late a lost wake-up could make anything.
@@ -100,6 +101,8 @@ pub(crate) struct Turn {
     pub(crate) files: Files,
     /// Writes of journal and segments that have not completed.
     pub(crate) writes_in_flight: usize,
+    /// Segment writes whose file is being made.
+    pub(crate) unmade: Vec<UnmadeWrite>,
     pub(crate) listener: Socket,
     /// What an operator should see.
     notices: Notices,
@@ -129,6 +132,7 @@ impl Turn {
             peers,
             files,
             writes_in_flight: 0,
+            unmade: Vec::new(),
             listener,
             notices,
             batch: Vec::new(),
@@ -159,6 +163,7 @@ impl Turn {
             for completion in completions.drain(..) {
                 self.on_completion(now, completion)?;
             }
+            self.write_made(now)?;
             self.sweep(now);
             self.shard.step(now, Input::TurnEnd, &mut self.effects);
             self.perform(now)?;
