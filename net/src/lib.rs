@@ -11,6 +11,7 @@
 //! | `client` | the other side: an async client for programs outside the nodes |
 
 mod accepted;
+mod beside;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -19,7 +20,7 @@ mod conn;
 pub mod disk;
 pub mod failure;
 mod files;
-mod maker;
+mod names;
 pub mod node;
 mod notices;
 mod patience;

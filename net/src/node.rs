@@ -22,6 +22,7 @@ use crate::conn::Connections;
 use crate::disk::{Access, Calibration, Directory};
 use crate::failure::{NodeFailure, StartError};
 use crate::files::Files;
+use crate::names::{self, Names};
 use crate::notices::Notices;
 use crate::peers::Peers;
 use crate::ring::{IoError, Ring, RingOptions, Socket, Waker};
@@ -343,6 +344,11 @@ impl Open {
         let mut ring = Ring::new(&options)?;
         let mut files = Files::open(directory, &calibration, ring.waker())?;
         files.register(&mut ring);
+        let given = identity.voters.iter();
+        let given = given.filter(|voter| voter.id != identity.node);
+        let given = given.map(|voter| (voter.id, voter.address.clone()));
+        let names =
+            Names::start(given, ring.waker(), names::look_up).map_err(StartError::Thread)?;
         let config = Config {
             cluster: identity.cluster,
             cluster_name: identity.cluster_name,
@@ -363,7 +369,7 @@ impl Open {
             Shape::STANDARD,
             &mut |source, position, size| files.read(source, position, size),
         )?;
-        let peers = Peers::new(now, peers.into_iter());
+        let peers = Peers::new(now, peers.into_iter(), names);
         Ok(Turn::new(
             ring,
             shard,

@@ -15,6 +15,7 @@ use ringwood_core::id::{Nanos, NodeId};
 use ringwood_core::limits::PEER_QUEUE_SIZE_MAX;
 use ringwood_core::shard::Outgoing;
 
+use crate::names::Names;
 use crate::ring::{IoError, Lease, Socket};
 use crate::stream::Outbox;
 
@@ -225,14 +226,19 @@ fn words_of(refused: &ArchivedRefused) -> String {
 #[derive(Debug)]
 pub(crate) struct Peers {
     links: Vec<[Link; LANES.len()]>,
+    names: Names,
 }
 
 impl Peers {
-    pub(crate) fn new(now: Nanos, peers: impl Iterator<Item = (NodeId, SocketAddr)>) -> Self {
+    pub(crate) fn new(
+        now: Nanos,
+        peers: impl Iterator<Item = (NodeId, SocketAddr)>,
+        names: Names,
+    ) -> Self {
         let links = peers
             .map(|(peer, address)| std::array::from_fn(|_| Link::new(now, peer, address)))
             .collect();
-        Self { links }
+        Self { links, names }
     }
 
     pub(crate) fn link(&mut self, id: LaneId) -> &mut Link {
@@ -250,6 +256,20 @@ impl Peers {
     pub(crate) fn ids(&self) -> impl Iterator<Item = LaneId> + use<> {
         let count = self.links.len();
         (0..count).flat_map(|peer| (0..LANES.len()).map(move |lane| LaneId { peer, lane }))
+    }
+
+    /// Peers without a connection for heartbeats may have moved: the next dials go where their
+    /// names lead by now.
+    pub(crate) fn find_moved(&mut self, now: Nanos) {
+        let down = self.links.iter();
+        let down = down.filter(|links| links[0].socket().is_none());
+        self.names.refresh(now, down.map(|links| links[0].peer));
+        while let Some((peer, address)) = self.names.take() {
+            let links = self.links.iter_mut().flatten();
+            for link in links.filter(|link| link.peer == peer) {
+                link.address = address;
+            }
+        }
     }
 
     /// When the next redial is due.

@@ -164,6 +164,7 @@ impl Turn {
                 self.on_completion(now, completion)?;
             }
             self.write_made(now)?;
+            self.peers.find_moved(now);
             self.sweep(now);
             self.shard.step(now, Input::TurnEnd, &mut self.effects);
             self.perform(now)?;
