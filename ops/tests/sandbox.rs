@@ -36,7 +36,7 @@ fn serve_in_a_sandbox_if_told() {
         .expect("a short program");
     seccompiler::apply_filter(&program).expect("a process may bind itself");
     let error = Command::new(env!("CARGO_BIN_EXE_ringwood"))
-        .args(["serve", &dir])
+        .args(["serve", &dir, "--listen", "127.0.0.1:0"])
         .exec();
     panic!("the binary was not started: {error}");
 }
@@ -58,7 +58,7 @@ fn a_sandbox_that_forbids_io_uring_is_named() {
         .arg("init")
         .arg(&dir)
         .args(["--cluster", "c", "--node", "n1"])
-        .args(["--voters", "n1=127.0.0.1:0", "--logs", "log-0"])
+        .args(["--voters", "n1=127.0.0.1:7499", "--logs", "log-0"])
         .output()
         .expect("a process");
     assert!(made.status.success(), "{made:?}");
