@@ -224,7 +224,8 @@ impl Shard {
             return;
         }
         // Frames that came together with the one that was refused are not looked at any more.
-        let Some(gate) = self.sessions.gate(connection) else {
+        let party = self.sessions.party(connection);
+        let Some(gate) = session::gate_of(party) else {
             return;
         };
         // By its kind alone, before its body is looked at: a client does not speak as a node (H8).
@@ -235,7 +236,7 @@ impl Shard {
                 return;
             }
         };
-        match self.sessions.party(connection) {
+        match party {
             Some(Party::Peer(from, _)) => {
                 self.on_peer_message(now, from, &message, frame, effects);
             }

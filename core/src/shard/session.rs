@@ -23,6 +23,16 @@ pub(super) enum Party {
     Refused,
 }
 
+/// What may come from whoever this is; nothing if it was refused.
+pub(super) fn gate_of(party: Option<Party>) -> Option<Gate> {
+    match party {
+        None => Some(Gate::Hello),
+        Some(Party::Client) => Some(Gate::Lane(Lane::Client)),
+        Some(Party::Peer(_, lane)) => Some(Gate::Lane(lane)),
+        Some(Party::Refused) => None,
+    }
+}
+
 /// What a connection's first frame claims.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
@@ -48,12 +58,7 @@ impl Sessions {
 
     /// What may come on a connection now; nothing if it was refused.
     pub(super) fn gate(&self, connection: ConnectionId) -> Option<Gate> {
-        match self.party(connection) {
-            None => Some(Gate::Hello),
-            Some(Party::Client) => Some(Gate::Lane(Lane::Client)),
-            Some(Party::Peer(_, lane)) => Some(Gate::Lane(lane)),
-            Some(Party::Refused) => None,
-        }
+        gate_of(self.party(connection))
     }
 
     /// The connection has ended.
