@@ -437,6 +437,36 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_without_a_word_is_no_peer() {
+        let mut liveness = Liveness::new(Nanos(0), [A, B].into_iter());
+        let now = Nanos::from_millis(1_000);
+        liveness.on_connected(A, true);
+        assert!(!liveness.is_heard(now, A), "nothing came yet");
+        liveness.on_heartbeat(now, A, ELECTION_MIN);
+        assert!(liveness.is_heard(now, A));
+        assert!(liveness.is_heard(now.after(ELECTION_UNMEASURED), A));
+        let late = now.after(Nanos(ELECTION_UNMEASURED.0 + 1));
+        assert!(!liveness.is_heard(late, A));
+        liveness.on_echo(late, Nanos(0), A, now);
+        assert!(liveness.is_heard(late, A));
+        liveness.on_connected(A, false);
+        assert!(!liveness.is_heard(late, A));
+    }
+
+    #[test]
+    fn a_refusal_holds_until_an_answer_and_carries_no_control_characters() {
+        let mut liveness = liveness();
+        liveness.on_refusal(A, "wrong\ncluster\u{1b}[31m");
+        liveness.on_refusal(B, &"x".repeat(5_000));
+        let refusals: Vec<_> = liveness.refusals().collect();
+        assert_eq!(refusals[0], (A, "wrongcluster[31m"));
+        assert_eq!(refusals[1].1.len(), REFUSAL_LENGTH_MAX);
+        liveness.on_echo(Nanos(9), Nanos(0), A, Nanos(5));
+        let refusals: Vec<_> = liveness.refusals().map(|(peer, _)| peer).collect();
+        assert_eq!(refusals, [B]);
+    }
+
+    #[test]
     fn a_bad_start_is_forgotten_after_two_windows() {
         let mut liveness = liveness();
         let mut now = Nanos::from_millis(1_000);
@@ -566,36 +596,6 @@ mod tests {
         }
         assert_near(liveness.timeouts().election, Nanos::from_millis(1_600));
         assert_eq!(liveness.reason(), TimeoutReason::Stall);
-    }
-
-    #[test]
-    fn a_connection_without_a_word_is_no_peer() {
-        let mut liveness = Liveness::new(Nanos(0), [A, B].into_iter());
-        let now = Nanos::from_millis(1_000);
-        liveness.on_connected(A, true);
-        assert!(!liveness.is_heard(now, A), "nothing came yet");
-        liveness.on_heartbeat(now, A, ELECTION_MIN);
-        assert!(liveness.is_heard(now, A));
-        assert!(liveness.is_heard(now.after(ELECTION_UNMEASURED), A));
-        let late = now.after(Nanos(ELECTION_UNMEASURED.0 + 1));
-        assert!(!liveness.is_heard(late, A));
-        liveness.on_echo(late, Nanos(0), A, now);
-        assert!(liveness.is_heard(late, A));
-        liveness.on_connected(A, false);
-        assert!(!liveness.is_heard(late, A));
-    }
-
-    #[test]
-    fn a_refusal_holds_until_an_answer_and_carries_no_control_characters() {
-        let mut liveness = liveness();
-        liveness.on_refusal(A, "wrong\ncluster\u{1b}[31m");
-        liveness.on_refusal(B, &"x".repeat(5_000));
-        let refusals: Vec<_> = liveness.refusals().collect();
-        assert_eq!(refusals[0], (A, "wrongcluster[31m"));
-        assert_eq!(refusals[1].1.len(), REFUSAL_LENGTH_MAX);
-        liveness.on_echo(Nanos(9), Nanos(0), A, Nanos(5));
-        let refusals: Vec<_> = liveness.refusals().map(|(peer, _)| peer).collect();
-        assert_eq!(refusals, [B]);
     }
 
     #[test]
