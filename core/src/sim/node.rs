@@ -10,11 +10,12 @@ use bytes::Bytes;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::link::{LANES, Link};
-use super::network::{Party, StreamId};
+use super::network::{Chunk, Party, StreamId};
 use crate::frame::assembler::{Assembler, TagPolicy};
 use crate::frame::header::ClusterTag;
 use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId, ShardId};
 use crate::log::WriteId;
+use crate::log::ring::Ring;
 use crate::shard::{Config, Effects, LoadId, LogName, SegmentWriteId, Shard, Voter};
 
 /// The one cluster.
@@ -24,7 +25,7 @@ pub(super) const CLUSTER: ClusterId = ClusterId(0x5249_4e47_574f_4f44);
 #[derive(Debug)]
 pub(super) enum Arrival {
     /// Bytes on an accepted connection.
-    Bytes(ConnectionId, Vec<u8>),
+    Bytes(ConnectionId, Chunk),
     /// An accepted connection ended.
     Ended(ConnectionId),
     /// A dial succeeded.
@@ -43,7 +44,9 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) stream: StreamId,
-    pub(super) assembler: Assembler<Vec<u8>>,
+    pub(super) assembler: Assembler<Bytes>,
+    /// Bytes came that were damaged on their way.
+    pub(super) is_suspect: bool,
     /// No more is received; it ends with the turn.
     pub(super) is_closing: bool,
 }
@@ -100,6 +103,7 @@ impl Process {
             Accepted {
                 stream,
                 assembler,
+                is_suspect: false,
                 is_closing: false,
             },
         );
@@ -130,6 +134,15 @@ impl Process {
     }
 }
 
+/// Waits for one of the next reads and writes of a node to be done; that many are let pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trap {
+    /// It fails, and the process ends for it: what a disk has failed at is not tried again.
+    Error(u64),
+    /// The process ends before it hears of it.
+    Crash(u64),
+}
+
 /// A machine.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -141,6 +154,36 @@ pub(super) struct Node {
     pub(super) has_power: bool,
     /// Segments find no space.
     pub(super) is_full: bool,
+    pub(super) trap: Option<Trap>,
+    /// No read or write is done before this.
+    pub(super) stuck_until: Nanos,
+    /// How much longer than others the loop takes.
+    pub(super) turn_factor: u64,
+    /// The next process ends after so many steps and effects.
+    pub(super) next_fuse: Option<u64>,
+    /// Promised bytes of its disk were damaged.
+    pub(super) is_damaged: bool,
+    /// Its process refuses to start, for good.
+    pub(super) is_out: bool,
+}
+
+impl Node {
+    /// A machine with an empty disk, its process not yet started.
+    pub(super) fn new(ring: &Ring) -> Self {
+        Self {
+            disk: Disk::new(ring),
+            life: 0,
+            process: None,
+            has_power: true,
+            is_full: false,
+            trap: None,
+            stuck_until: Nanos(0),
+            turn_factor: 1,
+            next_fuse: None,
+            is_damaged: false,
+            is_out: false,
+        }
+    }
 }
 
 /// The identity of a node, by its number.

@@ -1,7 +1,7 @@
 //! The simulator's seeds: whole clusters under faults, and that a seed replays.
 //!
 //! `SIM_SEED=17` plays one seed and prints its trace. `SIM_COUNT` and `SIM_FIRST` choose how many
-//! seeds are played, and from which on.
+//! seeds are played, and from which on; with `SIM_WHOLE=1` they are whole ones, of ten minutes each.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::process::Command;
 use ringwood_core::sim::{self, Failure, Marks, Report, Swarm};
 
 /// Seeds of the plain test command.
-const SEED_COUNT: u64 = 2_000;
+const SEED_COUNT: u64 = 800;
 
 /// Runs that are spent on making a failure smaller.
 const SHRINK_RUN_COUNT_MAX: u32 = 200;
@@ -18,6 +18,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
         .map(|value| value.parse().expect("a number"))
+}
+
+/// The seed's options.
+fn swarm(seed: u64) -> Swarm {
+    if number("SIM_WHOLE") == Some(1) {
+        Swarm::whole(seed)
+    } else {
+        Swarm::new(seed)
+    }
 }
 
 /// Plays a seed; one that fails says which it was, what it was made of and what it broke.
@@ -46,7 +55,7 @@ fn tell(swarm: &Swarm) {
 #[test]
 fn seeds_hold() {
     if let Some(seed) = number("SIM_SEED") {
-        tell(&Swarm::new(seed));
+        tell(&swarm(seed));
         return;
     }
     let first = number("SIM_FIRST").unwrap_or(1);
@@ -55,7 +64,7 @@ fn seeds_hold() {
     let mut failures = Vec::new();
     let (mut event_count, mut heal_max) = (0, 0);
     for seed in first..first + count {
-        match play(&Swarm::new(seed)) {
+        match play(&swarm(seed)) {
             Ok(report) => {
                 marks.add(&report.marks);
                 event_count += report.event_count;
