@@ -6,6 +6,8 @@
 
 mod append;
 mod carry;
+#[cfg(feature = "sim")]
+mod bounds;
 mod catch_up;
 mod effects;
 mod encoder;

@@ -32,6 +32,8 @@ pub(super) struct Reader {
     position: usize,
     cursor: u64,
     asked: Option<Asked>,
+    /// The end as last told on this connection: no process forgets what it knows to be decided.
+    end_seen: u64,
     read_at: Nanos,
     audit: Option<Audit>,
     is_done: bool,
@@ -44,6 +46,7 @@ impl Reader {
             position,
             cursor: 0,
             asked: None,
+            end_seen: 0,
             read_at: Nanos(0),
             audit: None,
             is_done: false,
@@ -80,6 +83,7 @@ impl Reader {
 
     pub(super) fn on_line_lost(&mut self, now: Nanos) {
         self.asked = None;
+        self.end_seen = 0;
         self.read_at = now;
     }
 
@@ -226,7 +230,12 @@ impl Reader {
         }
     }
 
-    fn judge_end(&self, asked: &Asked, end: u64, context: &mut Context<'_>) {
+    fn judge_end(&mut self, asked: &Asked, end: u64, context: &mut Context<'_>) {
+        let seen = std::mem::replace(&mut self.end_seen, end);
+        assert!(
+            end >= seen,
+            "the end goes back for a reader: {end} after {seen}"
+        );
         let committed = context.oracle.committed(self.position);
         context.history.on_end_seen(self.position, end, committed);
         if asked.mode == ReadMode::Linearizable {
