@@ -3,7 +3,7 @@
 use super::client::{Client, ClientEffect, ClientInput, Context, Role};
 use super::network::{End, Party, StreamId, Way};
 use super::trace::Lane;
-use super::world::{Event, World};
+use super::world::{Moment, World};
 use crate::id::Nanos;
 
 /// A client and what the world knows of it.
@@ -11,8 +11,8 @@ use crate::id::Nanos;
 pub(super) struct Desk {
     pub(super) client: Client,
     pub(super) stream: Option<StreamId>,
-    /// When it is woken; an event for another time is stale.
-    pub(super) wake_at: Nanos,
+    /// When it is woken.
+    pub(super) wake: Moment,
 }
 
 impl World<'_> {
@@ -35,7 +35,7 @@ impl World<'_> {
         self.desks.push(Desk {
             client,
             stream: None,
-            wake_at: Nanos(0),
+            wake: Moment::default(),
         });
         self.wake(self.desks.len() - 1, self.now);
     }
@@ -51,10 +51,8 @@ impl World<'_> {
     /// Plans a client's next tick.
     pub(super) fn wake(&mut self, client: usize, at: Nanos) {
         let at = at.max(Nanos(self.now.0 + 1));
-        let desk = &mut self.desks[client];
-        if desk.wake_at != at {
-            desk.wake_at = at;
-            self.plan(at, Event::Wake { client });
+        if self.desks[client].wake.at != at {
+            self.desks[client].wake = self.moment(at);
         }
     }
 

@@ -8,8 +8,9 @@ use super::cuts::Flap;
 use super::network::Party;
 use super::node::Trap;
 use super::schedule::{Kind, Planned};
+use super::swarm::Swarm;
 use super::trace::Lane;
-use super::world::{Event, World};
+use super::world::{Event, Moment, World};
 use crate::id::Nanos;
 
 /// How a fault that lasts ends.
@@ -134,7 +135,7 @@ impl World<'_> {
         );
         if let Some(process) = &mut self.nodes[node].process {
             process.busy_until = process.busy_until.max(until);
-            process.turn_at = Nanos(0);
+            process.turn = Moment::default();
             self.plan_turn(node, until);
         }
     }
@@ -172,6 +173,15 @@ impl World<'_> {
         self.trace
             .say(Lane::World, "calm", format_args!("faults end"));
         self.network.heal();
+        let Swarm {
+            delay,
+            delay_spread,
+            ..
+        } = self.swarm;
+        let latest = self.now.after(delay).after(delay_spread);
+        for (id, way, sent) in self.network.hurry(latest) {
+            self.plan_look(id, way, sent);
+        }
         for node in 0..self.swarm.node_count {
             let machine = &mut self.nodes[node];
             machine.is_full = false;
@@ -186,7 +196,7 @@ impl World<'_> {
                 process.fuse = None;
                 // Whoever stands still does so no longer.
                 process.busy_until = self.now;
-                process.turn_at = Nanos(0);
+                process.turn = Moment::default();
                 self.plan_turn(node, self.now);
             } else {
                 self.plan(self.now, Event::Start { node });

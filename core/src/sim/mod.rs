@@ -65,6 +65,8 @@ use crate::shard::Shard;
 const HEAL_SPAN: Nanos = Nanos::from_millis(30_000);
 /// Some hundred appends take no longer than this.
 const QUOTA_SPAN: Nanos = Nanos::from_millis(120_000);
+/// A whole log is read within this, however far away its reader is.
+const AUDIT_SPAN: Nanos = Nanos::from_millis(600_000);
 /// Measurements of a burst are forgotten by then: two windows.
 const SETTLE_SPAN: Nanos = Nanos::from_millis(25_000);
 /// No run has that many events: one that does is a storm.
@@ -201,9 +203,9 @@ fn audit(world: &mut World<'_>) {
             Role::Reader(_) => {}
         }
     }
-    for phase in [Phase::Answers, Phase::Convergence, Phase::Audits] {
-        wait_for(world, HEAL_SPAN, phase);
-    }
+    wait_for(world, HEAL_SPAN, Phase::Answers);
+    wait_for(world, HEAL_SPAN, Phase::Convergence);
+    wait_for(world, AUDIT_SPAN, Phase::Audits);
     let group_count = world.groups.len();
     let group_of = |producer: u64| (producer as usize - 1) % group_count;
     for audit in readers(world).filter_map(Reader::finished) {

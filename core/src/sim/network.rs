@@ -4,7 +4,7 @@
 //! when it is due it may still meet a wall, or a receiver that is held up. Knows nothing of what
 //! the bytes say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
@@ -90,8 +90,8 @@ pub(super) struct Sent {
 /// All connections.
 #[derive(Debug)]
 pub(super) struct Network {
-    streams: BTreeMap<StreamId, Stream>,
-    next: u64,
+    /// In the order of their making; those that are over are gone.
+    streams: Vec<Option<Box<Stream>>>,
     /// Partitions that stand in the way, by sender and receiver.
     walls: Vec<Vec<u32>>,
     /// Nothing reaches these before their time.
@@ -103,8 +103,7 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(party_count: usize) -> Self {
         Self {
-            streams: BTreeMap::new(),
-            next: 0,
+            streams: Vec::new(),
             walls: vec![vec![0; party_count]; party_count],
             clogged_until: vec![Nanos(0); party_count],
             byte_span: vec![Nanos(0); party_count],
@@ -113,49 +112,51 @@ impl Network {
 
     /// A new connection; nothing has reached the acceptor yet.
     pub(super) fn open(&mut self, dialler: End, to: Party, is_faithful: bool) -> StreamId {
-        self.next += 1;
-        let id = StreamId(self.next);
+        let id = StreamId(self.streams.len() as u64);
         let acceptor = End {
             party: to,
             life: 0,
             is_open: false,
         };
-        self.streams.insert(
-            id,
-            Stream {
-                dialler,
-                acceptor,
-                connection: ConnectionId(0),
-                queues: [VecDeque::new(), VecDeque::new()],
-                sizes: [0; 2],
-                looked_at: [Nanos(0); 2],
-                has_sent: [false; 2],
-                is_faithful,
-            },
-        );
+        let stream = Box::new(Stream {
+            dialler,
+            acceptor,
+            connection: ConnectionId(0),
+            queues: [VecDeque::new(), VecDeque::new()],
+            sizes: [0; 2],
+            looked_at: [Nanos(0); 2],
+            has_sent: [false; 2],
+            is_faithful,
+        });
+        self.streams.push(Some(stream));
         id
     }
 
     pub(super) fn find(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.streams.get_mut(&id)
+        self.streams[id.0 as usize].as_deref_mut()
     }
 
     pub(super) fn remove(&mut self, id: StreamId) {
-        self.streams.remove(&id);
+        self.streams[id.0 as usize] = None;
     }
 
     /// Connections that somebody still holds an end of, in the order of their making.
     pub(super) fn ids(&self) -> Vec<StreamId> {
-        self.streams.keys().copied().collect()
+        self.live().map(|(id, _)| id).collect()
     }
 
     /// Connections with an open end at a party.
     pub(super) fn of_party(&self, party: Party) -> Vec<StreamId> {
         let holds = |end: &End| end.party == party && end.is_open;
-        let held = self.streams.iter();
-        held.filter(|(_, stream)| holds(&stream.dialler) || holds(&stream.acceptor))
-            .map(|(id, _)| *id)
+        self.live()
+            .filter(|(_, stream)| holds(&stream.dialler) || holds(&stream.acceptor))
+            .map(|(id, _)| id)
             .collect()
+    }
+
+    fn live(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        let streams = (0..).map(StreamId).zip(&self.streams);
+        streams.filter_map(|(id, stream)| Some((id, stream.as_deref()?)))
     }
 
     pub(super) fn is_walled(&self, from: Party, to: Party) -> bool {
@@ -189,6 +190,23 @@ impl Network {
         self.byte_span.fill(Nanos(0));
     }
 
+    /// What is under way arrives by `latest`, whatever held it up. The queues are to be looked at
+    /// then.
+    pub(super) fn hurry(&mut self, latest: Nanos) -> Vec<(StreamId, Way, Sent)> {
+        let mut looks = Vec::new();
+        for id in self.ids() {
+            let stream = self.find(id).expect("listed just now");
+            for way in [Way::Forth, Way::Back] {
+                for queued in &mut stream.queues[way as usize] {
+                    queued.due = queued.due.min(latest);
+                }
+                stream.looked_at[way as usize] = Nanos(0);
+                looks.push((id, way, stream.look(way)));
+            }
+        }
+        looks
+    }
+
     /// Sends one whole frame along a stream, one way or the other.
     pub(super) fn send(
         &mut self,
@@ -199,7 +217,7 @@ impl Network {
         chance: &mut Chance,
         marks: &mut Marks,
     ) -> Sent {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
             return Sent::default();
         };
         let (_, to) = stream.parties(way);
@@ -293,7 +311,7 @@ impl Network {
         swarm: &Swarm,
         chance: &mut Chance,
     ) -> Sent {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
             return Sent::default();
         };
         let queue = &mut stream.queues[way as usize];
@@ -332,7 +350,7 @@ impl Network {
         chance: &mut Chance,
         marks: &mut Marks,
     ) -> Result<Packet, Sent> {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
             return Err(Sent::default());
         };
         let (from, to) = stream.parties(way);
@@ -355,7 +373,8 @@ impl Network {
                     queue.pop_front();
                     continue;
                 }
-                let again = now.after(chance.spread(Nanos::from_millis(1), Nanos::from_millis(10)));
+                let pause = Nanos(swarm.patience().0 / 20);
+                let again = now.after(chance.spread(pause, Nanos(pause.0 * 5)));
                 for queued in queue.iter_mut() {
                     queued.due = queued.due.max(again);
                 }

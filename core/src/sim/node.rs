@@ -11,6 +11,8 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::link::{LANES, Link};
 use super::network::{Chunk, Party, StreamId};
+use super::swarm::Swarm;
+use super::world::Moment;
 use crate::frame::assembler::{Assembler, TagPolicy};
 use crate::frame::header::ClusterTag;
 use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId, ShardId};
@@ -60,25 +62,22 @@ pub(super) struct Process {
     pub(super) links: Vec<Link>,
     pub(super) connections: BTreeMap<ConnectionId, Accepted>,
     next_connection: u64,
-    /// When the next turn is; a turn planned for another time is stale.
-    pub(super) turn_at: Nanos,
+    /// Those that end with the turn.
+    pub(super) closing: Vec<ConnectionId>,
+    /// When the next turn is.
+    pub(super) turn: Moment,
     /// No turn before this: the loop is busy, or stands still.
     pub(super) busy_until: Nanos,
+    sleep_span: Nanos,
     pub(super) clock: Clock,
     /// Crash after so many more steps and effects.
     pub(super) fuse: Option<u64>,
 }
 
 impl Process {
-    pub(super) fn new(
-        now: Nanos,
-        shard: Shard,
-        clock: Clock,
-        me: Party,
-        node_count: usize,
-    ) -> Self {
-        let peers = (0..node_count).filter(|peer| *peer != me);
-        let lanes = |peer| LANES.map(|lane| Link::new(now, peer, lane));
+    pub(super) fn new(now: Nanos, shard: Shard, clock: Clock, me: Party, swarm: &Swarm) -> Self {
+        let peers = (0..swarm.node_count).filter(|peer| *peer != me);
+        let lanes = |peer| LANES.map(|lane| Link::new(now, peer, lane, swarm.redial_span));
         Self {
             shard,
             effects: Effects::default(),
@@ -86,8 +85,10 @@ impl Process {
             links: peers.flat_map(lanes).collect(),
             connections: BTreeMap::new(),
             next_connection: 0,
-            turn_at: Nanos(0),
+            closing: Vec::new(),
+            turn: Moment::default(),
             busy_until: now,
+            sleep_span: swarm.sleep_span,
             clock,
             fuse: None,
         }
@@ -124,13 +125,12 @@ impl Process {
 
     /// When the process wants its next turn, if nothing arrives before.
     pub(super) fn deadline(&self) -> Nanos {
-        // A bound on how late a lost wake-up could make anything, as in a real loop.
-        const SLEEP_MAX: Nanos = Nanos::from_millis(100);
         let mut deadline = self.clock.true_time(self.shard.deadline());
         for link in &self.links {
             deadline = link.due_at().map_or(deadline, |due| deadline.min(due));
         }
-        deadline.min(self.busy_until.after(SLEEP_MAX))
+        // A bound on how late a lost wake-up could make anything, as in a real loop.
+        deadline.min(self.busy_until.after(self.sleep_span))
     }
 }
 

@@ -117,3 +117,24 @@ fn shorten(shrunk: &mut Shrunk, run_count_max: u32) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failure_does_not_need_is_taken_away() {
+        let mut swarm = Swarm::new(3);
+        // No frame takes such a record, whatever else goes wrong.
+        swarm.record_size_max = 4 << 20;
+        let failure = run(&swarm, None).expect_err("no frame takes it");
+        let shrunk = shrink(&swarm, &failure, 500);
+        assert!(shrunk.failure.is_like(&failure), "it breaks the same");
+        let options = shrunk.swarm.options();
+        let troubles: Vec<_> = options.iter().filter(|option| option.is_trouble).collect();
+        assert!(troubles.is_empty(), "not needed: {troubles:?}");
+        assert!(shrunk.swarm.fault_span < swarm.fault_span, "nor that long");
+        let again = run(&shrunk.swarm, None).expect_err("it still fails");
+        assert_eq!(*again, shrunk.failure, "and replays");
+    }
+}

@@ -173,6 +173,10 @@ options! {
     drift: i64 = 0,
     /// Shortest pause between two turns of a loop.
     turn_span: Nanos,
+    /// Longest pause between two turns of a loop.
+    sleep_span: Nanos,
+    /// Longest pause before a peer that is not there is dialled again.
+    redial_span: Nanos,
 
     /// Shortest write.
     store_delay: Nanos,
@@ -273,20 +277,26 @@ impl Swarm {
     pub fn whole(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5357_4152_4d57_4f4c);
         let c = &mut chance;
-        let unit = c.pick(&[10, 30, 60, 60, 100, 100]) * MILLI;
-        let node_count = c.pick(&[3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
-        let mut swarm = Self::drawn(seed, node_count, unit, unit / (2 * MILLI), c);
+        let unit = c.pick(&[50, 100, 100, 150, 150, 150, 250, 250, 250]) * MILLI;
+        let node_count = c.pick(&[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+        let mut swarm = Self::drawn(seed, node_count, unit, (unit / (2 * MILLI)).min(75), c);
+        swarm.delay_spread = Nanos(c.pick(&[0, unit / 4, unit]));
         let burst_count = c.between(4, 6);
         swarm.fault_span = Nanos(600_000 * MILLI);
         swarm.burst_every = Nanos(swarm.fault_span.0 / burst_count);
         swarm.burst_span = Nanos(swarm.patience().0 * c.between(4, 10));
+        swarm.quota = 2_000 / burst_count + 100;
+        // What only passes the time passes it in larger steps, as all else here is slower.
+        swarm.sleep_span = Nanos(1_000 * MILLI);
+        swarm.redial_span = Nanos(3_000 * MILLI);
         swarm.fault_count = 14;
         // Enough in flight for the quota, and not more bytes than it takes.
         swarm.producer_count = c.between(2, 4) as usize;
         swarm.window = c.between(4, 8) as usize;
+        let append_span = swarm.burst_span.0 * swarm.producer_count as u64;
+        swarm.append_every = Nanos(append_span / swarm.quota);
         swarm.record_count_max = c.pick(&[1, 3, 10]);
         swarm.record_size_max = c.pick(&[20, 200, 1_000]);
-        swarm.quota = 2_000 / burst_count + 100;
         swarm
     }
 
@@ -374,6 +384,8 @@ impl Swarm {
             clock_jump: some(c, 5, 1, 2),
             drift: c.pick(&[0, 1, 10, 200]),
             turn_span: Nanos(c.between(10, 200) * MICRO),
+            sleep_span: Nanos(100 * MILLI),
+            redial_span: Nanos(200 * MILLI),
 
             store_delay: Nanos(c.pick(&[50, 150, 1_000]) * MICRO),
             store_spread: Nanos(c.pick(&[50, 500, 5_000]) * MICRO),

@@ -7,7 +7,7 @@ use super::link::{LANES, Link, LinkState};
 use super::network::{Chunk, End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
 use super::trace::{self, Standing};
-use super::world::{Event, PendingRead, World};
+use super::world::{Event, Moment, PendingRead, World};
 use crate::frame::Lane;
 use crate::frame::assembler::{Assembler, TagPolicy};
 use crate::frame::header::{ClusterTag, FrameHeader};
@@ -21,15 +21,9 @@ use super::node::{CLUSTER, node_id, party_of};
 struct Crashed;
 
 impl World<'_> {
-    pub(super) fn on_turn(&mut self, node: Party, life: u32) {
-        let machine = &mut self.nodes[node];
-        let Some(process) = &mut machine.process else {
-            return;
-        };
-        if machine.life != life || process.turn_at != self.now {
-            return;
-        }
-        process.turn_at = Nanos(0);
+    pub(super) fn on_turn(&mut self, node: Party) {
+        let life = self.nodes[node].life;
+        self.process(node).turn = Moment::default();
         self.marks.turns += 1;
         self.dial_due(node, life);
         if self.turn(node).is_err() {
@@ -259,12 +253,7 @@ impl World<'_> {
             }
         }
         self.process(node).effects.list = list;
-        let closing = self
-            .process(node)
-            .connections
-            .iter()
-            .filter(|(_, at)| at.is_closing);
-        let closing: Vec<ConnectionId> = closing.map(|(id, _)| *id).collect();
+        let closing = std::mem::take(&mut self.process(node).closing);
         for connection in closing {
             self.end_connection(node, connection)?;
         }
@@ -282,8 +271,10 @@ impl World<'_> {
                 }
             }
             Effect::Close(connection) => {
-                if let Some(accepted) = self.process(node).connections.get_mut(&connection) {
+                let process = self.process(node);
+                if let Some(accepted) = process.connections.get_mut(&connection) {
                     accepted.is_closing = true;
+                    process.closing.push(connection);
                 }
             }
             Effect::Store(store) => {

@@ -33,8 +33,6 @@ const IO_ERROR: DiskFault = DiskFault { errno: 5 };
 /// What comes due.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A process's loop goes round.
-    Turn { node: Party, life: u32 },
     /// A dial reaches the machine it is for.
     Dial { stream: StreamId },
     /// The answer to a dial is back: accepted, or refused.
@@ -63,14 +61,29 @@ pub(super) enum Event {
         life: u32,
         read: Box<PendingRead>,
     },
-    /// A client asked to be woken.
-    Wake { client: usize },
     /// A machine starts its process.
     Start { node: Party },
     /// Something goes wrong.
     Fault(Planned),
     /// Something that went wrong ends; of which burst it is.
     Undo(Box<(u32, Undo)>),
+}
+
+/// When a timer is due; the default is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) at: Nanos,
+    /// In the order of planning, for what is due at once.
+    number: u64,
+}
+
+/// What has one timer.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// A process's loop goes round.
+    Turn(Party),
+    /// A client asked to be woken.
+    Wake(usize),
 }
 
 /// A read that a process waits for.
@@ -211,15 +224,47 @@ impl<'s> World<'s> {
 
     /// Carries out the next event. False if there is none.
     pub(super) fn next(&mut self) -> bool {
-        let Some(Due { at, number, event }) = self.events.pop() else {
+        // Turns and wake-ups are put off and brought forward all the time. They are few, and looked
+        // through here; in the heap each change would leave a stale event.
+        let mut first = self.events.peek().map(|due| (due.at, due.number, None));
+        let mut offer = |moment: Moment, who: Timer| {
+            let is_first =
+                first.is_none_or(|(at, number, _)| (moment.at, moment.number) < (at, number));
+            if is_first && moment != Moment::default() {
+                first = Some((moment.at, moment.number, Some(who)));
+            }
+        };
+        for (node, machine) in self.nodes.iter().enumerate() {
+            if let Some(process) = &machine.process {
+                offer(process.turn, Timer::Turn(node));
+            }
+        }
+        for (client, desk) in self.desks.iter().enumerate() {
+            offer(desk.wake, Timer::Wake(client));
+        }
+        let Some((at, number, timer)) = first else {
             return false;
         };
         assert!(at >= self.now, "time goes forward");
         self.now = at;
         self.trace.begin(at);
         self.trace.mix(number);
+        match timer {
+            Some(Timer::Turn(node)) => self.on_turn(node),
+            Some(Timer::Wake(client)) => {
+                self.desks[client].wake = Moment::default();
+                self.step_client(client, ClientInput::Tick);
+            }
+            None => {
+                let due = self.events.pop().expect("seen just now");
+                self.on_event(due.event);
+            }
+        }
+        true
+    }
+
+    fn on_event(&mut self, event: Event) {
         match event {
-            Event::Turn { node, life } => self.on_turn(node, life),
             Event::Dial { stream } => self.on_dial(stream),
             Event::Dialled { stream, accepted } => self.on_dialled(stream, accepted),
             Event::DialSilent { stream } => self.on_dial_silent(stream),
@@ -233,7 +278,9 @@ impl<'s> World<'s> {
             | Event::Loaded { node, .. }
                 if self.nodes[node].stuck_until > self.now =>
             {
-                let at = self.nodes[node].stuck_until;
+                // Looked at again and again: when the burst ends, so does the disk's silence.
+                let again = Nanos(self.swarm.patience().0 / 4);
+                let at = self.nodes[node].stuck_until.min(self.now.after(again));
                 self.plan(at, event);
             }
             Event::Stored {
@@ -272,17 +319,10 @@ impl<'s> World<'s> {
                     self.arrive(node, life, Arrival::Loaded(load, bytes));
                 }
             }
-            Event::Wake { client } => {
-                if self.desks[client].wake_at == self.now {
-                    self.desks[client].wake_at = Nanos(0);
-                    self.step_client(client, ClientInput::Tick);
-                }
-            }
             Event::Start { node } => self.start(node),
             Event::Fault(fault) => self.on_fault(fault),
             Event::Undo(undo) => self.on_undo(undo.0, undo.1),
         }
-        true
     }
 
     fn on_segment_stored(&mut self, node: Party, life: u32, number: u64, write: SegmentWriteId) {
@@ -361,7 +401,7 @@ impl<'s> World<'s> {
         self.trace
             .say(Lane::Node(node), "start", format_args!("life {life}"));
         self.oracle.on_opened(node, &shard, &mut self.marks);
-        let mut process = Process::new(self.now, shard, clock, node, self.swarm.node_count);
+        let mut process = Process::new(self.now, shard, clock, node, &self.swarm);
         process.fuse = self.nodes[node].next_fuse.take();
         self.nodes[node].process = Some(process);
         self.plan_turn(node, self.now);
@@ -445,17 +485,26 @@ impl<'s> World<'s> {
         self.plan_turn(node, self.now);
     }
 
+    /// A moment for a timer, in order with all else that is planned.
+    pub(super) fn moment(&mut self, at: Nanos) -> Moment {
+        self.next_event += 1;
+        Moment {
+            at,
+            number: self.next_event,
+        }
+    }
+
     /// Plans a process's turn, unless an earlier one is planned.
     pub(super) fn plan_turn(&mut self, node: Party, at: Nanos) {
-        let life = self.nodes[node].life;
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };
         let at = at.max(process.busy_until).max(Nanos(self.now.0 + 1));
-        if process.turn_at != Nanos(0) && process.turn_at <= at {
+        if process.turn != Moment::default() && process.turn.at <= at {
             return;
         }
-        process.turn_at = at;
-        self.plan(at, Event::Turn { node, life });
+        let turn = self.moment(at);
+        let process = self.nodes[node].process.as_mut().expect("seen just now");
+        process.turn = turn;
     }
 }
