@@ -5,9 +5,9 @@
 //! depends on a write is held until that write, and all before it, is reported durable.
 
 mod append;
-mod carry;
 #[cfg(feature = "sim")]
 mod bounds;
+mod carry;
 mod catch_up;
 mod effects;
 mod encoder;
