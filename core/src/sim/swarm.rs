@@ -46,13 +46,17 @@ macro_rules! options {
                 },)*]
             }
 
-            /// The same run without the trouble that an option makes; none if it makes none.
+            /// The same run without the trouble that an option makes, or without the one fault of a
+            /// number; none if that is no trouble.
             #[must_use]
             pub fn without(&self, name: &str) -> Option<Self> {
                 let mut less = self.clone();
                 match name {
                     $($(stringify!($name) => less.$name = $off,)?)*
-                    _ => {}
+                    _ => match name.parse() {
+                        Ok(number) if !less.skipped.contains(&number) => less.skipped.push(number),
+                        _ => {}
+                    },
                 }
                 (less != *self).then_some(less)
             }
