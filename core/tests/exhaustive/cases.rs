@@ -14,7 +14,7 @@ pub(crate) struct Case {
 }
 
 /// Nothing may happen but deliveries and what timers do to leaders.
-const NOTHING: Budget = Budget {
+pub(crate) const NOTHING: Budget = Budget {
     elections: 0,
     proposals: 0,
     crashes: 0,
