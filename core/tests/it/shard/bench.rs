@@ -166,6 +166,8 @@ impl Bench {
             self.turn();
             self.inbox.clear();
         }
+        // Nobody answers before it has said who it is.
+        self.inbox.clear();
         for (connection, node, lane) in [(PEER, 2, Lane::Control), (CLIENT, 0, Lane::Client)] {
             let hello = Hello {
                 cluster: CLUSTER.0.to_le_bytes(),
