@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::bugs::{self, Switch};
 use crate::frame::code::RefusedReason;
 use crate::frame::greeting::{Hello, NodeAddress, Refused, Welcome};
 use crate::frame::message::{DETAIL_SIZE_MAX, Message};
@@ -171,6 +172,7 @@ impl Shard {
             Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
+            Input::SegmentStored(_) | Input::SegmentRefused(_) if bugs::is_on(Switch::B36) => {}
             Input::SegmentStored(write) => self.on_segment_stored(write),
             Input::SegmentRefused(write) => self.on_segment_refused(now, write),
             Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),

@@ -6,6 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Lsn, Nanos, Offset, Term};
 use crate::limits::SECTOR_SIZE;
 use crate::log::checkpoint::Checkpoint;
@@ -329,6 +330,9 @@ impl Shard {
             plan,
         };
         self.write_segment(position, effects);
+        if bugs::is_on(Switch::B36) {
+            self.on_segment_stored(write);
+        }
     }
 
     fn write_segment(&mut self, position: usize, effects: &mut Effects) {
@@ -454,7 +458,8 @@ impl Shard {
         }
         // What is needed also shrinks as the journal goes on, without any checkpoint: a file that
         // held only what checkpoints covered, or what was cut, is free once the next is begun.
-        if self.journal.pressure().files_free <= FILES_FREE_LOW {
+        let is_full = self.journal.pressure().files_free <= FILES_FREE_LOW;
+        if is_full && !bugs::is_on(Switch::R3) {
             self.is_release_due = true;
         }
     }
@@ -463,7 +468,8 @@ impl Shard {
     /// holds it up put again if time presses.
     pub(super) fn maybe_release_journal(&mut self, now: Nanos, effects: &mut Effects) {
         let is_due = std::mem::take(&mut self.is_release_due);
-        if !is_due && self.journal.strain() == Strain::None {
+        let is_strained = self.journal.strain() != Strain::None && !bugs::is_on(Switch::R3);
+        if !is_due && !is_strained {
             return;
         }
         let durable = self.journal.durable();
