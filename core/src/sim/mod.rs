@@ -206,6 +206,7 @@ fn audit(world: &mut World<'_>) {
     wait_for(world, HEAL_SPAN, Phase::Answers);
     wait_for(world, HEAL_SPAN, Phase::Convergence);
     wait_for(world, AUDIT_SPAN, Phase::Audits);
+    world.oracle.check_faults(shards(world));
     let group_count = world.groups.len();
     let group_of = |producer: u64| (producer as usize - 1) % group_count;
     for audit in readers(world).filter_map(Reader::finished) {
