@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) delay_max: u64,
     pub(crate) store_max: u64,
     pub(crate) late_percent: u64,
+    pub(crate) transfer_percent: u64,
     pub(crate) stall_percent: u64,
     pub(crate) crash_percent: u64,
     pub(crate) part_percent: u64,
@@ -58,13 +59,14 @@ impl Options {
             _ => random.below(max + 1),
         };
         let timeout = [30, 50, 150][random.below(3) as usize] * MILLI;
+        let late_max = [5, 40][random.below(2) as usize];
         Self {
             host_count,
             drop_percent: often(random, 30),
             double_percent: often(random, 30),
             delay_max: MILLI / 10 + random.below(timeout / 4),
             store_max: MILLI / 10 + random.below(timeout / 4),
-            late_percent: often(random, 5),
+            late_percent: often(random, late_max),
             stall_percent: often(random, 5),
             crash_percent: often(random, 10),
             part_percent: often(random, 20),
@@ -73,6 +75,7 @@ impl Options {
             timeout,
             spread: [timeout / 2, timeout][random.below(2) as usize],
             duration: 10 * timeout + random.below(20 * timeout),
+            transfer_percent: [2, 2, 20][random.below(3) as usize],
             tail_keep_count: [0, 2, 10, 1024][random.below(4) as usize],
         }
     }
@@ -393,7 +396,7 @@ impl World {
         if self.random.percent(30) {
             self.read(leader);
         }
-        if self.random.percent(2) {
+        if self.random.percent(self.options.transfer_percent) {
             let to = node(1 + self.random.below(self.options.host_count));
             let told = self.hosts[leader].call(|raft, out| raft.transfer(now, to, out));
             self.met.transfers += usize::from(told.is_ok());
