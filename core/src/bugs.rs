@@ -131,8 +131,14 @@ switches! {
 
     /// Redpanda #3039: a retry of what is stored is answered "out of order".
     B69,
+    /// KAFKA-14034: after an error that says nothing a client takes its append for not stored, and
+    /// makes it anew. An answer "unknown" leaves no doubt.
+    B70,
     /// KIP-890: what was delayed hits a later life of its producer. Older epochs are not refused.
     B71,
+    /// jetcd 0.8.2: a client sends again what may not be repeated. A try that was lost with its
+    /// connection leaves no doubt, and its records get another number.
+    B72,
     /// Redpanda bc3d761b: what lies before the remembered window is stored again.
     B73,
     /// NATS #8370: what was proposed is not bound to its leadership. Appends wait on after a change
