@@ -93,6 +93,9 @@ switches! {
 
     /// etcd #741: a leader answers linearizable reads without asking whether it still leads.
     B41,
+    /// etcd #20418: a read races a change of leader. Reads that wait when a leadership ends are let
+    /// through instead of failed.
+    B42,
     /// etcd-io/raft #397: two rounds of reads have one number, and answers to the first confirm the
     /// second.
     B43,
@@ -148,14 +151,24 @@ switches! {
     /// checkpoint.
     B76,
 
+    // ---- strangers
+
+    /// NATS GHSA-38x3-76xf-cq45: a fast path skips authentication. A connection that did not greet
+    /// is taken for a client's.
+    B77,
+    /// NATS CVE-2026-27889: a malformed frame ends the process. A peer's index is believed before it
+    /// is counted on from.
+    B79,
+    /// NATS 54b75d512: what strangers send is held in memory. Their frames' kinds are not judged
+    /// before the rest is waited for.
+    B80,
+
     // ---- our own
 
     /// A new leader's no-op finds no room in a journal that is nearly full, and is not tried again.
     R1,
     /// A follower that restarted in an idle group is not shown how far its log matches.
     R2,
-    /// The journal's files are given free only when a checkpoint becomes durable.
-    R3,
     /// Raft is not told of blocks that were copied when the journal has no room.
     R6,
 }

@@ -139,8 +139,12 @@ impl Raft {
 
     pub(super) fn fail_reads(&mut self, out: &mut Outbox) {
         if let RoleState::Leader(leader) = &mut self.role {
-            out.list
-                .extend(leader.reads.take_all().map(|id| Output::ReadFailed { id }));
+            let index = self.commit;
+            let end = |id| match bugs::is_on(Switch::B42) {
+                true => Output::ReadReady { id, index },
+                false => Output::ReadFailed { id },
+            };
+            out.list.extend(leader.reads.take_all().map(end));
         }
     }
 }

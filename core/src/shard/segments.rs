@@ -458,8 +458,7 @@ impl Shard {
         }
         // What is needed also shrinks as the journal goes on, without any checkpoint: a file that
         // held only what checkpoints covered, or what was cut, is free once the next is begun.
-        let is_full = self.journal.pressure().files_free <= FILES_FREE_LOW;
-        if is_full && !bugs::is_on(Switch::R3) {
+        if self.journal.pressure().files_free <= FILES_FREE_LOW {
             self.is_release_due = true;
         }
     }
@@ -468,8 +467,7 @@ impl Shard {
     /// holds it up put again if time presses.
     pub(super) fn maybe_release_journal(&mut self, now: Nanos, effects: &mut Effects) {
         let is_due = std::mem::take(&mut self.is_release_due);
-        let is_strained = self.journal.strain() != Strain::None && !bugs::is_on(Switch::R3);
-        if !is_due && !is_strained {
+        if !is_due && self.journal.strain() == Strain::None {
             return;
         }
         let durable = self.journal.durable();
