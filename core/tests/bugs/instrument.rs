@@ -11,6 +11,7 @@ use std::time::Duration;
 use ringwood_core::bugs::{Switch, choose};
 use ringwood_core::sim::{self, Swarm};
 
+use crate::door;
 use crate::raft::world::World;
 
 /// A simulator.
@@ -20,6 +21,8 @@ pub(crate) enum Instrument {
     Cluster,
     /// Rafts without shards (`core/tests/it/raft/network.rs`).
     Raft,
+    /// One shard, and strangers.
+    Door,
 }
 
 impl Instrument {
@@ -28,6 +31,7 @@ impl Instrument {
         match name {
             "cluster" => Self::Cluster,
             "raft" => Self::Raft,
+            "door" => Self::Door,
             _ => panic!("no instrument is named {name}"),
         }
     }
@@ -45,8 +49,10 @@ impl Instrument {
             | Switch::B11
             | Switch::B28
             | Switch::B30
+            | Switch::B42
             | Switch::B43
             | Switch::B45 => Some(Self::Raft),
+            Switch::B77 | Switch::B79 | Switch::B80 => Some(Self::Door),
             _ => Some(Self::Cluster),
         }
     }
@@ -62,6 +68,10 @@ impl Instrument {
                 let mut world = World::new(seed);
                 world.run_until(world.options.duration);
                 world.come_alive();
+                true
+            }
+            Self::Door => {
+                door::play(seed);
                 true
             }
         }));

@@ -6,9 +6,13 @@
 //! `seeds.txt` besides. `BUGS_ONLY=B01,B05` restricts either to some, `BUGS_WITH=raft` to one
 //! instrument, `BUGS_SECONDS=10` to less than the 120 that a search may take.
 
+mod door;
 mod instrument;
 mod raft;
 mod record;
+#[allow(dead_code, reason = "the tests of frames use the rest")]
+#[path = "../it/frame/samples.rs"]
+mod samples;
 mod search;
 
 use std::time::Duration;

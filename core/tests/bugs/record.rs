@@ -1,5 +1,7 @@
 //! The recorded seeds: a line for each switch, what catches it and what it breaks.
 
+use std::sync::Mutex;
+
 use ringwood_core::bugs::Switch;
 
 use crate::instrument::Instrument;
@@ -47,14 +49,16 @@ fn parse(line: &str) -> Record {
     }
 }
 
-/// Writes these, and keeps what was recorded of other switches.
-pub(crate) fn write(found: &[Record]) {
-    let is_new = |old: &Record| found.iter().all(|new| new.switch != old.switch);
+/// Writes a record, and keeps those of other switches.
+pub(crate) fn write(found: Option<&Record>) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().expect("nobody panics here");
+    let is_new = |old: &Record| found.is_none_or(|new| new.switch != old.switch);
     let mut records: Vec<Record> = match std::fs::exists(PATH) {
         Ok(true) => read().into_iter().filter(is_new).collect(),
         _ => Vec::new(),
     };
-    records.extend_from_slice(found);
+    records.extend(found.cloned());
     records.sort_by_key(|record| record.switch);
     let mut text = HEAD.to_owned();
     for Record {

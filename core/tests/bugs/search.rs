@@ -42,12 +42,11 @@ pub(crate) fn search() {
     let searches = in_parallel(&switches, |switch| {
         let search = Search::run(*switch, first, patience);
         search.print();
+        if variable("BUGS_RECORD").is_some() {
+            record::write(search.found.as_ref());
+        }
         search
     });
-    let found: Vec<Record> = searches.iter().filter_map(|s| s.found.clone()).collect();
-    if variable("BUGS_RECORD").is_some() {
-        record::write(&found);
-    }
     let missed: Vec<Switch> = searches
         .iter()
         .filter(|search| search.found.is_none())
