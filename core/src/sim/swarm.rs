@@ -200,6 +200,8 @@ options! {
     disk_stall: u32 = 0,
     /// Promised bytes are damaged.
     damage: u32 = 0,
+    /// A segment is damaged before all logs are read at the end.
+    segment_damage: bool = false,
 
     /// A producer's pause between appends.
     append_every: Nanos,
@@ -406,6 +408,8 @@ impl Swarm {
             disk_error: some(c, 4, 1, 2),
             disk_stall: some(c, 4, 1, 2),
             damage: some(c, 4, 1, 2),
+            // By itself: what a seed is otherwise hangs on the order of the draws.
+            segment_damage: Chance::new(seed ^ 0x5345_474d).one_in(4),
 
             append_every: Nanos(if quick {
                 200 * MICRO
