@@ -190,8 +190,11 @@ impl Disk {
                 "a piece is another's",
             ),
             _ => {
-                // The write went elsewhere: what was here before stays, what was there is lost.
-                file.put(elsewhere, &was, true);
+                // The write went elsewhere: what was here before stays, what was there is lost. Only
+                // what lies before can be hit: what lies behind may be all that bears witness.
+                if at >= unit {
+                    file.put(elsewhere % at / unit * unit, &was, true);
+                }
                 (vec![0; unit], "a piece lies in another's place")
             }
         };
