@@ -164,6 +164,8 @@ impl Bench {
         for _ in 0..3 {
             self.turn();
         }
+        // Nobody answers before it has said who it is.
+        self.inbox.clear();
         for (connection, node, lane) in [(PEER, 2, Lane::Control), (CLIENT, 0, Lane::Client)] {
             let hello = Hello {
                 cluster: CLUSTER.0.to_le_bytes(),
