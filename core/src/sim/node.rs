@@ -141,6 +141,8 @@ pub(super) struct Node {
     pub(super) has_power: bool,
     /// Segments find no space.
     pub(super) is_full: bool,
+    /// Its disk takes this much longer than others'.
+    pub(super) store_lag: Nanos,
 }
 
 /// The identity of a node, by its number.

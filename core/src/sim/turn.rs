@@ -262,7 +262,7 @@ impl World<'_> {
                 let number = self.nodes[node]
                     .disk
                     .write(target, store.position, store.runs);
-                let at = self.write_done_at();
+                let at = self.write_done_at(node);
                 self.plan(
                     at,
                     Event::Stored {
@@ -284,7 +284,7 @@ impl World<'_> {
                 let target = Source::Segment { group, number };
                 let life = self.nodes[node].life;
                 let number = self.nodes[node].disk.write(target, position, vec![buffer]);
-                let at = self.write_done_at();
+                let at = self.write_done_at(node);
                 self.plan(
                     at,
                     Event::SegmentStored {
@@ -302,7 +302,7 @@ impl World<'_> {
                 size,
             } => {
                 let life = self.nodes[node].life;
-                let at = self.write_done_at();
+                let at = self.write_done_at(node);
                 self.plan(
                     at,
                     Event::Loaded {
@@ -344,10 +344,11 @@ impl World<'_> {
         }
     }
 
-    fn write_done_at(&mut self) -> Nanos {
+    fn write_done_at(&mut self, node: Party) -> Nanos {
         let swarm = &self.swarm;
         let mut at = self
             .now
+            .after(self.nodes[node].store_lag)
             .after(self.chance.spread(swarm.store_delay, swarm.store_spread));
         if self.chance.per_mille(swarm.stuck_per_mille) {
             at = at.after(Nanos(self.chance.below(swarm.stuck_span.0 + 1)));

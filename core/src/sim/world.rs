@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::chance::Chance;
+use super::chance::{Chance, mixed};
 use super::client::{Client, ClientEffect, ClientInput, Context, Role};
 use super::clock::Clock;
 use super::disk::Disk;
@@ -135,6 +135,7 @@ impl<'s> World<'s> {
             process: None,
             has_power: true,
             is_full: false,
+            store_lag: Nanos(0),
         };
         let client_count = swarm.producer_count + swarm.reader_count;
         // An auditor for each replica comes at the end.
@@ -196,6 +197,11 @@ impl<'s> World<'s> {
             number: self.next_event,
             event,
         });
+    }
+
+    /// When the next event is.
+    pub(super) fn due_at(&self) -> Option<Nanos> {
+        self.events.peek().map(|due| due.at)
     }
 
     /// Carries out the next event. False if there is none.
@@ -300,12 +306,9 @@ impl<'s> World<'s> {
         let drift = self.chance.below(2 * drift.unsigned_abs() + 1) as i64 - drift;
         let first = Nanos(self.chance.below(1 << 40));
         let clock = Clock::new(self.now, first, drift);
-        let config = config(
-            node,
-            self.swarm.node_count,
-            &self.groups,
-            self.chance.next(),
-        );
+        // Not from the run's chance: what a node draws must not hang on what else was drawn before.
+        let seed = mixed(self.swarm.seed ^ mixed((node as u64) << 32 | u64::from(life)));
+        let config = config(node, self.swarm.node_count, &self.groups, seed);
         let Self {
             chance,
             nodes,
@@ -328,11 +331,19 @@ impl<'s> World<'s> {
         self.plan_turn(node, self.now);
     }
 
-    /// Ends a node's process as a kill does; `power`: the machine goes, too.
+    /// Ends a node's process as a kill does, and plans its next; `power`: the machine goes, too.
     pub(super) fn crash(&mut self, node: Party, power: bool) {
+        if self.stop(node, power) {
+            let restart = self.chance.about(self.swarm.restart_span);
+            self.plan(self.now.after(restart), Event::Start { node });
+        }
+    }
+
+    /// As [`World::crash`], and nobody starts it again. False if there was no process.
+    pub(super) fn stop(&mut self, node: Party, power: bool) -> bool {
         let machine = &mut self.nodes[node];
         if machine.process.take().is_none() {
-            return;
+            return false;
         }
         self.marks.crashes += 1;
         self.marks.power_losses += u64::from(power);
@@ -365,8 +376,7 @@ impl<'s> World<'s> {
                 self.plan_look(id, way, sent);
             }
         }
-        let restart = self.chance.about(self.swarm.restart_span);
-        self.plan(self.now.after(restart), Event::Start { node });
+        true
     }
 
     /// Something reaches a process: it has a turn soon.
@@ -654,7 +664,7 @@ impl<'s> World<'s> {
     }
 
     /// Plans a client's next tick.
-    fn wake(&mut self, client: usize, at: Nanos) {
+    pub(super) fn wake(&mut self, client: usize, at: Nanos) {
         let at = at.max(Nanos(self.now.0 + 1));
         let desk = &mut self.desks[client];
         if desk.wake_at != at {
