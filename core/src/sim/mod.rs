@@ -11,11 +11,12 @@
 //! | `swarm`, `faults` | which faults a seed has; what goes wrong and when |
 //! | `world`, `turn` | the heap of events; what a loop does around a shard |
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
-//! | `client`, `producer`, `reader` | who uses the cluster |
+//! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
 //! | `oracle`, `ledger`, `runs`, `history` | what must be true, of logs, disks and answers |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
 //! | `failure`, `shrink` | a run that broke something; the least of it that still does |
 
+mod caller;
 mod chance;
 mod client;
 mod clock;
@@ -170,6 +171,7 @@ impl Phase {
                     match &mut desk.client.role {
                         Role::Producer(producer) => producer.stop(),
                         Role::Reader(reader) => reader.stop(),
+                        Role::Caller(_) => {}
                     }
                 }
                 Self::Answers
@@ -195,7 +197,7 @@ fn producers<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w producer::Pro
         .iter()
         .filter_map(|desk| match &desk.client.role {
             Role::Producer(producer) => Some(producer),
-            Role::Reader(_) => None,
+            Role::Reader(_) | Role::Caller(_) => None,
         })
 }
 
@@ -204,7 +206,7 @@ fn readers<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w Reader> {
         .desks
         .iter()
         .filter_map(|desk| match &desk.client.role {
-            Role::Producer(_) => None,
+            Role::Producer(_) | Role::Caller(_) => None,
             Role::Reader(reader) => Some(reader),
         })
 }
