@@ -13,6 +13,7 @@
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
 //! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
 //! | `oracle`, `ledger`, `runs`, `history` | what must be true, of logs, disks and answers |
+//! | `scenario` | stories told by scripts |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
 //! | `failure`, `shrink` | a run that broke something; the least of it that still does |
 
@@ -33,6 +34,7 @@ mod oracle;
 mod producer;
 mod reader;
 mod runs;
+pub mod scenario;
 mod shrink;
 mod swarm;
 mod trace;

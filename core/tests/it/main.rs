@@ -9,5 +9,6 @@ mod log_node;
 mod log_recovery;
 mod log_ring;
 mod raft;
+mod scenarios;
 mod seeds;
 mod shard;
