@@ -83,6 +83,19 @@ macro_rules! scenarios {
 pub fn list() -> &'static [Scenario] {
     scenarios! {
         "incident-105" and "incident-105",
+        "two-coasts" and "two-coasts",
+        "flapping-link" and "flapping-link",
+        "zombie-leader",
+        "long-isolation",
+        "asymmetric-cut",
+        "lost-ack",
+        "all-killed",
+        "slow-disk",
+        "clocks",
+        "even-split-4-2",
+        "even-split-3-3",
+        "four-nodes",
+        "partial-partition",
     }
 }
 
