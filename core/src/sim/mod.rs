@@ -13,7 +13,7 @@
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
 //! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
 //! | `oracle`, `ledger`, `runs`, `history` | what must be true, of logs, disks and answers |
-//! | `scenario` | stories told by scripts |
+//! | `scenario`, `graphs` | stories told by scripts; every way of linking a few nodes |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
 //! | `failure`, `shrink` | a run that broke something; the least of it that still does |
 
@@ -24,6 +24,7 @@ mod clock;
 mod disk;
 mod failure;
 mod faults;
+pub mod graphs;
 mod history;
 mod ledger;
 mod link;

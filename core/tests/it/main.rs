@@ -1,6 +1,7 @@
 //! Tests of the core from outside, in one binary.
 
 mod frame;
+mod graphs;
 mod log_crash;
 mod log_disk;
 mod log_golden;

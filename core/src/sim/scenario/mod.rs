@@ -29,11 +29,11 @@
 //! (`bully`), which shows what the same schedule does without quorums.
 
 mod bully;
-mod cluster;
+pub(super) mod cluster;
 mod command;
 mod player;
 mod script;
-mod stage;
+pub(super) mod stage;
 
 use std::fmt;
 
