@@ -82,7 +82,7 @@ macro_rules! messages {
 
         impl<'a> Message<'a> {
             /// Checks the whole structure of `body`, which must be aligned to [`FRAME_ALIGN`].
-            pub(super) fn read(kind: Kind, body: &'a [u8]) -> Result<Self, Refusal> {
+            pub(crate) fn read(kind: Kind, body: &'a [u8]) -> Result<Self, Refusal> {
                 assert!(body.as_ptr().addr().is_multiple_of(FRAME_ALIGN));
                 assert!(body.len() >= body_size_min(kind) && body.len() <= body_size_max(kind));
                 match kind {

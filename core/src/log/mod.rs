@@ -46,7 +46,7 @@ pub use tail::{Base, Entry, Tail};
 use crate::id::{Lsn, NodeId, Term};
 
 /// Where a block begins: the run it was written in, and its byte offset in that run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Start of the run in the shard's journal.
     pub lsn: Lsn,
@@ -55,7 +55,7 @@ pub struct Place {
 }
 
 /// What a voter must not forget (thesis 3.8): its term, and whom it voted for in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// Highest term seen.
     pub term: Term,

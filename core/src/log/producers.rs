@@ -164,7 +164,7 @@ mod tests {
     }
 
     /// The whole log, and verdicts by looking through all of it.
-    #[derive(Default)]
+    #[derive(Clone, Default)]
     struct Model {
         log: Vec<(Index, Term, AppendHeader, Offset)>,
     }
@@ -287,6 +287,50 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Judges every append of two producers, two lives, and few sequences; then goes on behind each
+    /// that is accepted, and behind each cut, `depth` appends deep. Returns the judgements made.
+    fn try_all(producers: &Producers, model: &Model, sequence_max: u64, depth: u32) -> u64 {
+        let mut judged_count = 0;
+        let next_index = Index(model.log.len() as u64 + 1);
+        let term = Term(1 + u64::from(depth & 1));
+        let offset = model.log.last().map_or(0, |(_, _, last, offset)| {
+            offset.0 + u64::from(last.record_count)
+        });
+        for bits in 0..8 * (sequence_max + 1) {
+            let (producer, epoch, count) = (bits & 1, (bits >> 1 & 1) as u32, 1 + (bits >> 2 & 1));
+            let asked = header(producer, epoch, bits >> 3, count as u32);
+            let verdict = judge(producers, &asked);
+            assert_eq!(verdict, model.judge(&asked), "{asked:?} on {:?}", model.log);
+            judged_count += 1;
+            if verdict != Verdict::Accept || depth == 0 {
+                continue;
+            }
+            let (mut longer, mut longer_model) = (producers.clone(), model.clone());
+            longer.note(next_index, term, &asked, Offset(offset));
+            let noted = (next_index, term, asked, Offset(offset));
+            longer_model.log.push(noted);
+            judged_count += try_all(&longer, &longer_model, sequence_max, depth - 1);
+            longer.truncate_from(next_index);
+            assert_eq!(longer.latest, producers.latest, "a cut undoes");
+        }
+        judged_count
+    }
+
+    #[test]
+    fn every_short_log_is_judged_as_by_a_look_through_all_of_it() {
+        let (fresh, mut full) = (Producers::default(), Producers::default());
+        assert!(try_all(&fresh, &Model::default(), 4, 4) > 40_000);
+        // One append short of a whole window: what follows pushes the oldest out.
+        let mut model = Model::default();
+        for sequence in 0..PRODUCER_WINDOW as u64 - 1 {
+            let asked = header(0, 0, sequence, 1);
+            let index = Index(sequence + 1);
+            full.note(index, Term(1), &asked, Offset(sequence));
+            model.log.push((index, Term(1), asked, Offset(sequence)));
+        }
+        assert!(try_all(&full, &model, 11, 3) > 40_000);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! path.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 use super::Place;
 use crate::id::{Index, Lsn, Offset, Term};
 
 /// The block just below the tail's first: all up to it is decided and kept in segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Base {
     /// Its index; 0 when the group has no block below the tail.
     pub index: Index,
@@ -22,7 +23,7 @@ pub struct Base {
 }
 
 /// One block's header, as far as consensus needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Term in which a leader made it.
     pub term: Term,
@@ -266,6 +267,14 @@ impl PartialEq for Tail {
 }
 
 impl Eq for Tail {}
+
+impl Hash for Tail {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.base.hash(state);
+        self.entries.len().hash(state);
+        self.entries().for_each(|(_, entry)| entry.hash(state));
+    }
+}
 
 #[cfg(test)]
 mod tests {

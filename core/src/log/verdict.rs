@@ -170,6 +170,26 @@ mod tests {
         assert_eq!(drawn.next(), None);
     }
 
+    /// What each sight means, told as one would tell it.
+    fn fate_slowly(sight: &Sight) -> Fate {
+        if sight.header && sight.chained && sight.items {
+            return Fate::Accept; // It is whole and the next link: nothing else matters.
+        }
+        // Something is wrong with this place. Does anybody miss what stood here?
+        match (sight.obsolete, sight.promised) {
+            (true, _) => Fate::Skip,
+            (false, true) => Fate::Damage,
+            (false, false) => Fate::End,
+        }
+    }
+
+    #[test]
+    fn the_table_agrees_with_the_telling() {
+        for sight in sights() {
+            assert_eq!(fate(&sight), fate_slowly(&sight), "{sight:?}");
+        }
+    }
+
     #[test]
     fn only_a_whole_and_chained_flush_is_accepted_and_nothing_promised_is_dropped() {
         for sight in sights() {

@@ -12,9 +12,9 @@ use crate::log::HardState;
 const ATTEMPT_COUNT_MAX: u32 = 16;
 
 /// What each voter said, in the order of the voters.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Votes {
-    list: [Option<bool>; VOTER_COUNT_MAX],
+    pub(super) list: [Option<bool>; VOTER_COUNT_MAX],
 }
 
 /// A vote request without its kind.

@@ -123,17 +123,28 @@ mod tests {
                 let Some(shared) = shared(&leader_terms, &follower_terms) else {
                     continue;
                 };
+                // What the follower has committed the leader has; what it released, too.
                 for base in 0..=leader_terms.len() {
-                    pair_count += 1;
-                    check(&leader_terms, &follower_terms, shared, base);
+                    for commit in 0..=shared {
+                        for follower_base in 0..=commit {
+                            pair_count += 1;
+                            let leader = tail(&leader_terms, base);
+                            let follower = (&tail(&follower_terms, follower_base), commit);
+                            check(&leader_terms, &leader, follower, shared);
+                        }
+                    }
                 }
             }
         }
-        assert!(pair_count > 10_000, "{pair_count}");
+        assert!(pair_count > 60_000, "{pair_count}");
     }
 
-    fn check(leader_terms: &[u64], follower_terms: &[u64], shared: usize, base: usize) {
-        let (leader, follower) = (tail(leader_terms, base), tail(follower_terms, 0));
+    fn check(
+        leader_terms: &[u64],
+        leader: &Tail,
+        (follower, commit): (&Tail, usize),
+        shared: usize,
+    ) {
         let mut prev = leader_terms.len();
         let mut slow_prev = prev;
         let mut exchange_count = 0;
@@ -141,19 +152,17 @@ mod tests {
         while prev > shared {
             let prev_term = Term(leader_terms[prev - 1]);
             let prev_index = Index(prev as u64);
-            let hint = hint(&follower, Index(0), prev_index, prev_term);
-            let next = next(&leader, prev_index, hint);
+            let hint = hint(follower, Index(commit as u64), prev_index, prev_term);
+            let next = next(leader, prev_index, hint);
             assert!(next <= prev_index, "each exchange goes down");
+            assert!(next.0 > shared as u64, "what is shared is not sent again");
             prev = next.0 as usize - 1;
             slow_prev -= 1;
             exchange_count += 1;
             assert!(prev <= slow_prev, "never slower than one by one");
         }
         assert!(exchange_count <= leader_terms.len() - shared);
-        assert_eq!(
-            prev, shared,
-            "{leader_terms:?} {follower_terms:?} base {base}"
-        );
+        assert_eq!(prev, shared, "{leader_terms:?} {leader:?} {follower:?}");
     }
 
     #[test]

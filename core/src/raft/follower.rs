@@ -12,7 +12,7 @@ use crate::id::{Index, Nanos, NodeId, Term};
 use crate::log::{Entry, HardState};
 
 /// Blocks accepted and not yet copied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Appending {
     leader: NodeId,
     /// Blocks expected.

@@ -19,10 +19,10 @@ use crate::log::{Entry, HardState};
 const FLUSH_MESSAGE_COUNT_MAX: usize = PEER_WINDOW_SIZE as usize / FRAME_PAYLOAD_SIZE_MAX + 1;
 
 /// What only a leader has; it ends with the leadership.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     /// The other voters in ascending order.
-    peers: Vec<(NodeId, Progress)>,
+    pub(super) peers: Vec<(NodeId, Progress)>,
     pub(super) reads: Reads,
     pub(super) handover: Option<Handover>,
     /// Bytes of blocks above the commit index.

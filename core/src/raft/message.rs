@@ -7,7 +7,7 @@ use crate::limits::{BLOCK_SIZE_MAX, TAIL_KEEP_COUNT, UNDECIDED_SIZE_MAX, VOTER_C
 use crate::log::HardState;
 
 /// Who takes part.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// The group; rotates which voter leads after a failure, so that leaders spread over nodes.
     pub group: GroupId,
@@ -22,7 +22,7 @@ pub struct Config {
 }
 
 /// How much a group may keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// Headers kept in the tail although segments hold their blocks: what a follower that lags a
     /// little, and the next leader looking for where logs part, will ask for.
@@ -67,7 +67,7 @@ pub enum After {
 }
 
 /// Raft's own messages. Blocks travel as [`Output::Replicate`] and [`AppendRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// RequestVote (thesis 3.4), and the question before it (9.6).
     VoteRequest {
@@ -146,7 +146,7 @@ pub struct Accepted {
 }
 
 /// One group's part of its leader's heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Beat {
     /// The leader's term.
     pub term: Term,
@@ -159,7 +159,7 @@ pub struct Beat {
 }
 
 /// Answer to a [`Beat`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BeatAck {
     /// The follower's term.
     pub term: Term,
@@ -297,7 +297,7 @@ pub enum TransferRefusal {
 }
 
 /// What peers did that they must not do, or could not without a fault; counted, never a panic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Faults {
     /// Messages from a node that is no voter of this group.
     pub unknown_sender_count: u64,

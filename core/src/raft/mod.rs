@@ -18,6 +18,8 @@
 
 mod candidate;
 mod conflict;
+#[cfg(feature = "sim")]
+pub mod essence;
 mod follower;
 pub mod invariants;
 mod leader;
@@ -58,7 +60,7 @@ pub enum Role {
 }
 
 /// A role with what only it needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum RoleState {
     Follower { appending: Option<Appending> },
     PreCandidate(Votes),
@@ -67,7 +69,7 @@ enum RoleState {
 }
 
 /// One group's consensus on one node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     config: Config,
     timeouts: Timeouts,

@@ -31,7 +31,7 @@ const STALL_COUNT_MAX: u32 = 4;
 const _: () = assert!(PROBE_SIZE_MAX <= FRAME_PAYLOAD_SIZE_MAX as u64);
 
 /// How blocks are sent to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Where its log matches is not known, or what was sent last got lost: one message at a time.
     Probe {
@@ -48,14 +48,14 @@ pub enum State {
 }
 
 /// One message of blocks without an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Flight {
     last: Index,
     size: u64,
 }
 
 /// What a leader knows of one peer, for one leadership.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// The peer has everything through here, durably. Never goes down: it is a promise of the
     /// peer's disk, and a leader that forgot it could only be slower.
@@ -68,11 +68,11 @@ pub struct Progress {
     /// Sum of their sizes.
     in_flight_size: u64,
     /// When the peer last answered in this term.
-    heard_at: Nanos,
+    pub(super) heard_at: Nanos,
     /// When blocks were last acknowledged, or sent with none unanswered.
-    moved_at: Nanos,
+    pub(super) moved_at: Nanos,
     /// Times in a row that silence sent it back to probing.
-    stall_count: u32,
+    pub(super) stall_count: u32,
     /// Highest heartbeat round it answered.
     round: u64,
 }

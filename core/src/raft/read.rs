@@ -12,7 +12,7 @@ use crate::id::{Index, Nanos};
 use crate::limits::READ_PENDING_MAX;
 
 /// Reads that share a round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Batch {
     round: u64,
     /// Commit index when the round began: every write acknowledged before it is at or below.
@@ -21,7 +21,7 @@ struct Batch {
 }
 
 /// The pending reads of one leadership.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reads {
     /// Not in a round yet.
     waiting: Vec<u64>,

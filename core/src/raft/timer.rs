@@ -5,7 +5,7 @@
 use crate::id::Nanos;
 
 /// The timeout T and what goes with it, measured by the shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// T: silence of a leader, or of a quorum, that ends a leadership.
     pub election: Nanos,
@@ -65,7 +65,7 @@ pub(super) enum Timer {
 }
 
 /// Deadlines by timer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Timers {
     deadlines: [Option<Nanos>; 2],
 }
@@ -93,7 +93,7 @@ impl Timers {
 }
 
 /// Chance from a seed (splitmix64), so that a run can be repeated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Chance {
     state: u64,
 }

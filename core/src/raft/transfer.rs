@@ -8,9 +8,9 @@ use super::{After, Message, Outbox, Output, Raft, RoleState, TransferRefusal};
 use crate::id::{Nanos, NodeId};
 
 /// A transfer going on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Handover {
-    to: NodeId,
+    pub(super) to: NodeId,
     /// The target was told.
     told: bool,
 }

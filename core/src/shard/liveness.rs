@@ -30,6 +30,8 @@ const BUCKET_COUNT: usize = (37 * BUCKETS_PER_DOUBLING) as usize;
 struct Counts {
     buckets: Box<[u32; BUCKET_COUNT]>,
     total: u32,
+    /// No bucket above it has counted anything.
+    highest: usize,
 }
 
 impl Counts {
@@ -37,12 +39,14 @@ impl Counts {
         Self {
             buckets: Box::new([0; BUCKET_COUNT]),
             total: 0,
+            highest: 0,
         }
     }
 
     fn clear(&mut self) {
         self.buckets.fill(0);
         self.total = 0;
+        self.highest = 0;
     }
 }
 
@@ -82,8 +86,10 @@ impl Samples {
     }
 
     fn record(&mut self, value: Nanos) {
-        self.current.buckets[bucket_of(value.0)] += 1;
+        let bucket = bucket_of(value.0);
+        self.current.buckets[bucket] += 1;
         self.current.total += 1;
+        self.current.highest = self.current.highest.max(bucket);
     }
 
     /// A window is over.
@@ -102,7 +108,8 @@ impl Samples {
         assert!(per_mille <= 1000);
         let above_max = u64::from(self.count()) * (1000 - per_mille) / 1000;
         let mut above = 0;
-        for bucket in (0..BUCKET_COUNT).rev() {
+        let highest = self.current.highest.max(self.previous.highest);
+        for bucket in (0..=highest).rev() {
             let count = self.current.buckets[bucket] + self.previous.buckets[bucket];
             above += u64::from(count);
             if above > above_max {

@@ -49,7 +49,11 @@ pub(super) struct Loads {
 impl Loads {
     /// Whether clients' reads must wait: peers and segments keep their share.
     pub(super) fn is_busy(&self) -> bool {
-        self.list.len() >= LOAD_COUNT_MAX
+        self.len() >= LOAD_COUNT_MAX
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
     }
 }
 

@@ -5,6 +5,8 @@
 //! depends on a write is held until that write, and all before it, is reported durable.
 
 mod append;
+#[cfg(feature = "sim")]
+mod bounds;
 mod carry;
 mod catch_up;
 mod effects;

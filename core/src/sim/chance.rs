@@ -43,13 +43,22 @@ impl Chance {
         self.below(count) == 0
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len() as u64) as usize]
+    pub(super) fn pick<T: Clone>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len() as u64) as usize].clone()
     }
 
     /// A span below twice `mean`, so that it is `mean` on average.
     pub(super) fn about(&mut self, mean: Nanos) -> Nanos {
         Nanos(self.below(2 * mean.0 + 1))
+    }
+
+    /// A span that is `mean` on average and now and then many times that: exponential, but for a
+    /// straight line between the powers of two.
+    pub(super) fn tail(&mut self, mean: Nanos) -> Nanos {
+        let halvings = u64::from(self.next().leading_zeros());
+        let part = self.below(1024);
+        // 1024 / ln 2: each halving is worth ln 2 of the mean.
+        Nanos(mean.0 * (halvings * 1024 + part) / 1477)
     }
 
     /// A span of `low..=low + spread`.
@@ -64,4 +73,19 @@ pub(super) fn mixed(number: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_has_its_mean_and_goes_far_beyond() {
+        let mut chance = Chance::new(7);
+        let mean = Nanos::from_millis(10);
+        let spans: Vec<u64> = (0..100_000).map(|_| chance.tail(mean).0).collect();
+        let found = spans.iter().sum::<u64>() / spans.len() as u64;
+        assert!(found.abs_diff(mean.0) < mean.0 / 10, "{found}");
+        assert!(spans.iter().any(|span| *span > 8 * mean.0), "no tail");
+    }
 }

@@ -8,6 +8,7 @@ use super::caller::Caller;
 use super::chance::Chance;
 use super::history::History;
 use super::marks::Marks;
+use super::network::Chunk;
 use super::node::{CLUSTER, party_of};
 use super::oracle::Oracle;
 use super::producer::Producer;
@@ -21,8 +22,9 @@ use crate::frame::message::{Body, Message};
 use crate::frame::writer::{FrameWriter, PayloadClaim, padding};
 use crate::id::{ClusterId, Nanos, NodeId};
 use crate::limits::FRAME_ALIGN;
+use crate::log::block::Block;
 use crate::shard::WIRE_VERSION;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// Something that happened to a client.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub(super) enum ClientInput {
     /// Its dial succeeded.
     Connected,
     /// Bytes came.
-    Received(Vec<u8>),
+    Received(Chunk),
     /// Its connection ended, or was not made.
     Closed,
 }
@@ -43,7 +45,7 @@ pub(super) enum ClientEffect {
     /// Open a connection to a node; there is none at the moment.
     Dial(usize),
     /// Send a whole frame.
-    Send(Vec<u8>),
+    Send(Bytes),
     /// Give up the connection, or the dial.
     HangUp,
 }
@@ -56,6 +58,8 @@ pub(super) struct Context<'c> {
     pub(super) oracle: &'c Oracle,
     pub(super) history: &'c mut History,
     pub(super) marks: &'c mut Marks,
+    /// Clients have work; otherwise they do a little now and then.
+    pub(super) is_loaded: bool,
     /// Somebody reads what clients note.
     pub(super) is_traced: bool,
 }
@@ -102,7 +106,7 @@ impl Line {
         bytes.extend_from_slice(payload);
         bytes.extend_from_slice(padding(payload.len()));
         assert!(bytes.len().is_multiple_of(FRAME_ALIGN));
-        self.effects.push(ClientEffect::Send(bytes.to_vec()));
+        self.effects.push(ClientEffect::Send(bytes.freeze()));
     }
 
     /// Notes something, if anybody reads it.
@@ -140,7 +144,9 @@ pub(super) struct Client {
     pub(super) line: Line,
     state: State,
     target: usize,
-    assembler: Assembler<Vec<u8>>,
+    assembler: Assembler<Bytes>,
+    /// Bytes came that were damaged on their way: anything may be wrong, and must be noticed.
+    is_suspect: bool,
     pub(super) role: Role,
 }
 
@@ -157,6 +163,7 @@ impl Client {
             state: State::Down { until: Nanos(0) },
             target,
             assembler: Assembler::new(TagPolicy::Learn),
+            is_suspect: false,
             role,
         }
     }
@@ -166,7 +173,7 @@ impl Client {
         match input {
             ClientInput::Tick => {}
             ClientInput::Connected => self.on_connected(context.now),
-            ClientInput::Received(bytes) => self.on_received(bytes, context),
+            ClientInput::Received(chunk) => self.on_received(chunk, context),
             ClientInput::Closed => self.on_closed(context),
         }
         let mut wake_at = self.on_time(context);
@@ -193,20 +200,27 @@ impl Client {
         self.line.send(&hello, 0, &[]);
     }
 
-    fn on_received(&mut self, bytes: Vec<u8>, context: &mut Context<'_>) {
+    fn on_received(&mut self, chunk: Chunk, context: &mut Context<'_>) {
+        self.is_suspect |= chunk.is_damaged;
         let Self {
             line,
             state,
             assembler,
+            is_suspect,
             role,
             ..
         } = self;
-        assembler.push(bytes);
+        assembler.push(chunk.bytes);
         loop {
             let frame = match assembler.next() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
-                Err(refusal) => panic!("a node sent what is no frame: {refusal}"),
+                Err(refusal) => {
+                    assert!(*is_suspect, "a node sent what is no frame: {refusal}");
+                    context.marks.corruptions_refused += 1;
+                    line.turn_to(0);
+                    break;
+                }
             };
             let message = frame.message().expect("a node sends well-formed bodies");
             match (&message, &mut *role) {
@@ -216,7 +230,14 @@ impl Client {
                     producer.on_reply(reply, line, context);
                 }
                 (Message::FetchReply(reply), Role::Reader(reader)) => {
-                    reader.on_reply(reply, &frame.payload().contiguous(), line, context);
+                    // No sum of the frame covers blocks: they have their own.
+                    let payload = frame.payload().contiguous();
+                    if *is_suspect && !is_whole(&payload) {
+                        context.marks.corruptions_refused += 1;
+                        line.turn_to(0);
+                        break;
+                    }
+                    reader.on_reply(reply, &payload, line, context);
                 }
                 (Message::TransferReply(_) | Message::Status(_), Role::Reader(reader)) => {
                     reader.on_other_reply(context.now);
@@ -251,6 +272,7 @@ impl Client {
             until: context.now.after(pause),
         };
         self.assembler = Assembler::new(TagPolicy::Learn);
+        self.is_suspect = false;
         self.line
             .effects
             .retain(|effect| !matches!(effect, ClientEffect::Send(_)));
@@ -308,4 +330,16 @@ impl Client {
             },
         }
     }
+}
+
+/// Whether a payload is blocks that are what their sums say.
+fn is_whole(payload: &[u8]) -> bool {
+    let mut at = 0;
+    while at < payload.len() {
+        let Ok(block) = Block::check(&payload[at..]) else {
+            return false;
+        };
+        at += block.bytes().len();
+    }
+    true
 }

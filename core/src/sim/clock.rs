@@ -25,6 +25,12 @@ impl Clock {
         Self { since, first, rate }
     }
 
+    /// Goes on from a later time than it showed.
+    pub(super) fn jump(&mut self, now: Nanos, by: Nanos) {
+        self.first = self.local(now).after(by);
+        self.since = now;
+    }
+
     /// What it shows at a true time.
     pub(super) fn local(&self, now: Nanos) -> Nanos {
         self.first
@@ -33,8 +39,8 @@ impl Clock {
 
     /// The first true time at which it shows `local`, or a later one.
     pub(super) fn true_time(&self, local: Nanos) -> Nanos {
-        // Beyond a minute nobody looks; the bound keeps the product small.
-        let span = local.since(self.first).0.min(60_000_000_000_000);
+        // Nobody plans a day ahead; the bound keeps the product small.
+        let span = local.since(self.first).0.min(86_400_000_000_000);
         self.since.after(Nanos((span * RATE).div_ceil(self.rate)))
     }
 }
@@ -42,6 +48,15 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_goes_on_from_there() {
+        let mut clock = Clock::new(Nanos(1_000), Nanos(77_000), 10);
+        let before = clock.local(Nanos(5_000));
+        clock.jump(Nanos(5_000), Nanos(300));
+        assert_eq!(clock.local(Nanos(5_000)), Nanos(before.0 + 300));
+        assert!(clock.local(Nanos(6_000)).0 >= before.0 + 1_300);
+    }
 
     #[test]
     fn a_deadline_is_reached_when_the_clock_shows_it() {

@@ -157,6 +157,47 @@ impl Disk {
             .expect("a write is refused once");
     }
 
+    /// Puts something else where promised bytes are, and says what.
+    pub(super) fn damage(
+        &mut self,
+        source: Source,
+        position: u64,
+        size: usize,
+        chance: &mut Chance,
+    ) -> &'static str {
+        let file = self.file_mut(source);
+        let begin = usize::try_from(position).expect("small files");
+        let unit = chance.pick(&[PIECE, 8 * PIECE]);
+        let unit_count = size / unit;
+        let unit_at = |chance: &mut Chance| begin + chance.below(unit_count as u64) as usize * unit;
+        let at = unit_at(chance);
+        let was = file.bytes[at..at + unit].to_vec();
+        let elsewhere = chance.below((file.bytes.len() / unit) as u64) as usize * unit;
+        let (is, how) = match chance.below(5) {
+            0 => {
+                let mut is = was;
+                is[chance.below(unit as u64) as usize] ^= 1 << chance.below(8);
+                (is, "a bit is turned over")
+            }
+            1 => (vec![0; unit], "a piece is zero"),
+            2 => {
+                let noise = |_| chance.below(256) as u8;
+                (was.iter().map(noise).collect(), "a piece is noise")
+            }
+            3 => (
+                file.bytes[elsewhere..][..unit].to_vec(),
+                "a piece is another's",
+            ),
+            _ => {
+                // The write went elsewhere: what was here before stays, what was there is lost.
+                file.put(elsewhere, &was, true);
+                (vec![0; unit], "a piece lies in another's place")
+            }
+        };
+        file.put(at, &is, true);
+        how
+    }
+
     /// Everything in the journal is safe from here on.
     pub(super) fn sync_journal(&mut self) {
         self.journal.iter_mut().for_each(File::sync);

@@ -1,187 +1,132 @@
-//! What goes wrong, and when. Each kind of fault comes back after a while as long as the run is
-//! hostile; then everything is made whole.
+//! What goes wrong with processes, loops and clocks, and how every fault ends. The network's faults
+//! are in `cuts`, the disks' in `damage`.
+//!
+//! Each does its harm at once; what lasts is undone by an event of its own, or when the burst ends.
 
-use super::network::{Party, Way};
+use super::chance::Chance;
+use super::cuts::Flap;
+use super::network::Party;
+use super::node::Trap;
+use super::schedule::{Kind, Planned};
 use super::swarm::Swarm;
 use super::trace::Lane;
-use super::world::{Event, World};
+use super::world::{Event, Moment, World};
 use crate::id::Nanos;
 
-/// A kind of fault.
+/// How a fault that lasts ends.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
-    /// Some parties stop hearing some others.
-    Partition,
+pub(super) enum Undo {
     /// These walls, from and to, come down.
-    Heal { walls: Vec<(Party, Party)> },
-    /// A connection breaks.
-    LinkLoss,
-    /// A process, or all of them, end: now, or in the midst of one of the next turns.
-    Crash,
-    /// A loop stands still.
-    Stall,
-    /// A node's segments find no space.
-    Full,
-    /// They find some again.
-    Space { node: Party },
-}
-
-impl Swarm {
-    fn every(&self, fault: &Fault) -> Nanos {
-        match fault {
-            Fault::Partition => self.partition_every,
-            Fault::LinkLoss => self.link_loss_every,
-            Fault::Crash => self.crash_every,
-            Fault::Stall => self.stall_every,
-            Fault::Full => self.full_every,
-            Fault::Heal { .. } | Fault::Space { .. } => Nanos(0),
-        }
-    }
+    Walls(Vec<(Party, Party)>),
+    /// A way goes or comes, and will again.
+    Flap(Flap),
+    /// A node takes its bytes as they come.
+    Receiver(Party),
+    /// A node's segments find space.
+    Space(Party),
+    /// A loop has its processor again.
+    Starved(Party),
 }
 
 impl World<'_> {
-    pub(super) fn plan_faults(&mut self) {
-        for fault in [
-            Fault::Partition,
-            Fault::LinkLoss,
-            Fault::Crash,
-            Fault::Stall,
-            Fault::Full,
-        ] {
-            self.plan_fault(fault);
+    /// Does what was planned.
+    pub(super) fn on_fault(&mut self, fault: Planned) {
+        if !self.is_hostile {
+            return;
+        }
+        let mut chance = Chance::new(fault.seed);
+        let chance = &mut chance;
+        self.marks.faults += 1;
+        self.trace.say(
+            Lane::World,
+            "fault",
+            format_args!("number {}: {}", fault.number, fault.kind),
+        );
+        match fault.kind {
+            Kind::Partition => self.partition(chance, false),
+            Kind::OneWay => self.partition(chance, true),
+            Kind::Graph => self.graph(chance),
+            Kind::Flap => self.flap(chance),
+            Kind::Clog => self.clog(chance),
+            Kind::SlowReceiver => self.slow_receiver(chance),
+            Kind::Reset => self.lose_link(chance, false),
+            Kind::HalfOpen => self.lose_link(chance, true),
+            Kind::Crash => self.crash_one(chance),
+            Kind::CrashAll => self.crash_all(chance),
+            Kind::CrashTwice => self.crash_twice(chance),
+            Kind::CrashAtCompletion => self.set_trap(chance, Trap::Crash),
+            Kind::Stall => self.stall(chance, self.swarm.stall_span),
+            Kind::Freeze => self.freeze(chance),
+            Kind::Starve => self.starve(chance),
+            Kind::ClockJump => self.jump_clock(chance),
+            Kind::Full => self.fill_disk(chance),
+            Kind::DiskError => self.set_trap(chance, Trap::Error),
+            Kind::DiskStall => self.stall_disk(chance),
+            Kind::Damage => self.damage(chance),
         }
     }
 
-    fn plan_fault(&mut self, fault: Fault) {
-        let every = self.swarm.every(&fault);
-        if every > Nanos(0) && self.is_hostile {
-            let at = self.now.after(self.chance.about(every));
-            self.plan(at, Event::Fault(fault));
-        }
+    /// Plans the end of a fault that lasts.
+    pub(super) fn plan_undo(&mut self, span: Nanos, undo: Undo) {
+        let era = self.era;
+        self.plan(self.now.after(span), Event::Undo(Box::new((era, undo))));
     }
 
-    pub(super) fn on_fault(&mut self, fault: Fault) {
-        match &fault {
-            Fault::Heal { walls } => {
-                self.trace.say(
-                    Lane::World,
-                    "walls",
-                    format_args!("{} come down", walls.len()),
-                );
+    pub(super) fn on_undo(&mut self, era: u32, undo: Undo) {
+        // The burst may be over, and with it all its faults.
+        if era != self.era || !self.is_hostile {
+            return;
+        }
+        match undo {
+            Undo::Walls(walls) => {
+                let text = format_args!("{} come down", walls.len());
+                self.trace.say(Lane::World, "walls", text);
                 for (from, to) in walls {
-                    self.network.wall(*from, *to, false);
-                }
-                return;
-            }
-            Fault::Space { node } => {
-                self.nodes[*node].is_full = false;
-                return;
-            }
-            _ if !self.is_hostile => return,
-            Fault::Partition => self.partition(),
-            Fault::LinkLoss => self.lose_link(),
-            Fault::Crash => self.crash_some(),
-            Fault::Stall => self.stall(),
-            Fault::Full => {
-                let node = self.any_node();
-                self.nodes[node].is_full = true;
-                let at = self.now.after(self.chance.about(self.swarm.full_span));
-                self.plan(at, Event::Fault(Fault::Space { node }));
-            }
-        }
-        self.plan_fault(fault);
-    }
-
-    fn any_node(&mut self) -> Party {
-        self.chance.below(self.swarm.node_count as u64) as usize
-    }
-
-    /// Parts the nodes in two, or cuts single ways; sometimes in one direction only.
-    fn partition(&mut self) {
-        let node_count = self.swarm.node_count;
-        let party_count = node_count + self.desks.len();
-        let is_one_way = self.chance.one_in(3);
-        let mut walls = Vec::new();
-        if self.chance.one_in(3) {
-            for from in 0..node_count {
-                for to in 0..node_count {
-                    if from != to && self.chance.one_in(3) {
-                        walls.push((from, to));
-                        if !is_one_way {
-                            walls.push((to, from));
-                        }
-                    }
+                    self.network.wall(from, to, false);
                 }
             }
-        } else {
-            // Clients are on one of the sides, too.
-            let sides: Vec<bool> = (0..party_count).map(|_| self.chance.one_in(2)).collect();
-            for from in 0..party_count {
-                for to in 0..party_count {
-                    if sides[from] && !sides[to] {
-                        walls.push((from, to));
-                        if !is_one_way {
-                            walls.push((to, from));
-                        }
-                    }
-                }
-            }
-        }
-        self.marks.partitions += 1;
-        let nodes: Vec<_> = walls
-            .iter()
-            .filter(|(from, to)| *from < node_count && *to < node_count)
-            .collect();
-        self.trace
-            .say(Lane::World, "walls", format_args!("go up: {nodes:?}"));
-        for (from, to) in &walls {
-            self.network.wall(*from, *to, true);
-        }
-        let at = self.now.after(self.chance.about(self.swarm.partition_span));
-        self.plan(at, Event::Fault(Fault::Heal { walls }));
-    }
-
-    fn lose_link(&mut self) {
-        let ids = self.network.ids();
-        if ids.is_empty() {
-            return;
-        }
-        let id = ids[self.chance.below(ids.len() as u64) as usize];
-        self.marks.links_lost += 1;
-        // Both ends hear of it, each when its news arrives.
-        for way in [Way::Forth, Way::Back] {
-            let Self {
-                network,
-                swarm,
-                chance,
-                ..
-            } = self;
-            let sent = network.end(self.now, id, way, true, swarm, chance);
-            self.plan_look(id, way, sent);
+            Undo::Flap(flap) => self.on_flap(flap),
+            Undo::Receiver(node) => self.network.slow_down(node, Nanos(0)),
+            Undo::Space(node) => self.nodes[node].is_full = false,
+            Undo::Starved(node) => self.nodes[node].turn_factor = 1,
         }
     }
 
-    fn crash_some(&mut self) {
-        let is_all = self.chance.per_mille(self.swarm.crash_all_per_mille);
-        let power = self.chance.per_mille(self.swarm.power_per_mille);
-        if is_all {
-            (0..self.swarm.node_count).for_each(|node| self.crash(node, power));
-            return;
-        }
-        let node = self.any_node();
-        if self.chance.one_in(2) {
+    /// Any node that is not out for good.
+    pub(super) fn any_node(&self, chance: &mut Chance) -> Party {
+        let is_in = |node: &Party| !self.nodes[*node].is_out;
+        let all: Vec<Party> = (0..self.swarm.node_count).filter(is_in).collect();
+        chance.pick(&all)
+    }
+
+    fn crash_one(&mut self, chance: &mut Chance) {
+        let power = chance.per_mille(self.swarm.power_per_mille);
+        let node = self.any_node(chance);
+        if chance.one_in(2) {
             self.crash(node, power);
         } else {
-            let fuse = self.chance.below(30);
+            let fuse = chance.below(30);
             if let Some(process) = &mut self.nodes[node].process {
                 process.fuse = Some(fuse);
             }
         }
     }
 
-    fn stall(&mut self) {
-        let node = self.any_node();
-        let until = self.now.after(self.chance.about(self.swarm.stall_span));
+    fn crash_all(&mut self, chance: &mut Chance) {
+        let power = chance.per_mille(self.swarm.power_per_mille);
+        (0..self.swarm.node_count).for_each(|node| self.crash(node, power));
+    }
+
+    fn crash_twice(&mut self, chance: &mut Chance) {
+        let power = chance.per_mille(self.swarm.power_per_mille);
+        let node = self.any_node(chance);
+        self.nodes[node].next_fuse = Some(chance.below(12));
+        self.crash(node, power);
+    }
+
+    fn stall(&mut self, chance: &mut Chance, mean: Nanos) {
+        let node = self.any_node(chance);
+        let until = self.now.after(chance.about(mean));
         self.marks.stalls += 1;
         self.trace.say(
             Lane::Node(node),
@@ -190,25 +135,68 @@ impl World<'_> {
         );
         if let Some(process) = &mut self.nodes[node].process {
             process.busy_until = process.busy_until.max(until);
-            process.turn_at = Nanos(0);
+            process.turn = Moment::default();
             self.plan_turn(node, until);
+        }
+    }
+
+    /// As a stop signal does, for longer than the others wait for a leader.
+    fn freeze(&mut self, chance: &mut Chance) {
+        self.marks.freezes += 1;
+        let patience = self.swarm.patience();
+        self.stall(chance, Nanos(patience.0 * 2));
+    }
+
+    fn starve(&mut self, chance: &mut Chance) {
+        let node = self.any_node(chance);
+        self.marks.starvations += 1;
+        self.nodes[node].turn_factor = chance.between(10, 100);
+        let span = chance.about(self.swarm.stall_span);
+        self.plan_undo(span, Undo::Starved(node));
+    }
+
+    fn jump_clock(&mut self, chance: &mut Chance) {
+        let node = self.any_node(chance);
+        let span = chance.about(self.swarm.patience());
+        if let Some(process) = &mut self.nodes[node].process {
+            self.marks.clock_jumps += 1;
+            process.clock.jump(self.now, span);
+            self.plan_turn(node, self.now);
         }
     }
 
     /// Ends all faults: from here on the cluster has to heal.
     pub(super) fn heal(&mut self) {
         self.is_hostile = false;
+        self.era += 1;
         self.swarm.calm();
         self.trace
             .say(Lane::World, "calm", format_args!("faults end"));
         self.network.heal();
+        let Swarm {
+            delay,
+            delay_spread,
+            ..
+        } = self.swarm;
+        let latest = self.now.after(delay).after(delay_spread);
+        for (id, way, sent) in self.network.hurry(latest) {
+            self.plan_look(id, way, sent);
+        }
         for node in 0..self.swarm.node_count {
-            self.nodes[node].is_full = false;
-            if let Some(process) = &mut self.nodes[node].process {
+            let machine = &mut self.nodes[node];
+            machine.is_full = false;
+            machine.turn_factor = 1;
+            machine.trap = None;
+            machine.next_fuse = None;
+            machine.stuck_until = Nanos(0);
+            if machine.is_out {
+                continue;
+            }
+            if let Some(process) = &mut machine.process {
                 process.fuse = None;
                 // Whoever stands still does so no longer.
                 process.busy_until = self.now;
-                process.turn_at = Nanos(0);
+                process.turn = Moment::default();
                 self.plan_turn(node, self.now);
             } else {
                 self.plan(self.now, Event::Start { node });

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::chance::mixed;
+use super::linear::Linear;
 use super::oracle::Committed;
 use crate::log::block::Block;
 
@@ -22,6 +23,7 @@ struct Sent {
     version: u32,
     /// Of the first record, once a producer was told.
     offset: Option<u64>,
+    asked_at: u64,
 }
 
 /// All that clients know.
@@ -31,6 +33,10 @@ pub(super) struct History {
     lives: BTreeMap<Life, BTreeMap<u64, Sent>>,
     /// By group: all records below are known to somebody to be committed.
     known_ends: Vec<u64>,
+    /// By group: what its records' moments may be.
+    linear: Vec<Linear>,
+    /// Counts questions and answers.
+    moment: u64,
 }
 
 /// The bytes of one record.
@@ -53,8 +59,15 @@ impl History {
     pub(super) fn new(group_count: usize) -> Self {
         Self {
             known_ends: vec![0; group_count],
+            linear: vec![Linear::new(); group_count],
             ..Self::default()
         }
+    }
+
+    /// The next moment: every question and every answer has one of its own.
+    pub(super) fn moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
     }
 
     /// A producer made an append, or made it anew after a refusal.
@@ -63,6 +76,7 @@ impl History {
             record_count,
             version,
             offset: None,
+            asked_at: self.moment(),
         };
         let before = self.lives.entry(life).or_default().insert(sequence, sent);
         if let Some(before) = before {
@@ -82,6 +96,7 @@ impl History {
         offset: u64,
         committed: &[Committed],
     ) -> bool {
+        let told_at = self.moment();
         let sent = self
             .lives
             .get_mut(&life)
@@ -101,6 +116,8 @@ impl History {
             return true;
         }
         sent.offset = Some(offset);
+        let count = u64::from(sent.record_count);
+        self.linear[group].on_told(offset, count, told_at);
         self.known_ends[group] = self.known_ends[group].max(end);
         false
     }
@@ -118,6 +135,16 @@ impl History {
             "a reader is told of {end}, committed is {committed_end}"
         );
         self.known_ends[group] = self.known_ends[group].max(end);
+        if let Some(last) = end.checked_sub(1) {
+            let told_at = self.moment();
+            self.linear[group].on_told(last, 1, told_at);
+        }
+    }
+
+    /// A reader that wants to see all there is was told where the log ends.
+    pub(super) fn on_end(&mut self, group: usize, end: u64, asked_at: u64) {
+        let told_at = self.moment();
+        self.linear[group].on_end(end, asked_at, told_at);
     }
 }
 
@@ -162,6 +189,8 @@ pub(super) struct Audit {
     /// Each producer's life and next sequence, in the order of the log.
     producers: BTreeMap<u64, (u32, u64)>,
     ends: BTreeMap<Life, u64>,
+    /// When what stands in the log was asked for: offset, records, moment.
+    asked: Vec<(u64, u32, u64)>,
 }
 
 impl Audit {
@@ -172,6 +201,7 @@ impl Audit {
             next_offset: 0,
             producers: BTreeMap::new(),
             ends: BTreeMap::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -206,6 +236,8 @@ impl Audit {
                 let sequence = append.header.sequence.0;
                 self.on_append(life, sequence, append.header.record_count, history);
                 let sent = history.lives[&life][&sequence];
+                let offset = append.first_offset.0;
+                self.asked.push((offset, sent.record_count, sent.asked_at));
                 if let Some(offset) = sent.offset {
                     assert!(
                         offset == append.first_offset.0,
@@ -267,8 +299,16 @@ impl Audit {
         }
     }
 
-    /// Everything was read: nothing acknowledged is missing.
+    /// Everything was read: nothing acknowledged is missing, and all that clients were told can have
+    /// happened at single moments in the order of this log.
     pub(super) fn finish(&self, history: &History, group_of: impl Fn(u64) -> usize) {
+        let mut linear = history.linear[self.group].clone();
+        for (offset, count, asked_at) in &self.asked {
+            linear.on_asked(*offset, u64::from(*count), *asked_at);
+        }
+        if let Err(contradiction) = linear.judge(self.next_offset) {
+            panic!("what clients were told is not linearizable: {contradiction:?}");
+        }
         for (life, sent) in &history.lives {
             if group_of(life.0) != self.group {
                 continue;

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 
 use super::marks::Marks;
-use super::runs::{self, Item, Run};
-use crate::id::{GroupId, Index};
-use crate::log::{HardState, Store, WriteId};
+use super::runs::{Item, Run};
+use crate::id::{GroupId, Index, Lsn};
+use crate::log::ring::Ring;
+use crate::log::{HardState, WriteId};
 use crate::raft::Raft;
 
 /// One group as a disk has it.
@@ -68,6 +69,13 @@ struct Issued {
     is_done: bool,
 }
 
+/// A run's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) lsn: Lsn,
+    pub(super) size: usize,
+}
+
 /// One node's account.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -75,14 +83,22 @@ pub(super) struct Ledger {
     durable: Vec<Held>,
     /// Runs sent to the disk and not durable, in order.
     issued: VecDeque<Issued>,
+    /// Durable runs that still lie in the ring, by place.
+    kept: VecDeque<Extent>,
+    /// All below was durable, as some durable run says.
+    witnessed: Lsn,
+    ring: Ring,
     /// What the last restart found; it counts once the new life's first write has begun, for that
     /// is when the journal is synced.
     found: Option<Vec<Held>>,
 }
 
 impl Ledger {
-    pub(super) fn new(groups: &[GroupId]) -> Self {
+    pub(super) fn new(groups: &[GroupId], ring: Ring) -> Self {
         Self {
+            kept: VecDeque::new(),
+            witnessed: Lsn(0),
+            ring,
             groups: groups.to_vec(),
             durable: vec![Held::default(); groups.len()],
             issued: VecDeque::new(),
@@ -91,24 +107,51 @@ impl Ledger {
     }
 
     /// A write of runs begins.
-    pub(super) fn on_store(&mut self, store: &Store) {
-        if store.opens_life
-            && let Some(found) = self.found.take()
-        {
+    pub(super) fn on_store(&mut self, write: WriteId, opens_life: bool, runs: Vec<Run>) {
+        if opens_life && let Some(found) = self.found.take() {
             self.durable = found;
-            self.issued.clear();
+            // What was found counts now, and what lies behind it is written over.
+            while let Some(issued) = self.issued.pop_front() {
+                if issued.run.lsn < runs[0].lsn {
+                    self.keep(&issued.run);
+                }
+            }
         }
-        for bytes in &store.runs {
-            let run = runs::read(bytes);
+        for run in runs {
             if let Some(last) = self.issued.back() {
                 assert!(run.lsn > last.run.lsn, "runs are written in order");
             }
             self.issued.push_back(Issued {
-                write: store.write,
+                write,
                 run,
                 is_done: false,
             });
         }
+    }
+
+    /// A run is durable.
+    fn keep(&mut self, run: &Run) {
+        let Run {
+            lsn,
+            size,
+            durable_through,
+            ..
+        } = *run;
+        self.witnessed = self.witnessed.max(durable_through);
+        let oldest = self.ring.file_of(lsn) + 1;
+        let is_written_over = |extent: &Extent| {
+            self.ring.file_of(extent.lsn) + u64::from(self.ring.file_count) < oldest
+        };
+        while self.kept.front().is_some_and(is_written_over) {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Extent { lsn, size });
+    }
+
+    /// Durable runs of which a later one says so: their loss can be seen.
+    pub(super) fn witnessed(&self) -> Vec<Extent> {
+        let is_below = |extent: &&Extent| extent.lsn.0 + extent.size as u64 <= self.witnessed.0;
+        self.kept.iter().filter(is_below).copied().collect()
     }
 
     /// A write of runs is complete.
@@ -123,6 +166,7 @@ impl Ledger {
         while self.issued.front().is_some_and(|issued| issued.is_done) {
             let issued = self.issued.pop_front().expect("seen just now");
             apply(&self.groups, &mut self.durable, &issued.run);
+            self.keep(&issued.run);
         }
     }
 

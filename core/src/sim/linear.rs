@@ -14,26 +14,25 @@
 
 /// Why a history cannot have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contradiction {
+pub(super) struct Contradiction {
     /// The record at this offset was there by `high`...
-    pub offset: u64,
+    pub(super) offset: u64,
     /// ...as somebody was told then,
-    pub high: u64,
+    pub(super) high: u64,
     /// and yet not before `low`, as somebody was told who asked then, of it or of one before it.
-    pub low: u64,
+    pub(super) low: u64,
 }
 
 /// What is known of each record's moment, by offset.
 #[derive(Clone, Debug, Default)]
-pub struct Linear {
+pub(super) struct Linear {
     low: Vec<u64>,
     high: Vec<u64>,
 }
 
 impl Linear {
     /// Nothing is known.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
     }
 
@@ -58,21 +57,21 @@ impl Linear {
 
     /// Records at `offset` and behind it were asked to be appended at a moment; that they are is
     /// known from the log alone.
-    pub fn on_asked(&mut self, offset: u64, count: u64, asked_at: u64) {
+    pub(super) fn on_asked(&mut self, offset: u64, count: u64, asked_at: u64) {
         for offset in offset..offset + count {
             self.not_before(offset, asked_at);
         }
     }
 
     /// Somebody was told that these records are in the log.
-    pub fn on_told(&mut self, offset: u64, count: u64, told_at: u64) {
+    pub(super) fn on_told(&mut self, offset: u64, count: u64, told_at: u64) {
         for offset in offset..offset + count {
             self.not_after(offset, told_at);
         }
     }
 
     /// Somebody who wants to see all that is there asked for the end and was told it.
-    pub fn on_end(&mut self, end: u64, asked_at: u64, told_at: u64) {
+    pub(super) fn on_end(&mut self, end: u64, asked_at: u64, told_at: u64) {
         assert!(asked_at < told_at, "an answer comes after its question");
         if let Some(last) = end.checked_sub(1) {
             self.not_after(last, told_at);
@@ -84,7 +83,7 @@ impl Linear {
     ///
     /// # Errors
     /// Which record cannot have had its moment.
-    pub fn judge(&self, end: u64) -> Result<(), Contradiction> {
+    pub(super) fn judge(&self, end: u64) -> Result<(), Contradiction> {
         let end = usize::try_from(end).expect("logs fit the memory");
         let known = end.min(self.low.len());
         // A record behind the log's end was seen, or a question's answer depends on it.
@@ -122,8 +121,12 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Act {
         /// Of one record; what became of it stands in the log, or nowhere.
-        Append { at: Option<u64> },
-        End { end: u64 },
+        Append {
+            at: Option<u64>,
+        },
+        End {
+            end: u64,
+        },
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,6 @@ use super::network::{Party, StreamId};
 pub(super) const LANES: [Lane; 3] = [Lane::Control, Lane::Data, Lane::Bulk];
 
 const PAUSE_MIN: Nanos = Nanos::from_millis(5);
-const PAUSE_MAX: Nanos = Nanos::from_millis(200);
 
 /// What a link is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +26,17 @@ pub(super) struct Link {
     pub(super) lane: Lane,
     pub(super) state: LinkState,
     pause: Nanos,
+    pause_max: Nanos,
 }
 
 impl Link {
-    pub(super) fn new(now: Nanos, peer: Party, lane: Lane) -> Self {
+    pub(super) fn new(now: Nanos, peer: Party, lane: Lane, pause_max: Nanos) -> Self {
         Self {
             peer,
             lane,
             state: LinkState::Waiting { until: now },
             pause: PAUSE_MIN,
+            pause_max,
         }
     }
 
@@ -79,7 +80,7 @@ impl Link {
             LinkState::Up(_) => now,
             LinkState::Dialling(_) => {
                 let until = now.after(self.pause);
-                self.pause = Nanos((self.pause.0 * 2).min(PAUSE_MAX.0));
+                self.pause = Nanos((self.pause.0 * 2).min(self.pause_max.0));
                 until
             }
             LinkState::Waiting { .. } => panic!("nothing was there to be lost"),

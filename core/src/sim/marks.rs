@@ -38,8 +38,28 @@ marks! {
     duplicated,
     /// Frames that overtook another.
     reordered,
+    /// Frames damaged on their way.
+    corrupted,
+    /// Streams given up because something of them was no frame, or no block.
+    corruptions_refused,
+    /// Frames for which a connection had no room.
+    queue_full,
+    /// Faults of all kinds.
+    faults,
     /// Partitions begun.
     partitions,
+    /// One side began not to hear the other.
+    one_way_cuts,
+    /// Ways between nodes opened and closed at will.
+    graphs,
+    /// Ways that began to go and come.
+    flaps,
+    /// Nodes that nothing reached for a while.
+    clogs,
+    /// Nodes that took their bytes slowly.
+    slow_receivers,
+    /// Connections that one end forgot.
+    half_open,
     /// Connections broken.
     links_lost,
     /// Dials refused by a machine whose process was gone.
@@ -48,6 +68,10 @@ marks! {
     crashes,
     /// Crashes within a turn.
     crashes_within_turn,
+    /// Crashes before a process heard that a read or write was done.
+    crashes_at_completion,
+    /// Crashes of a process that had not finished its recovery.
+    crashes_in_recovery,
     /// Crashes that took the power, too.
     power_losses,
     /// Restarts that found a journal.
@@ -58,8 +82,32 @@ marks! {
     recoveries_with_loss,
     /// Loops that stood still for a while.
     stalls,
+    /// Processes frozen for longer than anybody waits.
+    freezes,
+    /// Loops that got little of their processor.
+    starvations,
+    /// Clocks that jumped ahead.
+    clock_jumps,
+    /// Disks that said nothing for a while.
+    disk_stalls,
+    /// Reads and writes that failed.
+    disk_errors,
+    /// Promised bytes that were damaged.
+    damages,
+    /// Nodes that refused to start for it.
+    damages_refused,
+    /// Reads and writes of one turn reported in another order than done.
+    completions_swapped,
     /// Leaders elected.
     elections,
+    /// Terms in which more than one node stood for election.
+    split_votes,
+    /// Nodes that began to lead while another still believed to.
+    rival_leaders,
+    /// Blocks decided before the disk of their leader had them.
+    decided_ahead_of_disk,
+    /// Blocks of an older term decided by one of a later term.
+    decided_in_later_term,
     /// Blocks cut from a log.
     truncations,
     /// Hand-overs asked for.
@@ -86,6 +134,8 @@ marks! {
     unknown,
     /// Appends refused for now: overload, no leader, hand-over.
     refused,
+    /// Among them, those for which there was no room.
+    overloaded,
     /// Appends given up after a refusal, whose number went to another.
     replaced,
     /// New lives of producers.

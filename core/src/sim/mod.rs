@@ -2,17 +2,19 @@
 //! disk and a real wire.
 //!
 //! Every node is a shard with a disk and a clock of its own, driven as a real loop drives it. A run
-//! has two phases: faults, then none, and then the cluster must heal within a bounded time. After
+//! has bursts of faults, and after each the cluster must heal within a bounded time. After
 //! every step of any node the oracle checks what must never be violated; a run that violates it is a
 //! [`Failure`]. All chance comes from one seed: a seed that fails does so again.
 //!
 //! | file | noun |
 //! | --- | --- |
-//! | `swarm`, `faults` | which faults a seed has; what goes wrong and when |
-//! | `world`, `turn` | the heap of events; what a loop does around a shard |
+//! | `swarm`, `schedule` | what a seed is made of; which faults it has, and when |
+//! | `faults`, `cuts`, `damage` | what goes wrong with processes and clocks, networks, disks |
+//! | `world`, `turn`, `wire`, `desks` | the heap of events; what loops, connections and clients do |
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
 //! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
-//! | `oracle`, `ledger`, `runs`, `history` | what must be true, of logs, disks and answers |
+//! | `oracle`, `ledger`, `runs` | what must be true of logs and disks |
+//! | `history`, `linear` | what must be true of answers |
 //! | `scenario`, `graphs` | stories told by scripts; every way of linking a few nodes |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
 //! | `failure`, `shrink` | a run that broke something; the least of it that still does |
@@ -21,12 +23,16 @@ mod caller;
 mod chance;
 mod client;
 mod clock;
+mod cuts;
+mod damage;
+mod desks;
 mod disk;
 mod failure;
 mod faults;
 pub mod graphs;
 mod history;
 mod ledger;
+mod linear;
 mod link;
 mod marks;
 mod network;
@@ -36,10 +42,12 @@ mod producer;
 mod reader;
 mod runs;
 pub mod scenario;
+mod schedule;
 mod shrink;
 mod swarm;
 mod trace;
 mod turn;
+mod wire;
 mod world;
 
 pub use failure::Failure;
@@ -59,8 +67,14 @@ use crate::shard::Shard;
 
 /// A cluster without faults must heal within this. Ten times the longest election timeout.
 const HEAL_SPAN: Nanos = Nanos::from_millis(30_000);
+/// Some hundred appends take no longer than this.
+const QUOTA_SPAN: Nanos = Nanos::from_millis(120_000);
+/// A whole log is read within this, however far away its reader is.
+const AUDIT_SPAN: Nanos = Nanos::from_millis(600_000);
+/// Measurements of a burst are forgotten by then: two windows.
+const SETTLE_SPAN: Nanos = Nanos::from_millis(25_000);
 /// No run has that many events: one that does is a storm.
-const EVENT_COUNT_MAX: u64 = 5_000_000;
+const EVENT_COUNT_MAX: u64 = 10_000_000;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,98 +112,155 @@ pub fn run(swarm: &Swarm, sink: Option<Sink<'_>>) -> Result<Report, Box<Failure>
     })
 }
 
-/// Faults, then none.
+/// Bursts of faults; after each the cluster heals, and is quiet until the next.
 fn play(world: &mut World<'_>) -> Report {
+    let bursts = schedule::bursts(&world.swarm);
     let fault_span = world.swarm.fault_span;
-    let next = |world: &mut World<'_>| {
-        assert!(world.trace.event() < EVENT_COUNT_MAX, "a storm of events");
-        assert!(world.next(), "there is always something to come");
-    };
+    let mut heal_max = Nanos(0);
     world.begin();
-    while world.now < fault_span {
+    for (number, burst) in bursts.iter().enumerate() {
+        run_until(world, burst.from);
+        world.rage(burst);
+        run_until(world, burst.until);
+        let span = heal(world);
+        heal_max = heal_max.max(span);
+        let next = bursts.get(number + 1);
+        be_quiet(world, next.map_or(fault_span, |next| next.from));
+    }
+    audit(world);
+    Report {
+        trace_sum: world.trace.sum(),
+        marks: world.marks.clone(),
+        event_count: world.trace.event(),
+        heal_span: heal_max,
+    }
+}
+
+fn next(world: &mut World<'_>) {
+    assert!(world.trace.event() < EVENT_COUNT_MAX, "a storm of events");
+    assert!(world.next(), "there is always something to come");
+}
+
+fn run_until(world: &mut World<'_>, moment: Nanos) {
+    while world.now < moment {
         next(world);
     }
-    let healed_from = world.now;
+}
+
+/// Faults end; within a bounded time everything works again and every replica has everything. Says
+/// how long that took, without the time in which there was only more work to do.
+fn heal(world: &mut World<'_>) -> Nanos {
+    let acked = world.marks.acked;
     world.heal();
-    expect_fresh_acks(world);
-    let deadline = healed_from.after(HEAL_SPAN);
-    let mut phase = Phase::Acks;
-    let mut heal_span = Nanos(0);
-    while phase != Phase::Done {
+    for desk in &mut world.desks {
+        if let Role::Producer(producer) = &mut desk.client.role {
+            producer.expect();
+        }
+    }
+    let mut span = wait_for(world, HEAL_SPAN, Phase::Acks);
+    let quota = world.swarm.quota;
+    wait_for(world, QUOTA_SPAN, Phase::Quota(acked.saturating_add(quota)));
+    for desk in &mut world.desks {
+        match &mut desk.client.role {
+            Role::Producer(producer) => producer.stop(),
+            Role::Reader(reader) => reader.stop(),
+            Role::Caller(_) => {}
+        }
+    }
+    for phase in [Phase::Answers, Phase::Convergence] {
+        span = span.after(wait_for(world, Nanos(HEAL_SPAN.0 - span.0), phase));
+    }
+    span
+}
+
+/// Nothing is wrong: nobody is to be elected in such a time, and no term may grow (once whoever had
+/// become impatient or slow in the burst has measured anew).
+fn be_quiet(world: &mut World<'_>, until: Nanos) {
+    if world.now.after(SETTLE_SPAN) >= until {
+        return;
+    }
+    world.load(false);
+    run_until(world, world.now.after(SETTLE_SPAN));
+    let elections = world.marks.elections;
+    run_until(world, until);
+    let count = world.marks.elections - elections;
+    assert!(
+        count == 0,
+        "leaders change while nothing is wrong: {count} times"
+    );
+}
+
+/// Every replica's log is read from its beginning to its end: nothing acknowledged is lost, and all
+/// hold the same.
+fn audit(world: &mut World<'_>) {
+    for node in 0..world.swarm.node_count {
+        for (position, group) in world.groups.clone().into_iter().enumerate() {
+            if !world.nodes[node].is_out {
+                let auditor = Role::Reader(Reader::auditor(group, position));
+                world.add_client(auditor, Some(node));
+            }
+        }
+    }
+    for desk in &mut world.desks {
+        match &mut desk.client.role {
+            Role::Producer(producer) => producer.stop(),
+            Role::Reader(reader) if !reader.is_audit() => reader.stop(),
+            Role::Reader(_) | Role::Caller(_) => {}
+        }
+    }
+    wait_for(world, HEAL_SPAN, Phase::Answers);
+    wait_for(world, HEAL_SPAN, Phase::Convergence);
+    wait_for(world, AUDIT_SPAN, Phase::Audits);
+    let group_count = world.groups.len();
+    let group_of = |producer: u64| (producer as usize - 1) % group_count;
+    for audit in readers(world).filter_map(Reader::finished) {
+        audit.finish(&world.history, group_of);
+    }
+}
+
+/// Runs until something is so, for a bounded time.
+fn wait_for(world: &mut World<'_>, span_max: Nanos, phase: Phase) -> Nanos {
+    let from = world.now;
+    let deadline = from.after(span_max);
+    while !phase.is_over(world) {
         next(world);
         assert!(
             world.now < deadline,
             "not healed in time: {}",
             ailing(world, phase)
         );
-        if phase.is_over(world) {
-            heal_span = if phase == Phase::Convergence {
-                world.now.since(healed_from)
-            } else {
-                heal_span
-            };
-            phase = phase.next(world);
-        }
     }
-    finish(world);
-    Report {
-        trace_sum: world.trace.sum(),
-        marks: world.marks.clone(),
-        event_count: world.trace.event(),
-        heal_span,
-    }
+    world.now.since(from)
 }
 
-/// What is waited for after the end of faults.
+/// What is waited for once nothing is wrong any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Every producer has an append acknowledged that it made since.
     Acks,
+    /// That many appends are acknowledged in all.
+    Quota(u64),
     /// Every producer has an answer to all it made.
     Answers,
     /// Every replica has everything.
     Convergence,
-    /// Every replica's log was read from its beginning to its end.
+    /// Every replica's log was read.
     Audits,
-    Done,
 }
 
 impl Phase {
     fn is_over(self, world: &World<'_>) -> bool {
         match self {
             Self::Acks => producers(world).all(producer::Producer::has_fresh_ack),
+            Self::Quota(count) => world.marks.acked >= count,
             Self::Answers => producers(world).all(producer::Producer::is_idle),
-            Self::Convergence => world.oracle.has_converged(shards(world)),
+            Self::Convergence => {
+                let expected = world.nodes.iter().filter(|node| !node.is_out).count();
+                world.oracle.has_converged(shards(world), expected)
+            }
             Self::Audits => readers(world)
                 .filter(|reader| reader.is_audit())
-                .all(|r| r.finished().is_some()),
-            Self::Done => true,
-        }
-    }
-
-    fn next(self, world: &mut World<'_>) -> Self {
-        match self {
-            Self::Acks => {
-                for desk in &mut world.desks {
-                    match &mut desk.client.role {
-                        Role::Producer(producer) => producer.stop(),
-                        Role::Reader(reader) => reader.stop(),
-                        Role::Caller(_) => {}
-                    }
-                }
-                Self::Answers
-            }
-            Self::Answers => Self::Convergence,
-            Self::Convergence => {
-                for node in 0..world.swarm.node_count {
-                    for (position, group) in world.groups.clone().into_iter().enumerate() {
-                        let auditor = Role::Reader(Reader::auditor(group, position));
-                        world.add_client(auditor, Some(node));
-                    }
-                }
-                Self::Audits
-            }
-            Self::Audits | Self::Done => Self::Done,
+                .all(|reader| reader.finished().is_some()),
         }
     }
 }
@@ -221,14 +292,6 @@ fn shards<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w Shard> {
         .filter_map(|node| node.process.as_ref().map(|process| &process.shard))
 }
 
-fn expect_fresh_acks(world: &mut World<'_>) {
-    for desk in &mut world.desks {
-        if let Role::Producer(producer) = &mut desk.client.role {
-            producer.expect();
-        }
-    }
-}
-
 /// What is not well, in words.
 fn ailing(world: &World<'_>, phase: Phase) -> String {
     let mut text = format!("waiting for {phase:?}");
@@ -253,13 +316,4 @@ fn ailing(world: &World<'_>, phase: Phase) -> String {
         }
     }
     text
-}
-
-/// The last word: nothing acknowledged is lost, and all replicas hold the same.
-fn finish(world: &World<'_>) {
-    let group_count = world.groups.len();
-    let group_of = |producer: u64| (producer as usize - 1) % group_count;
-    for audit in readers(world).filter_map(Reader::finished) {
-        audit.finish(&world.history, group_of);
-    }
 }

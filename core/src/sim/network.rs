@@ -1,9 +1,12 @@
 //! Connections between parties: bytes under way, in order unless a fault says otherwise.
 //!
 //! A frame travels as one packet or in two pieces. What happens to it is drawn when it is sent;
-//! when it is due it may still meet a partition. Knows nothing of what the bytes say.
+//! when it is due it may still meet a wall, or a receiver that is held up. Knows nothing of what
+//! the bytes say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
 
 use super::chance::Chance;
 use super::marks::Marks;
@@ -26,11 +29,19 @@ pub(super) enum Way {
     Back = 1,
 }
 
+/// Bytes as they arrive.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Bytes,
+    /// Not as they were sent: whoever gets them must notice.
+    pub(super) is_damaged: bool,
+}
+
 /// Something under way.
 #[derive(Debug)]
 pub(super) enum Packet {
     /// Part of the stream.
-    Bytes(Vec<u8>),
+    Bytes(Chunk),
     /// Its end.
     End,
 }
@@ -60,6 +71,8 @@ pub(super) struct Stream {
     /// What the acceptor knows it by.
     pub(super) connection: ConnectionId,
     queues: [VecDeque<Queued>; 2],
+    /// Bytes in each queue.
+    sizes: [usize; 2],
     /// When the head of a queue is looked at; a later event is stale.
     pub(super) looked_at: [Nanos; 2],
     has_sent: [bool; 2],
@@ -77,65 +90,73 @@ pub(super) struct Sent {
 /// All connections.
 #[derive(Debug)]
 pub(super) struct Network {
-    streams: BTreeMap<StreamId, Stream>,
-    next: u64,
+    /// In the order of their making; those that are over are gone.
+    streams: Vec<Option<Box<Stream>>>,
     /// Partitions that stand in the way, by sender and receiver.
     walls: Vec<Vec<u32>>,
+    /// Nothing reaches these before their time.
+    clogged_until: Vec<Nanos>,
+    /// What each byte costs these to take; zero if nothing worth a thought.
+    byte_span: Vec<Nanos>,
 }
 
 impl Network {
     pub(super) fn new(party_count: usize) -> Self {
         Self {
-            streams: BTreeMap::new(),
-            next: 0,
+            streams: Vec::new(),
             walls: vec![vec![0; party_count]; party_count],
+            clogged_until: vec![Nanos(0); party_count],
+            byte_span: vec![Nanos(0); party_count],
         }
     }
 
     /// A new connection; nothing has reached the acceptor yet.
     pub(super) fn open(&mut self, dialler: End, to: Party, is_faithful: bool) -> StreamId {
-        self.next += 1;
-        let id = StreamId(self.next);
+        let id = StreamId(self.streams.len() as u64);
         let acceptor = End {
             party: to,
             life: 0,
             is_open: false,
         };
-        self.streams.insert(
-            id,
-            Stream {
-                dialler,
-                acceptor,
-                connection: ConnectionId(0),
-                queues: [VecDeque::new(), VecDeque::new()],
-                looked_at: [Nanos(0); 2],
-                has_sent: [false; 2],
-                is_faithful,
-            },
-        );
+        let stream = Box::new(Stream {
+            dialler,
+            acceptor,
+            connection: ConnectionId(0),
+            queues: [VecDeque::new(), VecDeque::new()],
+            sizes: [0; 2],
+            looked_at: [Nanos(0); 2],
+            has_sent: [false; 2],
+            is_faithful,
+        });
+        self.streams.push(Some(stream));
         id
     }
 
     pub(super) fn find(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.streams.get_mut(&id)
+        self.streams[id.0 as usize].as_deref_mut()
     }
 
     pub(super) fn remove(&mut self, id: StreamId) {
-        self.streams.remove(&id);
+        self.streams[id.0 as usize] = None;
     }
 
     /// Connections that somebody still holds an end of, in the order of their making.
     pub(super) fn ids(&self) -> Vec<StreamId> {
-        self.streams.keys().copied().collect()
+        self.live().map(|(id, _)| id).collect()
     }
 
     /// Connections with an open end at a party.
     pub(super) fn of_party(&self, party: Party) -> Vec<StreamId> {
         let holds = |end: &End| end.party == party && end.is_open;
-        let held = self.streams.iter();
-        held.filter(|(_, stream)| holds(&stream.dialler) || holds(&stream.acceptor))
-            .map(|(id, _)| *id)
+        self.live()
+            .filter(|(_, stream)| holds(&stream.dialler) || holds(&stream.acceptor))
+            .map(|(id, _)| id)
             .collect()
+    }
+
+    fn live(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        let streams = (0..).map(StreamId).zip(&self.streams);
+        streams.filter_map(|(id, stream)| Some((id, stream.as_deref()?)))
     }
 
     pub(super) fn is_walled(&self, from: Party, to: Party) -> bool {
@@ -152,9 +173,38 @@ impl Network {
         };
     }
 
-    /// Takes down all walls.
+    /// Holds up all that is sent to a party.
+    pub(super) fn clog(&mut self, to: Party, until: Nanos) {
+        self.clogged_until[to] = self.clogged_until[to].max(until);
+    }
+
+    /// Makes a party take its bytes slowly, or as they come.
+    pub(super) fn slow_down(&mut self, to: Party, byte_span: Nanos) {
+        self.byte_span[to] = byte_span;
+    }
+
+    /// Every way is open, and nobody is slow.
     pub(super) fn heal(&mut self) {
         self.walls.iter_mut().flatten().for_each(|walls| *walls = 0);
+        self.clogged_until.fill(Nanos(0));
+        self.byte_span.fill(Nanos(0));
+    }
+
+    /// What is under way arrives by `latest`, whatever held it up. The queues are to be looked at
+    /// then.
+    pub(super) fn hurry(&mut self, latest: Nanos) -> Vec<(StreamId, Way, Sent)> {
+        let mut looks = Vec::new();
+        for id in self.ids() {
+            let stream = self.find(id).expect("listed just now");
+            for way in [Way::Forth, Way::Back] {
+                for queued in &mut stream.queues[way as usize] {
+                    queued.due = queued.due.min(latest);
+                }
+                stream.looked_at[way as usize] = Nanos(0);
+                looks.push((id, way, stream.look(way)));
+            }
+        }
+        looks
     }
 
     /// Sends one whole frame along a stream, one way or the other.
@@ -162,36 +212,61 @@ impl Network {
         &mut self,
         now: Nanos,
         (id, way): (StreamId, Way),
-        bytes: Vec<u8>,
+        bytes: Bytes,
         swarm: &Swarm,
         chance: &mut Chance,
         marks: &mut Marks,
     ) -> Sent {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
             return Sent::default();
         };
-        let queue = &mut stream.queues[way as usize];
-        let is_first = !std::mem::replace(&mut stream.has_sent[way as usize], true);
+        let (_, to) = stream.parties(way);
+        if !stream.sender(way).is_open {
+            // The end was forgotten under its process.
+            return Sent::default();
+        }
+        let way = way as usize;
+        let is_first = !std::mem::replace(&mut stream.has_sent[way], true);
         let has_faults = !is_first && !stream.is_faithful;
+        let is_full =
+            stream.sizes[way] > 0 && stream.sizes[way] + bytes.len() > swarm.queue_size_max;
+        if is_full && has_faults {
+            marks.queue_full += 1;
+            return Sent::default();
+        }
         if has_faults && chance.per_mille(swarm.drop_per_mille) {
             marks.dropped += 1;
             return Sent::default();
         }
+        let queue = &mut stream.queues[way];
         let mut due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
+        if swarm.tail > Nanos(0) {
+            due = due.after(chance.tail(swarm.tail));
+        }
         if chance.per_mille(swarm.slow_per_mille) {
             due = due.after(Nanos(chance.below(swarm.slow_span.0 + 1)));
         }
         let last_due = queue.back().map_or(Nanos(0), |last| last.due);
-        let due = due.max(last_due);
+        let taking = Nanos(self.byte_span[to].0 * bytes.len() as u64);
+        let due = due.max(last_due).after(taking);
         let is_twice = has_faults && chance.per_mille(swarm.duplicate_per_mille);
-        let is_split = chance.per_mille(swarm.split_per_mille);
-        let copy = is_twice.then(|| bytes.clone());
-        if is_split {
-            let at = chance.between(1, bytes.len() as u64 - 1) as usize;
-            let rest = bytes[at..].to_vec();
-            let mut first = bytes;
-            first.truncate(at);
-            for part in [first, rest] {
+        let mut chunk = Chunk {
+            bytes,
+            is_damaged: false,
+        };
+        let copy = is_twice.then(|| chunk.clone());
+        if !is_first && chance.per_mille(swarm.corrupt_per_mille) {
+            marks.corrupted += 1;
+            chunk = chunk.damaged(chance);
+        }
+        stream.sizes[way] += chunk.bytes.len();
+        if chance.per_mille(swarm.split_per_mille) {
+            let at = chance.between(1, chunk.bytes.len() as u64 - 1) as usize;
+            let rest = Chunk {
+                bytes: chunk.bytes.split_off(at),
+                ..chunk
+            };
+            for part in [chunk, rest] {
                 queue.push_back(Queued {
                     due,
                     packet: Packet::Bytes(part),
@@ -199,23 +274,14 @@ impl Network {
                 });
             }
         } else {
-            let packet = Packet::Bytes(bytes);
             queue.push_back(Queued {
                 due,
-                packet,
+                packet: Packet::Bytes(chunk),
                 is_loose: has_faults,
             });
         }
-        let is_loose = |queued: &Queued| queued.is_loose;
-        if queue
-            .iter()
-            .rev()
-            .take(2)
-            .filter(|queued| is_loose(queued))
-            .count()
-            == 2
-            && chance.per_mille(swarm.reorder_per_mille)
-        {
+        let can_overtake = queue.iter().rev().take(2).all(|queued| queued.is_loose);
+        if queue.len() > 1 && can_overtake && chance.per_mille(swarm.reorder_per_mille) {
             marks.reordered += 1;
             let mut last = queue.pop_back().expect("two are there");
             let before = queue.back_mut().expect("two are there");
@@ -225,13 +291,14 @@ impl Network {
         if let Some(copy) = copy {
             marks.duplicated += 1;
             let due = due.after(chance.spread(swarm.delay, swarm.delay_spread));
+            stream.sizes[way] += copy.bytes.len();
             queue.push_back(Queued {
                 due,
                 packet: Packet::Bytes(copy),
                 is_loose: true,
             });
         }
-        stream.look(way)
+        stream.look(if way == 0 { Way::Forth } else { Way::Back })
     }
 
     /// Sends the end of a connection: behind all else, or at once and instead of it.
@@ -244,13 +311,24 @@ impl Network {
         swarm: &Swarm,
         chance: &mut Chance,
     ) -> Sent {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
             return Sent::default();
         };
         let queue = &mut stream.queues[way as usize];
         if is_abrupt {
             let kept = chance.below(queue.len() as u64 + 1) as usize;
             queue.truncate(kept);
+            if let Some(Queued {
+                packet: Packet::Bytes(chunk),
+                ..
+            }) = queue.back_mut()
+                && chance.one_in(2)
+            {
+                // In the midst of a frame.
+                let size = chance.below(chunk.bytes.len() as u64 + 1) as usize;
+                chunk.bytes.truncate(size);
+            }
+            stream.sizes[way as usize] = queue.iter().map(Queued::size).sum();
         }
         let due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
         let due = due.max(queue.back().map_or(Nanos(0), |last| last.due));
@@ -272,38 +350,89 @@ impl Network {
         chance: &mut Chance,
         marks: &mut Marks,
     ) -> Result<Packet, Sent> {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
             return Err(Sent::default());
         };
-        let (from, to) = match way {
-            Way::Forth => (stream.dialler.party, stream.acceptor.party),
-            Way::Back => (stream.acceptor.party, stream.dialler.party),
-        };
+        let (from, to) = stream.parties(way);
+        let clogged_until = self.clogged_until[to];
         let queue = &mut stream.queues[way as usize];
         while let Some(head) = queue.front_mut() {
             if head.due > now {
                 break;
             }
+            if clogged_until > now {
+                for queued in queue.iter_mut() {
+                    queued.due = queued.due.max(clogged_until);
+                }
+                break;
+            }
             if self.walls[from][to] > 0 {
                 if head.is_loose && !swarm.retransmit {
                     marks.dropped += 1;
+                    stream.sizes[way as usize] -= head.size();
                     queue.pop_front();
                     continue;
                 }
-                let again = now.after(chance.spread(Nanos::from_millis(1), Nanos::from_millis(10)));
+                let pause = Nanos(swarm.patience().0 / 20);
+                let again = now.after(chance.spread(pause, Nanos(pause.0 * 5)));
                 for queued in queue.iter_mut() {
                     queued.due = queued.due.max(again);
                 }
                 break;
             }
             let head = queue.pop_front().expect("seen just now");
+            stream.sizes[way as usize] -= head.size();
             return Ok(head.packet);
         }
         Err(stream.look(way))
     }
 }
 
+impl Queued {
+    fn size(&self) -> usize {
+        match &self.packet {
+            Packet::Bytes(chunk) => chunk.bytes.len(),
+            Packet::End => 0,
+        }
+    }
+}
+
+impl Chunk {
+    /// The same with a bit turned over, or a few bytes lost to noise.
+    fn damaged(self, chance: &mut Chance) -> Self {
+        let mut bytes = BytesMut::from(&self.bytes[..]);
+        let at = chance.below(bytes.len() as u64) as usize;
+        if chance.one_in(2) {
+            bytes[at] ^= 1 << chance.below(8);
+        } else {
+            let end = bytes.len().min(at + 1 + chance.below(16) as usize);
+            for byte in &mut bytes[at..end] {
+                *byte ^= chance.between(1, 255) as u8;
+            }
+        }
+        Self {
+            bytes: bytes.freeze(),
+            is_damaged: true,
+        }
+    }
+}
+
 impl Stream {
+    /// Who sends that way, and who receives.
+    fn parties(&self, way: Way) -> (Party, Party) {
+        match way {
+            Way::Forth => (self.dialler.party, self.acceptor.party),
+            Way::Back => (self.acceptor.party, self.dialler.party),
+        }
+    }
+
+    fn sender(&self, way: Way) -> &End {
+        match way {
+            Way::Forth => &self.dialler,
+            Way::Back => &self.acceptor,
+        }
+    }
+
     /// Plans a look at the head of a queue, unless one is planned that early.
     pub(super) fn look(&mut self, way: Way) -> Sent {
         let Some(head) = self.queues[way as usize].front() else {

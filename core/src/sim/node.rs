@@ -10,11 +10,14 @@ use bytes::Bytes;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::link::{LANES, Link};
-use super::network::{Party, StreamId};
+use super::network::{Chunk, Party, StreamId};
+use super::swarm::Swarm;
+use super::world::Moment;
 use crate::frame::assembler::{Assembler, TagPolicy};
 use crate::frame::header::ClusterTag;
 use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId, ShardId};
 use crate::log::WriteId;
+use crate::log::ring::Ring;
 use crate::shard::{Config, Effects, LoadId, LogName, SegmentWriteId, Shard, Voter};
 
 /// The one cluster.
@@ -24,7 +27,7 @@ pub(super) const CLUSTER: ClusterId = ClusterId(0x5249_4e47_574f_4f44);
 #[derive(Debug)]
 pub(super) enum Arrival {
     /// Bytes on an accepted connection.
-    Bytes(ConnectionId, Vec<u8>),
+    Bytes(ConnectionId, Chunk),
     /// An accepted connection ended.
     Ended(ConnectionId),
     /// A dial succeeded.
@@ -43,7 +46,9 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) stream: StreamId,
-    pub(super) assembler: Assembler<Vec<u8>>,
+    pub(super) assembler: Assembler<Bytes>,
+    /// Bytes came that were damaged on their way.
+    pub(super) is_suspect: bool,
     /// No more is received; it ends with the turn.
     pub(super) is_closing: bool,
 }
@@ -57,25 +62,22 @@ pub(super) struct Process {
     pub(super) links: Vec<Link>,
     pub(super) connections: BTreeMap<ConnectionId, Accepted>,
     next_connection: u64,
-    /// When the next turn is; a turn planned for another time is stale.
-    pub(super) turn_at: Nanos,
+    /// Those that end with the turn.
+    pub(super) closing: Vec<ConnectionId>,
+    /// When the next turn is.
+    pub(super) turn: Moment,
     /// No turn before this: the loop is busy, or stands still.
     pub(super) busy_until: Nanos,
+    sleep_span: Nanos,
     pub(super) clock: Clock,
     /// Crash after so many more steps and effects.
     pub(super) fuse: Option<u64>,
 }
 
 impl Process {
-    pub(super) fn new(
-        now: Nanos,
-        shard: Shard,
-        clock: Clock,
-        me: Party,
-        node_count: usize,
-    ) -> Self {
-        let peers = (0..node_count).filter(|peer| *peer != me);
-        let lanes = |peer| LANES.map(|lane| Link::new(now, peer, lane));
+    pub(super) fn new(now: Nanos, shard: Shard, clock: Clock, me: Party, swarm: &Swarm) -> Self {
+        let peers = (0..swarm.node_count).filter(|peer| *peer != me);
+        let lanes = |peer| LANES.map(|lane| Link::new(now, peer, lane, swarm.redial_span));
         Self {
             shard,
             effects: Effects::default(),
@@ -83,8 +85,10 @@ impl Process {
             links: peers.flat_map(lanes).collect(),
             connections: BTreeMap::new(),
             next_connection: 0,
-            turn_at: Nanos(0),
+            closing: Vec::new(),
+            turn: Moment::default(),
             busy_until: now,
+            sleep_span: swarm.sleep_span,
             clock,
             fuse: None,
         }
@@ -100,6 +104,7 @@ impl Process {
             Accepted {
                 stream,
                 assembler,
+                is_suspect: false,
                 is_closing: false,
             },
         );
@@ -120,14 +125,22 @@ impl Process {
 
     /// When the process wants its next turn, if nothing arrives before.
     pub(super) fn deadline(&self) -> Nanos {
-        // A bound on how late a lost wake-up could make anything, as in a real loop.
-        const SLEEP_MAX: Nanos = Nanos::from_millis(100);
         let mut deadline = self.clock.true_time(self.shard.deadline());
         for link in &self.links {
             deadline = link.due_at().map_or(deadline, |due| deadline.min(due));
         }
-        deadline.min(self.busy_until.after(SLEEP_MAX))
+        // A bound on how late a lost wake-up could make anything, as in a real loop.
+        deadline.min(self.busy_until.after(self.sleep_span))
     }
+}
+
+/// Waits for one of the next reads and writes of a node to be done; that many are let pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trap {
+    /// It fails, and the process ends for it: what a disk has failed at is not tried again.
+    Error(u64),
+    /// The process ends before it hears of it.
+    Crash(u64),
 }
 
 /// A machine.
@@ -141,8 +154,39 @@ pub(super) struct Node {
     pub(super) has_power: bool,
     /// Segments find no space.
     pub(super) is_full: bool,
-    /// Its disk takes this much longer than others'.
+    pub(super) trap: Option<Trap>,
+    /// No read or write is done before this.
+    pub(super) stuck_until: Nanos,
+    /// Each takes this much longer than on others.
     pub(super) store_lag: Nanos,
+    /// How much longer than others the loop takes.
+    pub(super) turn_factor: u64,
+    /// The next process ends after so many steps and effects.
+    pub(super) next_fuse: Option<u64>,
+    /// Promised bytes of its disk were damaged.
+    pub(super) is_damaged: bool,
+    /// Its process refuses to start, for good.
+    pub(super) is_out: bool,
+}
+
+impl Node {
+    /// A machine with an empty disk, its process not yet started.
+    pub(super) fn new(ring: &Ring) -> Self {
+        Self {
+            disk: Disk::new(ring),
+            life: 0,
+            process: None,
+            has_power: true,
+            is_full: false,
+            trap: None,
+            stuck_until: Nanos(0),
+            store_lag: Nanos(0),
+            turn_factor: 1,
+            next_fuse: None,
+            is_damaged: false,
+            is_out: false,
+        }
+    }
 }
 
 /// The identity of a node, by its number.

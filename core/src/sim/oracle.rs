@@ -6,13 +6,20 @@
 
 use std::collections::BTreeMap;
 
+use rkyv::util::AlignedVec;
+
 use super::ledger::Ledger;
 use super::marks::Marks;
 use super::network::Party;
-use crate::frame::Frame;
+use super::runs::{self, Appended, Content};
+use super::swarm::Swarm;
+use crate::frame::Kind;
+use crate::frame::header::{FrameHeader, HEADER_SIZE};
 use crate::frame::message::Message;
 use crate::id::{GroupId, Index, NodeId, Term};
-use crate::raft::{Raft, invariants, quorum};
+use crate::limits::FRAME_ALIGN;
+use crate::log::Store;
+use crate::raft::{Raft, Role, invariants, quorum};
 use crate::shard::Shard;
 
 /// Steps between two whole checks of one replica's state, where not every step has one.
@@ -33,8 +40,42 @@ pub(super) struct Committed {
 struct Truth {
     committed: Vec<Committed>,
     leaders: BTreeMap<Term, Party>,
+    /// Who stood for election, in the latest term that anybody did, and whether another did too.
+    candidate: (Term, Party, bool),
     /// Sums by index and term: two blocks of one index and term are one block.
     sums: Vec<BTreeMap<Term, u32>>,
+    /// Appends of blocks that were written somewhere and are not decided, by index and sum.
+    contents: BTreeMap<(Index, u32), Vec<Appended>>,
+    /// Each producer's epoch and next sequence, as decided.
+    producers: BTreeMap<u64, (u32, u64)>,
+}
+
+impl Truth {
+    /// A block is decided: each producer's appends stand once, in order, none missing between.
+    fn decide(&mut self, index: Index, sum: u32) {
+        let decided = self.contents.remove(&(index, sum)).unwrap_or_default();
+        for append in decided {
+            let Appended {
+                producer,
+                epoch,
+                sequence,
+                record_count,
+            } = append;
+            let known = self.producers.entry(producer).or_insert((epoch, 0));
+            assert!(epoch >= known.0, "a fenced life of a producer is decided");
+            if epoch > known.0 {
+                *known = (epoch, 0);
+            }
+            assert!(
+                sequence == known.1,
+                "an append is decided twice or out of order: {append:?}, next is {}",
+                known.1
+            );
+            known.1 += u64::from(record_count);
+        }
+        // What was written at this index and lost is never decided.
+        self.contents = self.contents.split_off(&(index.next(), 0));
+    }
 }
 
 /// One replica as it was after its last step.
@@ -56,22 +97,28 @@ pub(super) struct Oracle {
     node_count: usize,
     check_every: u64,
     truths: Vec<Truth>,
+    /// By group: who leads, as the last one to do so believes.
+    leading: Vec<Option<Party>>,
     /// By node, then by group.
     replicas: Vec<Vec<Replica>>,
     pub(super) ledgers: Vec<Ledger>,
 }
 
 impl Oracle {
-    pub(super) fn new(groups: &[GroupId], node_count: usize, check_all: bool) -> Self {
+    pub(super) fn new(groups: &[GroupId], swarm: &Swarm) -> Self {
+        let node_count = swarm.node_count;
         Self {
             groups: groups.to_vec(),
             node_count,
-            check_every: if check_all { 1 } else { CHECK_EVERY },
+            check_every: if swarm.check_all { 1 } else { CHECK_EVERY },
             truths: groups.iter().map(|_| Truth::default()).collect(),
+            leading: vec![None; groups.len()],
             replicas: (0..node_count)
                 .map(|_| groups.iter().map(|_| Replica::default()).collect())
                 .collect(),
-            ledgers: (0..node_count).map(|_| Ledger::new(groups)).collect(),
+            ledgers: (0..node_count)
+                .map(|_| Ledger::new(groups, swarm.shape.ring))
+                .collect(),
         }
     }
 
@@ -86,6 +133,36 @@ impl Oracle {
             .committed
             .last()
             .map_or(0, |last| last.end_offset)
+    }
+
+    /// A node writes sealed runs: what they hold is remembered as what that disk may have, and what
+    /// may be decided.
+    pub(super) fn on_store(&mut self, node: Party, store: &Store) {
+        let read = store.runs.iter().map(|bytes| runs::read(bytes)).collect();
+        self.ledgers[node].on_store(store.write, store.opens_life, read);
+        for bytes in &store.runs {
+            for content in runs::contents(bytes) {
+                let Content {
+                    group,
+                    index,
+                    sum,
+                    appends,
+                } = content;
+                let group = self.group(group.0);
+                let truth = &mut self.truths[group];
+                if index.0 > truth.committed.len() as u64 {
+                    truth.contents.insert((index, sum), appends);
+                }
+            }
+        }
+    }
+
+    /// A process is gone.
+    pub(super) fn on_crash(&mut self, node: Party) {
+        self.ledgers[node].on_crash();
+        for leading in &mut self.leading {
+            *leading = leading.filter(|leader| *leader != node);
+        }
     }
 
     /// A process begins: what it recovered is judged, what it had in memory is forgotten.
@@ -116,7 +193,10 @@ impl Oracle {
             self.check_blocks(node, group, raft, marks);
             self.check_leader(node, group, raft, marks);
             self.check_commit(node, group, raft, marks);
-            if shard.is_open() {
+            // Where the disk has all, whatever is claimed is there.
+            let disk = &self.ledgers[node];
+            let has_all = disk.has(group, raft.last(), raft.tail().last_sum());
+            if shard.is_open() && !has_all {
                 let durable = raft.durable();
                 let is_there = self.ledgers[node].has(group, durable, sum_at(raft, durable));
                 assert!(
@@ -124,7 +204,9 @@ impl Oracle {
                     "claims {durable} durable, and the disk does not have it"
                 );
             }
-            self.check_state(node, group, raft);
+            if self.check_state(node, group, raft) {
+                shard.assert_bounded();
+            }
         }
     }
 
@@ -170,11 +252,27 @@ impl Oracle {
         let term = raft.term();
         assert!(term >= replica.term, "a term goes back");
         replica.term = term;
-        if !raft.is_leader() || replica.led == term {
+        if raft.role() == Role::Candidate {
+            let candidate = &mut self.truths[group].candidate;
+            if term > candidate.0 {
+                *candidate = (term, node, false);
+            } else if term == candidate.0 && node != candidate.1 && !candidate.2 {
+                candidate.2 = true;
+                marks.split_votes += 1;
+            }
+        }
+        if !raft.is_leader() {
+            let leading = &mut self.leading[group];
+            *leading = leading.filter(|leader| *leader != node);
+            return;
+        }
+        if replica.led == term {
             return;
         }
         replica.led = term;
         marks.elections += 1;
+        marks.rival_leaders += u64::from(self.leading[group].is_some_and(|leader| leader != node));
+        self.leading[group] = Some(node);
         let truth = &mut self.truths[group];
         let first = *truth.leaders.entry(term).or_insert(node);
         assert!(
@@ -222,7 +320,10 @@ impl Oracle {
                 count >= needed,
                 "block {index} is committed, and {count} disks have it"
             );
+            let is_here = self.ledgers[node].has(group, Index(index), sum);
+            marks.decided_ahead_of_disk += u64::from(!is_here);
             let entry = raft.tail().entry(Index(index)).expect("committed just now");
+            marks.decided_in_later_term += u64::from(entry.term < raft.term());
             let end_offset = entry.next_offset().0;
             let term = raft.term();
             is_first = true;
@@ -232,6 +333,7 @@ impl Oracle {
                 term,
             });
             marks.committed += 1;
+            truth.decide(Index(index), sum);
         }
         // Blocks of older terms are committed by one of this term above them (thesis 3.6.2).
         let is_own = raft.tail().term_at(raft.commit()) == Some(raft.term());
@@ -242,23 +344,39 @@ impl Oracle {
         replica.commit = raft.commit();
     }
 
-    /// Raft's own invariants; the whole state at times only, for it takes a walk over the tail.
-    fn check_state(&mut self, node: Party, group: usize, raft: &Raft) {
+    /// Raft's own invariants; the whole state at times only, for it takes a walk over the tail. True
+    /// if this was such a time.
+    fn check_state(&mut self, node: Party, group: usize, raft: &Raft) -> bool {
         let replica = &mut self.replicas[node][group];
         replica.step_count += 1;
         if !replica.step_count.is_multiple_of(self.check_every) {
-            return;
+            return false;
         }
         if let Some(seen) = &replica.seen {
             invariants::check(seen, raft);
         }
         replica.seen = Some(invariants::Seen::of(raft));
+        true
     }
 
     /// A frame leaves a node for a peer: what it promises must be on the disk by now.
-    pub(super) fn on_sent(&self, node: Party, to: NodeId, frame: &Frame<'_>) {
+    pub(super) fn on_sent(&self, node: Party, to: NodeId, header: &FrameHeader, head: &[u8]) {
+        let promises = matches!(
+            header.kind,
+            Kind::VoteReply | Kind::VoteRequest | Kind::AppendEntriesAck | Kind::HeartbeatAck
+        );
+        if !promises {
+            return;
+        }
         let disk = &self.ledgers[node];
-        let Ok(message) = frame.message() else {
+        let body = &head[HEADER_SIZE..][..header.body_size as usize];
+        let mut aligned = AlignedVec::<FRAME_ALIGN>::new();
+        let is_aligned = body.as_ptr().addr().is_multiple_of(FRAME_ALIGN);
+        if !is_aligned {
+            aligned.extend_from_slice(body);
+        }
+        let body = if is_aligned { body } else { &aligned };
+        let Ok(message) = Message::read(header.kind, body) else {
             panic!("a node sends what nobody can read")
         };
         match message {
@@ -283,8 +401,12 @@ impl Oracle {
                 let group = self.group(body.group.to_native());
                 let index = Index(body.index.to_native());
                 let hard = disk.hard(group);
+                // What waited in a term that is over by now was durable once, and may be cut since.
+                // It harms nobody: who leads a later term and lacks it was elected by others, and
+                // this node took no block of the older term after it voted.
+                let is_late = hard.term.0 > body.term.to_native();
                 assert!(
-                    disk.index(group) >= index,
+                    is_late || disk.index(group) >= index,
                     "{index} is acknowledged and not durable"
                 );
                 assert!(
@@ -313,8 +435,12 @@ impl Oracle {
             .expect("a group of this cluster")
     }
 
-    /// Whether every replica of these shards has everything, and knows it.
-    pub(super) fn has_converged<'s>(&self, shards: impl Iterator<Item = &'s Shard>) -> bool {
+    /// Whether every replica of so many shards has everything, and knows it.
+    pub(super) fn has_converged<'s>(
+        &self,
+        shards: impl Iterator<Item = &'s Shard>,
+        expected: usize,
+    ) -> bool {
         let mut count = 0;
         for shard in shards {
             count += 1;
@@ -325,7 +451,7 @@ impl Oracle {
                 }
             }
         }
-        count == self.node_count
+        count == expected
     }
 }
 

@@ -86,6 +86,12 @@ impl Producer {
         self.fresh_acked
     }
 
+    /// Makes appends again.
+    pub(super) fn resume(&mut self, now: Nanos) {
+        self.is_stopped = false;
+        self.append_at = now;
+    }
+
     /// Makes no new appends.
     pub(super) fn stop(&mut self) {
         self.is_stopped = true;
@@ -156,7 +162,12 @@ impl Producer {
             self.next_sequence = 0;
             self.pending.clear();
         }
-        self.append_at = context.now.after(context.chance.about(swarm.append_every));
+        let every = if context.is_loaded {
+            swarm.append_every
+        } else {
+            swarm.quiet_append_every
+        };
+        self.append_at = context.now.after(context.chance.about(every));
         let record_count = context.chance.between(1, swarm.record_count_max) as u32;
         let sequence = self.next_sequence;
         self.next_sequence += u64::from(record_count);
@@ -296,9 +307,15 @@ impl Producer {
                 line.turn_to(leader);
                 self.set_back(line, 0, context);
             }
+            // What the network damaged is found out here, and not taken.
+            NotCommittedReason::Malformed if context.marks.corrupted > 0 => {
+                context.marks.corruptions_refused += 1;
+                self.set_back(line, 0, context);
+            }
             NotCommittedReason::Overloaded
             | NotCommittedReason::DiskFull
             | NotCommittedReason::Transferring => {
+                context.marks.overloaded += u64::from(reason == NotCommittedReason::Overloaded);
                 self.maybe_replace(at, context);
                 let wait = Nanos::from_micros(u64::from(reply.retry_after_us.to_native()));
                 self.resend_at = context.now.after(wait);

@@ -20,6 +20,8 @@ struct Asked {
     wait: Nanos,
     /// What was known to be committed when it was sent.
     known_end: u64,
+    /// When that was, by the history's count.
+    asked_at: u64,
 }
 
 /// One reader and its log.
@@ -30,6 +32,8 @@ pub(super) struct Reader {
     position: usize,
     cursor: u64,
     asked: Option<Asked>,
+    /// The end as last told on this connection: no process forgets what it knows to be decided.
+    end_seen: u64,
     read_at: Nanos,
     audit: Option<Audit>,
     is_done: bool,
@@ -42,6 +46,7 @@ impl Reader {
             position,
             cursor: 0,
             asked: None,
+            end_seen: 0,
             read_at: Nanos(0),
             audit: None,
             is_done: false,
@@ -65,6 +70,12 @@ impl Reader {
         self.audit.as_ref().filter(|_| self.is_done)
     }
 
+    /// Reads again.
+    pub(super) fn resume(&mut self, now: Nanos) {
+        self.is_done = false;
+        self.read_at = now;
+    }
+
     /// Reads no more.
     pub(super) fn stop(&mut self) {
         self.is_done = true;
@@ -72,6 +83,7 @@ impl Reader {
 
     pub(super) fn on_line_lost(&mut self, now: Nanos) {
         self.asked = None;
+        self.end_seen = 0;
         self.read_at = now;
     }
 
@@ -103,8 +115,9 @@ impl Reader {
             sent_at: context.now,
             wait: Nanos(0),
             known_end: context.history.known_end(self.position),
+            asked_at: context.history.moment(),
         };
-        let mut size_max = 64 << 10;
+        let mut size_max = 512 << 10;
         if self.audit.is_none() {
             let chance = &mut *context.chance;
             if chance.per_mille(context.swarm.transfer_per_mille) {
@@ -168,7 +181,12 @@ impl Reader {
             return;
         };
         self.asked = None;
-        let pause = context.chance.about(context.swarm.read_every);
+        let every = if context.is_loaded {
+            context.swarm.read_every
+        } else {
+            context.swarm.quiet_append_every
+        };
+        let pause = context.chance.about(every);
         self.read_at = context.now.after(pause);
         let end = reply.end_offset.to_native();
         let committed = context.oracle.committed(self.position);
@@ -212,10 +230,17 @@ impl Reader {
         }
     }
 
-    fn judge_end(&self, asked: &Asked, end: u64, context: &mut Context<'_>) {
+    fn judge_end(&mut self, asked: &Asked, end: u64, context: &mut Context<'_>) {
+        let seen = std::mem::replace(&mut self.end_seen, end);
+        assert!(
+            end >= seen,
+            "the end goes back for a reader: {end} after {seen}"
+        );
         let committed = context.oracle.committed(self.position);
         context.history.on_end_seen(self.position, end, committed);
         if asked.mode == ReadMode::Linearizable {
+            let asked_at = asked.asked_at;
+            context.history.on_end(self.position, end, asked_at);
             context.marks.reads_linearizable += 1;
             let known = asked.known_end;
             assert!(

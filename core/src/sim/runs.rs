@@ -5,6 +5,9 @@ use crate::id::{GroupId, Index, Lsn, NodeId, Term};
 use crate::log::HardState;
 
 const FLUSH_HEADER_SIZE: usize = 64;
+const BLOCK_HEADER_SIZE: usize = 64;
+const APPEND_HEADER_SIZE: usize = 32;
+const ALIGN: usize = 16;
 const COPIES: u8 = 4;
 
 /// One item of a run.
@@ -27,10 +30,31 @@ pub(super) enum Item {
     },
 }
 
+/// One append of a block, without its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Appended {
+    pub(super) producer: u64,
+    pub(super) epoch: u32,
+    pub(super) sequence: u64,
+    pub(super) record_count: u32,
+}
+
+/// The appends of a block in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) group: GroupId,
+    pub(super) index: Index,
+    pub(super) sum: u32,
+    pub(super) appends: Vec<Appended>,
+}
+
 /// One run, item by item.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) lsn: Lsn,
+    pub(super) size: usize,
+    /// All below was durable when it was sealed.
+    pub(super) durable_through: Lsn,
     pub(super) items: Vec<Item>,
 }
 
@@ -81,5 +105,48 @@ pub(super) fn read(bytes: &[u8]) -> Run {
         at += u32_at(item, 0) as usize;
     }
     assert_eq!(at, end, "items fill their run");
-    Run { lsn, items }
+    Run {
+        lsn,
+        size: u32_at(bytes, 32) as usize,
+        durable_through: Lsn(u64_at(bytes, 48)),
+        items,
+    }
+}
+
+/// Reads the appends of every block of a run that has some.
+pub(super) fn contents(bytes: &[u8]) -> Vec<Content> {
+    let end = FLUSH_HEADER_SIZE + u32_at(bytes, 36) as usize;
+    let mut contents = Vec::new();
+    let mut at = FLUSH_HEADER_SIZE;
+    while at < end {
+        let item = &bytes[at..];
+        let size = u32_at(item, 0) as usize;
+        let append_count = u32_at(item, 44);
+        if item[4] == 1 && append_count > 0 {
+            contents.push(Content {
+                group: GroupId(u32_at(item, 12)),
+                index: Index(u64_at(item, 16)),
+                sum: u32_at(item, 8),
+                appends: appends(&item[..size], append_count),
+            });
+        }
+        at += size;
+    }
+    contents
+}
+
+fn appends(block: &[u8], count: u32) -> Vec<Appended> {
+    let mut at = BLOCK_HEADER_SIZE;
+    let one = |_| {
+        let append = &block[at..];
+        let size = APPEND_HEADER_SIZE + u32_at(append, 4) as usize;
+        at += size.next_multiple_of(ALIGN);
+        Appended {
+            producer: u64_at(append, 8),
+            sequence: u64_at(append, 16),
+            epoch: u32_at(append, 24),
+            record_count: u32_at(append, 28),
+        }
+    };
+    (0..count).map(one).collect()
 }

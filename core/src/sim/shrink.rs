@@ -1,11 +1,12 @@
-//! The least of a run that still breaks the same: kinds of trouble are taken away one by one, then
-//! the time that is left for them.
+//! The least of a run that still breaks the same: time is taken away, then kinds of trouble, then
+//! single faults.
 //!
 //! What is left is not the same run with fewer faults, but a run that has fewer and ends alike.
 //! Knows no fault by name.
 
 use super::failure::Failure;
 use super::run;
+use super::schedule;
 use super::swarm::Swarm;
 use crate::id::Nanos;
 
@@ -57,11 +58,43 @@ pub fn shrink(swarm: &Swarm, failure: &Failure, run_count_max: u32) -> Shrunk {
                 is_smaller |= shrunk.maybe_take(less);
             }
         }
+        is_smaller |= thin(&mut shrunk, run_count_max);
         shorten(&mut shrunk, run_count_max);
         if !is_smaller {
             return shrunk;
         }
     }
+}
+
+/// Leaves out faults: half of those that are left, or a quarter, down to single ones.
+fn thin(shrunk: &mut Shrunk, run_count_max: u32) -> bool {
+    let numbers = |swarm: &Swarm| -> Vec<u32> {
+        let bursts = schedule::bursts(swarm);
+        let faults = bursts.iter().flat_map(|burst| &burst.faults);
+        faults.map(|fault| fault.number).collect()
+    };
+    let mut is_smaller = false;
+    let mut left = numbers(&shrunk.swarm);
+    let mut size = left.len().div_ceil(2);
+    while size > 0 {
+        let mut at = 0;
+        while at < left.len() {
+            if shrunk.run_count >= run_count_max {
+                return is_smaller;
+            }
+            let mut swarm = shrunk.swarm.clone();
+            let end = left.len().min(at + size);
+            swarm.skipped.extend(&left[at..end]);
+            if shrunk.maybe_take(swarm) {
+                is_smaller = true;
+                left = numbers(&shrunk.swarm);
+            } else {
+                at = end;
+            }
+        }
+        size /= 2;
+    }
+    is_smaller
 }
 
 /// Ends the faults earlier: just after the failure, or at half the time, as long as it fails.
@@ -82,5 +115,26 @@ fn shorten(shrunk: &mut Shrunk, run_count_max: u32) {
         if !shrunk.maybe_take(swarm) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failure_does_not_need_is_taken_away() {
+        let mut swarm = Swarm::new(3);
+        // No frame takes such a record, whatever else goes wrong.
+        swarm.record_size_max = 4 << 20;
+        let failure = run(&swarm, None).expect_err("no frame takes it");
+        let shrunk = shrink(&swarm, &failure, 500);
+        assert!(shrunk.failure.is_like(&failure), "it breaks the same");
+        let options = shrunk.swarm.options();
+        let troubles: Vec<_> = options.iter().filter(|option| option.is_trouble).collect();
+        assert!(troubles.is_empty(), "not needed: {troubles:?}");
+        assert!(shrunk.swarm.fault_span < swarm.fault_span, "nor that long");
+        let again = run(&shrunk.swarm, None).expect_err("it still fails");
+        assert_eq!(*again, shrunk.failure, "and replays");
     }
 }

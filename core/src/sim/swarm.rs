@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::chance::Chance;
 use crate::id::Nanos;
+use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, RECORD_SIZE_MAX, RUN_SIZE_MAX};
 use crate::log::ring::Ring;
 use crate::raft::Bounds;
 use crate::shard::Shape;
@@ -45,13 +46,17 @@ macro_rules! options {
                 },)*]
             }
 
-            /// The same run without the trouble that an option makes; none if it makes none.
+            /// The same run without the trouble that an option makes, or without the one fault of a
+            /// number; none if that is no trouble.
             #[must_use]
             pub fn without(&self, name: &str) -> Option<Self> {
                 let mut less = self.clone();
                 match name {
                     $($(stringify!($name) => less.$name = $off,)?)*
-                    _ => {}
+                    _ => match name.parse() {
+                        Ok(number) if !less.skipped.contains(&number) => less.skipped.push(number),
+                        _ => {}
+                    },
                 }
                 (less != *self).then_some(less)
             }
@@ -60,7 +65,8 @@ macro_rules! options {
             pub(super) fn calm(&mut self) {
                 $($(self.$name = $off;)?)*
                 // Reading a whole log again takes its time.
-                self.client_patience = self.client_patience.max(Nanos(500 * MILLI));
+                let patience = self.client_patience.max(self.patience());
+                self.client_patience = patience.max(Nanos(500 * MILLI));
             }
         }
 
@@ -84,8 +90,18 @@ options! {
     producer_count: usize,
     /// Clients that read, and now and then ask for a hand-over.
     reader_count: usize,
-    /// How long faults go on.
+    /// How long faults come and go.
     fault_span: Nanos,
+    /// From the beginning of one burst of faults to the next one's.
+    burst_every: Nanos,
+    /// How long a burst lasts.
+    burst_span: Nanos,
+    /// Faults of a burst.
+    fault_count: u32,
+    /// Faults left out, by number.
+    skipped: Vec<u32>,
+    /// Appends that are acknowledged in each burst and after it, at least.
+    quota: u64,
     /// The sizes of every shard.
     shape: Shape,
 
@@ -93,6 +109,8 @@ options! {
     delay: Nanos,
     /// Added to it, up to this.
     delay_spread: Nanos,
+    /// Added to it, on average; now and then it is many times that.
+    tail: Nanos = Nanos(0),
     /// Frames that take very long, per mille.
     slow_per_mille: u32 = 0,
     /// How long those take at most.
@@ -105,33 +123,64 @@ options! {
     reorder_per_mille: u32 = 0,
     /// Frames that arrive in two pieces, per mille.
     split_per_mille: u32 = 0,
+    /// Frames that arrive damaged, per mille.
+    corrupt_per_mille: u32 = 0,
+    /// Bytes under way on one connection, one way, at most; what is more gets lost.
+    queue_size_max: usize = 16 << 20,
     /// Clients' connections suffer like nodes'; otherwise each keeps its order and loses nothing.
     client_faults: bool = false,
     /// What meets a partition waits for its end, as TCP would have it; otherwise it is lost.
     retransmit: bool,
-    /// Between partitions.
-    partition_every: Nanos = Nanos(0),
+
+    /// Weight of partitions among the faults. The next ones likewise.
+    partition: u32 = 0,
     /// How long one lasts.
     partition_span: Nanos,
-    /// Between losses of a connection.
-    link_loss_every: Nanos = Nanos(0),
+    /// One side does not hear the other.
+    one_way: u32 = 0,
+    /// Each way between two nodes is open or not.
+    graph: u32 = 0,
+    /// A way goes and comes.
+    flap: u32 = 0,
+    /// What is sent to a node is held up.
+    clog: u32 = 0,
+    /// A node takes its bytes slowly.
+    slow_receiver: u32 = 0,
+    /// A connection breaks.
+    reset: u32 = 0,
+    /// One end of a connection forgets it.
+    half_open: u32 = 0,
 
-    /// Between crashes.
-    crash_every: Nanos = Nanos(0),
+    /// A process ends.
+    crash: u32 = 0,
+    /// All do.
+    crash_all: u32 = 0,
+    /// One does, and the next while it recovers.
+    crash_twice: u32 = 0,
+    /// One does when a read or write is done.
+    crash_at_completion: u32 = 0,
     /// Until the restart.
     restart_span: Nanos,
     /// Crashes that take the power, per mille.
     power_per_mille: u32,
-    /// Crashes of all nodes at once, per mille.
-    crash_all_per_mille: u32,
-    /// Between loops that stand still.
-    stall_every: Nanos = Nanos(0),
-    /// How long they do.
+    /// A loop stands still.
+    stall: u32 = 0,
+    /// How long it does.
     stall_span: Nanos,
+    /// A process is frozen for longer than anybody waits.
+    freeze: u32 = 0,
+    /// A loop gets little of its processor.
+    starve: u32 = 0,
+    /// A clock jumps ahead.
+    clock_jump: u32 = 0,
     /// Parts of 1024 by which clocks differ at most.
     drift: i64 = 0,
     /// Shortest pause between two turns of a loop.
     turn_span: Nanos,
+    /// Longest pause between two turns of a loop.
+    sleep_span: Nanos,
+    /// Longest pause before a peer that is not there is dialled again.
+    redial_span: Nanos,
 
     /// Shortest write.
     store_delay: Nanos,
@@ -141,13 +190,21 @@ options! {
     stuck_per_mille: u32 = 0,
     /// How long those take at most.
     stuck_span: Nanos,
-    /// Between times at which segments find no space.
-    full_every: Nanos = Nanos(0),
+    /// Segments find no space.
+    full: u32 = 0,
     /// How long there is none.
     full_span: Nanos,
+    /// A read or write fails.
+    disk_error: u32 = 0,
+    /// A disk says nothing for a while.
+    disk_stall: u32 = 0,
+    /// Promised bytes are damaged.
+    damage: u32 = 0,
 
     /// A producer's pause between appends.
     append_every: Nanos,
+    /// The same when nothing is wrong and the quota is reached.
+    quiet_append_every: Nanos,
     /// Appends a producer has in flight at most.
     window: usize,
     /// Records of an append at most.
@@ -168,22 +225,24 @@ options! {
     check_all: bool,
 }
 
-/// Small sizes, so that rings go round, caches lose what they held and segments are closed.
-fn shape(chance: &mut Chance, group_count: u32) -> Shape {
+/// Small sizes, so that rings go round, caches lose what they held and segments are closed; or such
+/// that the largest records just fit.
+fn shape(chance: &mut Chance, group_count: u32, is_large: bool) -> Shape {
     let ring = Ring {
-        file_size: 512 << 10,
+        file_size: if is_large { 16 << 20 } else { 512 << 10 },
         file_count: chance.pick(&[3, 3, 4]),
-        run_size: 64 << 10,
+        run_size: if is_large { RUN_SIZE_MAX } else { 64 << 10 },
     };
     // All that may be undecided fits the ring without its oldest and its newest file.
     let undecided = ring.file_size * u64::from(ring.file_count - 2) / u64::from(group_count);
     Shape {
         ring,
-        arena_size: 256 << 10,
+        // The least that takes a few runs.
+        arena_size: 4 * ring.run_size,
         arena_count: chance.between(2, 6) as usize,
         segment_write_size: chance.pick(&[64 << 10, 128 << 10, 512 << 10]),
         segment_size_max: chance.pick(&[128 << 10, 400 << 10, 4 << 20]),
-        segment_read_size: chance.pick(&[72 << 10, 128 << 10, 1 << 20]),
+        segment_read_size: ring.run_size + chance.pick(&[8 << 10, 64 << 10, 960 << 10]),
         catch_up_size: chance.pick(&[1, 64 << 10, 256 << 10]),
         bounds: Bounds {
             tail_keep_count: chance.pick(&[0, 10, 100, 1024]),
@@ -193,82 +252,173 @@ fn shape(chance: &mut Chance, group_count: u32) -> Shape {
 }
 
 impl Swarm {
-    /// The options of a seed.
+    /// The options of a quick seed: one burst of a second or two on a fast network.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5357_4152_4d00_0000);
         let c = &mut chance;
-        let far = c.one_in(8);
-        let unit = if far {
+        let unit = if c.one_in(8) {
             10 * MILLI
         } else {
             c.pick(&[50, 200, 500, 2_000]) * MICRO
         };
+        let node_count = c.pick(&[1, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
+        let mut swarm = Self::drawn(seed, node_count, unit, 1, c);
+        swarm.burst_span = Nanos(c.between(400, 1_600) * MILLI);
+        swarm.burst_every = swarm.burst_span;
+        swarm.fault_span = swarm.burst_span;
+        swarm.fault_count = c.pick(&[0, 2, 5, 10, 20, 40]);
+        if c.one_in(100) {
+            swarm.make_large(c);
+        }
+        swarm
+    }
+
+    /// The options of a whole seed: ten minutes, most of them quiet, with bursts of faults and load,
+    /// more than fifty faults and more than two thousand appends in all. Nodes are farther from each
+    /// other than in a quick one, as time is: a heartbeat costs what it costs.
+    #[must_use]
+    pub fn whole(seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x5357_4152_4d57_4f4c);
+        let c = &mut chance;
+        let unit = c.pick(&[50, 100, 100, 150, 150, 150, 250, 250, 250]) * MILLI;
+        let node_count = c.pick(&[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+        let mut swarm = Self::drawn(seed, node_count, unit, (unit / (2 * MILLI)).min(75), c);
+        swarm.delay_spread = Nanos(c.pick(&[0, unit / 4, unit]));
+        let burst_count = c.between(4, 6);
+        swarm.fault_span = Nanos(600_000 * MILLI);
+        swarm.burst_every = Nanos(swarm.fault_span.0 / burst_count);
+        swarm.burst_span = Nanos(swarm.patience().0 * c.between(4, 10));
+        swarm.quota = 2_000 / burst_count + 100;
+        // What only passes the time passes it in larger steps, as all else here is slower.
+        swarm.sleep_span = Nanos(1_000 * MILLI);
+        swarm.redial_span = Nanos(3_000 * MILLI);
+        swarm.fault_count = 14;
+        // Enough in flight for the quota, and not more bytes than it takes.
+        swarm.producer_count = c.between(2, 4) as usize;
+        swarm.window = c.between(4, 8) as usize;
+        let append_span = swarm.burst_span.0 * swarm.producer_count as u64;
+        swarm.append_every = Nanos(append_span / swarm.quota);
+        swarm.record_count_max = c.pick(&[1, 3, 10]);
+        swarm.record_size_max = c.pick(&[20, 200, 1_000]);
+        swarm
+    }
+
+    /// How long nodes wait for a leader on such a network, roughly.
+    pub(super) fn patience(&self) -> Nanos {
+        let round_trip = 2 * (self.delay.0 + self.delay_spread.0);
+        Nanos((10 * round_trip).clamp(30 * MILLI, 3_000 * MILLI))
+    }
+
+    /// Records near the limit, in memory that just takes them.
+    fn make_large(&mut self, chance: &mut Chance) {
+        self.group_count = 1;
+        self.shape = shape(chance, 1, true);
+        self.record_count_max = 1;
+        self.record_size_max = RECORD_SIZE_MAX as u64 - 64;
+        self.append_every = Nanos(10 * MILLI);
+        self.read_every = self.read_every.max(Nanos(20 * MILLI));
+        self.fault_count = self.fault_count.min(10);
+        self.window = self.window.min(3);
+        self.client_patience = self.client_patience.max(Nanos(300 * MILLI));
+    }
+
+    /// Options for a network with ways of about `unit`, where all that is wrong lasts `stretch` times
+    /// as long.
+    fn drawn(seed: u64, node_count: usize, unit: u64, stretch: u64, c: &mut Chance) -> Self {
         let some = |c: &mut Chance, one_in: u64, low: u64, high: u64| {
             if c.one_in(one_in) {
-                c.between(low, high)
+                c.between(low, high) as u32
             } else {
                 0
             }
         };
-        let span = |c: &mut Chance, one_in: u64, low: u64, high: u64| {
-            Nanos(some(c, one_in, low * MILLI, high * MILLI))
-        };
+        let span =
+            |c: &mut Chance, low: u64, high: u64| Nanos(c.between(low, high) * MILLI * stretch);
         let quick = c.one_in(4);
         let group_count = c.pick(&[1, 1, 2, 3]);
         Self {
             seed,
-            node_count: c.pick(&[1, 3, 3, 3, 3, 3, 5, 5]),
+            node_count,
             group_count,
             producer_count: c.between(1, 4) as usize,
             reader_count: c.between(1, 3) as usize,
-            fault_span: Nanos(c.between(400, 1_600) * MILLI),
-            shape: shape(c, group_count),
+            fault_span: Nanos(0),
+            burst_every: Nanos(0),
+            burst_span: Nanos(0),
+            fault_count: 0,
+            skipped: Vec::new(),
+            quota: 0,
+            shape: shape(c, group_count, false),
 
             delay: Nanos(unit / 2),
             delay_spread: Nanos(c.pick(&[0, unit / 4, unit, 4 * unit])),
-            slow_per_mille: some(c, 3, 1, 30) as u32,
-            slow_span: Nanos(c.between(5, 300) * MILLI),
-            drop_per_mille: some(c, 2, 1, 60) as u32,
-            duplicate_per_mille: some(c, 2, 1, 60) as u32,
-            reorder_per_mille: some(c, 2, 1, 100) as u32,
-            split_per_mille: some(c, 2, 1, 100) as u32,
+            tail: Nanos(c.pick(&[0, 0, 0, unit / 2, 2 * unit])),
+            slow_per_mille: some(c, 3, 1, 30),
+            slow_span: span(c, 5, 300),
+            drop_per_mille: some(c, 2, 1, 60),
+            duplicate_per_mille: some(c, 2, 1, 60),
+            reorder_per_mille: some(c, 2, 1, 100),
+            split_per_mille: some(c, 2, 1, 100),
+            corrupt_per_mille: some(c, 4, 1, 20),
+            queue_size_max: c.pick(&[8 << 10, 64 << 10, 16 << 20, 16 << 20, 16 << 20]),
             client_faults: c.one_in(3),
             retransmit: c.one_in(2),
-            partition_every: span(c, 2, 60, 500),
-            partition_span: Nanos(c.between(5, 500) * MILLI),
-            link_loss_every: span(c, 3, 20, 300),
 
-            crash_every: span(c, 2, 60, 600),
-            restart_span: Nanos(c.between(1, 200) * MILLI),
+            partition: some(c, 2, 1, 4),
+            partition_span: span(c, 5, 500),
+            one_way: some(c, 3, 1, 3),
+            graph: some(c, 3, 1, 3),
+            flap: some(c, 4, 1, 2),
+            clog: some(c, 4, 1, 3),
+            slow_receiver: some(c, 4, 1, 2),
+            reset: some(c, 3, 1, 4),
+            half_open: some(c, 4, 1, 3),
+
+            crash: some(c, 2, 1, 4),
+            crash_all: some(c, 5, 1, 1),
+            crash_twice: some(c, 4, 1, 2),
+            crash_at_completion: some(c, 3, 1, 3),
+            restart_span: span(c, 1, 200),
             power_per_mille: c.pick(&[0, 300, 1000]),
-            crash_all_per_mille: c.pick(&[0, 0, 100, 500]),
-            stall_every: span(c, 3, 50, 500),
-            stall_span: Nanos(c.between(5, 400) * MILLI),
-            drift: c.pick(&[0, 1, 10]),
+            stall: some(c, 3, 1, 3),
+            stall_span: span(c, 5, 400),
+            freeze: some(c, 4, 1, 2),
+            starve: some(c, 5, 1, 2),
+            clock_jump: some(c, 5, 1, 2),
+            drift: c.pick(&[0, 1, 10, 200]),
             turn_span: Nanos(c.between(10, 200) * MICRO),
+            sleep_span: Nanos(100 * MILLI),
+            redial_span: Nanos(200 * MILLI),
 
             store_delay: Nanos(c.pick(&[50, 150, 1_000]) * MICRO),
             store_spread: Nanos(c.pick(&[50, 500, 5_000]) * MICRO),
-            stuck_per_mille: some(c, 3, 1, 20) as u32,
-            stuck_span: Nanos(c.between(10, 200) * MILLI),
-            full_every: span(c, 6, 100, 600),
-            full_span: Nanos(c.between(20, 400) * MILLI),
+            stuck_per_mille: some(c, 3, 1, 20),
+            stuck_span: span(c, 10, 200),
+            full: some(c, 5, 1, 2),
+            full_span: span(c, 20, 400),
+            disk_error: some(c, 4, 1, 2),
+            disk_stall: some(c, 4, 1, 2),
+            damage: some(c, 4, 1, 2),
 
             append_every: Nanos(if quick {
                 200 * MICRO
             } else {
                 c.between(1, 10) * MILLI
             }),
+            quiet_append_every: Nanos(c.between(5_000, 60_000) * MILLI),
             window: c.between(1, 8) as usize,
             record_count_max: c.pick(&[1, 3, 20]),
             record_size_max: c.pick(&[20, 200, 2_000]),
-            client_patience: Nanos(c.between(20, 300) * MILLI),
-            epoch_per_mille: some(c, 3, 1, 30) as u32,
-            replace_per_mille: some(c, 3, 100, 1000) as u32,
-            read_every: Nanos(c.between(2, 30) * MILLI),
-            transfer_per_mille: some(c, 3, 5, 100) as u32,
+            client_patience: span(c, 20, 300),
+            epoch_per_mille: some(c, 3, 1, 30),
+            replace_per_mille: some(c, 3, 100, 1000),
+            read_every: span(c, 2, 30),
+            transfer_per_mille: some(c, 3, 5, 100),
             check_all: c.one_in(16),
         }
     }
 }
+
+// One record and what a producer puts before it make an append.
+const _: () = assert!(RECORD_SIZE_MAX + 64 <= APPEND_PAYLOAD_SIZE_MAX);

@@ -1,14 +1,16 @@
 //! One turn of a node's loop, as a real loop goes: dial what is due, step what arrived, end the
 //! turn, carry out the effects. The oracle looks after every step; a crash may come between any two.
 
+use bytes::{Bytes, BytesMut};
+
 use super::link::{LANES, Link, LinkState};
-use super::network::{End, Party, StreamId, Way};
+use super::network::{Chunk, End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
 use super::trace::{self, Standing};
-use super::world::{Event, World};
+use super::world::{Event, Moment, PendingRead, World};
 use crate::frame::Lane;
 use crate::frame::assembler::{Assembler, TagPolicy};
-use crate::frame::header::ClusterTag;
+use crate::frame::header::{ClusterTag, FrameHeader};
 use crate::frame::refusal::Refusal;
 use crate::id::{ConnectionId, Nanos, NodeId};
 use crate::shard::{Effect, Input, Outgoing, Source};
@@ -19,15 +21,9 @@ use super::node::{CLUSTER, node_id, party_of};
 struct Crashed;
 
 impl World<'_> {
-    pub(super) fn on_turn(&mut self, node: Party, life: u32) {
-        let machine = &mut self.nodes[node];
-        let Some(process) = &mut machine.process else {
-            return;
-        };
-        if machine.life != life || process.turn_at != self.now {
-            return;
-        }
-        process.turn_at = Nanos(0);
+    pub(super) fn on_turn(&mut self, node: Party) {
+        let life = self.nodes[node].life;
+        self.process(node).turn = Moment::default();
         self.marks.turns += 1;
         self.dial_due(node, life);
         if self.turn(node).is_err() {
@@ -36,8 +32,9 @@ impl World<'_> {
             self.crash(node, power);
             return;
         }
+        let factor = self.nodes[node].turn_factor;
         let process = self.nodes[node].process.as_mut().expect("it did not crash");
-        process.busy_until = self.now.after(self.swarm.turn_span);
+        process.busy_until = self.now.after(Nanos(self.swarm.turn_span.0 * factor));
         let deadline = process.deadline();
         self.plan_turn(node, deadline);
     }
@@ -68,12 +65,40 @@ impl World<'_> {
     }
 
     fn turn(&mut self, node: Party) -> Result<(), Crashed> {
-        let inbox = std::mem::take(&mut self.process(node).inbox);
-        for arrival in inbox {
+        let mut inbox = std::mem::take(&mut self.process(node).inbox);
+        self.shuffle_completions(&mut inbox);
+        for arrival in inbox.drain(..) {
             self.on_arrival(node, arrival)?;
         }
+        // Nothing arrived meanwhile; its memory serves again.
+        self.process(node).inbox = inbox;
         self.step(node, Input::TurnEnd)?;
         self.perform(node)
+    }
+
+    /// A kernel reports what a disk has done in any order.
+    fn shuffle_completions(&mut self, inbox: &mut [Arrival]) {
+        let is_completion = |arrival: &Arrival| {
+            matches!(
+                arrival,
+                Arrival::Stored(_) | Arrival::SegmentStored(..) | Arrival::Loaded(..)
+            )
+        };
+        let count = inbox
+            .iter()
+            .filter(|arrival| is_completion(arrival))
+            .count();
+        if count < 2 {
+            return;
+        }
+        let places: Vec<usize> = (0..inbox.len())
+            .filter(|place| is_completion(&inbox[*place]))
+            .collect();
+        for at in (1..count).rev() {
+            let other = self.chance.below(at as u64 + 1) as usize;
+            self.marks.completions_swapped += u64::from(other != at);
+            inbox.swap(places[at], places[other]);
+        }
     }
 
     /// One input, and the oracle's look at what it did.
@@ -111,7 +136,7 @@ impl World<'_> {
 
     fn on_arrival(&mut self, node: Party, arrival: Arrival) -> Result<(), Crashed> {
         match arrival {
-            Arrival::Bytes(connection, bytes) => self.on_bytes(node, connection, bytes),
+            Arrival::Bytes(connection, chunk) => self.on_bytes(node, connection, chunk),
             Arrival::Ended(connection) => self.end_connection(node, connection),
             Arrival::Connected(stream) => {
                 let Some(link) = self.find_link(node, stream) else {
@@ -120,7 +145,7 @@ impl World<'_> {
                 link.on_connected(stream);
                 let (peer, lane) = (link.peer, link.lane);
                 let hello = self.process(node).shard.hello(lane);
-                self.send(stream, Way::Forth, hello.to_vec());
+                self.send(stream, Way::Forth, hello);
                 self.step(node, Input::PeerConnected(node_id(peer)))
             }
             Arrival::Lost { stream, refused } => {
@@ -159,7 +184,7 @@ impl World<'_> {
         &mut self,
         node: Party,
         connection: ConnectionId,
-        bytes: Vec<u8>,
+        chunk: Chunk,
     ) -> Result<(), Crashed> {
         let Some(accepted) = self.process(node).connections.get_mut(&connection) else {
             return Ok(());
@@ -167,10 +192,12 @@ impl World<'_> {
         if accepted.is_closing {
             return Ok(());
         }
+        accepted.is_suspect |= chunk.is_damaged;
+        let is_suspect = accepted.is_suspect;
         // Out of its place while its frames are stepped, which need all else.
         let policy = TagPolicy::ExactOrHello(ClusterTag::of(CLUSTER));
         let mut assembler = std::mem::replace(&mut accepted.assembler, Assembler::new(policy));
-        assembler.push(bytes);
+        assembler.push(chunk.bytes);
         let refused: Option<Refusal> = loop {
             match assembler.next() {
                 Ok(Some(frame)) => {
@@ -194,13 +221,17 @@ impl World<'_> {
             accepted.assembler = assembler;
         }
         match refused {
-            Some(refusal) => self.step(
-                node,
-                Input::StreamRefused {
-                    connection,
-                    refusal,
-                },
-            ),
+            Some(refusal) => {
+                assert!(is_suspect, "what was sent is refused: {refusal}");
+                self.marks.corruptions_refused += 1;
+                self.step(
+                    node,
+                    Input::StreamRefused {
+                        connection,
+                        refusal,
+                    },
+                )
+            }
             None => Ok(()),
         }
     }
@@ -214,19 +245,15 @@ impl World<'_> {
     }
 
     fn perform(&mut self, node: Party) -> Result<(), Crashed> {
-        let list = std::mem::take(&mut self.process(node).effects.list);
-        for effect in list {
+        let mut list = std::mem::take(&mut self.process(node).effects.list);
+        for effect in list.drain(..) {
             self.perform_one(node, effect);
             if self.process(node).burn() {
                 return Err(Crashed);
             }
         }
-        let closing = self
-            .process(node)
-            .connections
-            .iter()
-            .filter(|(_, at)| at.is_closing);
-        let closing: Vec<ConnectionId> = closing.map(|(id, _)| *id).collect();
+        self.process(node).effects.list = list;
+        let closing = std::mem::take(&mut self.process(node).closing);
         for connection in closing {
             self.end_connection(node, connection)?;
         }
@@ -235,24 +262,26 @@ impl World<'_> {
 
     fn perform_one(&mut self, node: Party, effect: Effect) {
         match effect {
-            Effect::Send { to, lane, frame } => self.send_to_peer(node, to, lane, &frame),
+            Effect::Send { to, lane, frame } => self.send_to_peer(node, to, lane, frame),
             Effect::Reply { connection, frame } => {
-                let bytes = joined(&frame);
+                let bytes = joined(frame);
                 if let Some(accepted) = self.process(node).connections.get(&connection) {
                     let stream = accepted.stream;
                     self.send(stream, Way::Back, bytes);
                 }
             }
             Effect::Close(connection) => {
-                if let Some(accepted) = self.process(node).connections.get_mut(&connection) {
+                let process = self.process(node);
+                if let Some(accepted) = process.connections.get_mut(&connection) {
                     accepted.is_closing = true;
+                    process.closing.push(connection);
                 }
             }
             Effect::Store(store) => {
                 if store.opens_life {
                     self.nodes[node].disk.sync_journal();
                 }
-                self.oracle.ledgers[node].on_store(&store);
+                self.oracle.on_store(node, &store);
                 let ring = self.swarm.shape.ring;
                 let is_wrap = store.slot == 0 && store.position == 0;
                 self.marks.wraps += u64::from(is_wrap && !store.opens_life);
@@ -303,35 +332,25 @@ impl World<'_> {
             } => {
                 let life = self.nodes[node].life;
                 let at = self.write_done_at(node);
-                self.plan(
-                    at,
-                    Event::Loaded {
-                        node,
-                        life,
-                        load,
-                        source,
-                        position,
-                        size,
-                    },
-                );
+                let read = Box::new(PendingRead {
+                    load,
+                    source,
+                    position,
+                    size,
+                });
+                self.plan(at, Event::Loaded { node, life, read });
             }
         }
     }
 
-    fn send_to_peer(&mut self, node: Party, to: NodeId, lane: Lane, frame: &Outgoing) {
-        let bytes = joined(frame);
-        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
-        assembler.push(bytes.as_slice());
-        let sent = assembler
-            .next()
-            .expect("a node sends frames")
-            .expect("a node sends whole frames");
+    fn send_to_peer(&mut self, node: Party, to: NodeId, lane: Lane, frame: Outgoing) {
+        let header = FrameHeader::read(&frame.head).expect("a node sends frames");
         assert!(
-            sent.kind().travels_on(lane),
+            header.kind.travels_on(lane),
             "{} has no place on {lane}",
-            sent.kind()
+            header.kind
         );
-        self.oracle.on_sent(node, to, &sent);
+        self.oracle.on_sent(node, to, &header, &frame.head);
         self.marks.catch_ups += u64::from(lane == Lane::Bulk);
         let peer = party_of(to);
         assert!(LANES.contains(&lane), "peers talk on their lanes");
@@ -340,7 +359,7 @@ impl World<'_> {
             .find(|link| link.peer == peer && link.lane == lane)
             .and_then(Link::stream);
         if let Some(stream) = stream {
-            self.send(stream, Way::Forth, bytes);
+            self.send(stream, Way::Forth, joined(frame));
         }
     }
 
@@ -358,12 +377,14 @@ impl World<'_> {
 }
 
 /// A frame as it goes over the wire.
-fn joined(frame: &Outgoing) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(frame.size());
+fn joined(frame: Outgoing) -> Bytes {
+    if frame.payload.is_empty() {
+        return frame.head;
+    }
+    let mut bytes = BytesMut::with_capacity(frame.size());
     bytes.extend_from_slice(&frame.head);
-    frame
-        .payload
-        .iter()
-        .for_each(|slice| bytes.extend_from_slice(slice));
-    bytes
+    for slice in &frame.payload {
+        bytes.extend_from_slice(slice);
+    }
+    bytes.freeze()
 }

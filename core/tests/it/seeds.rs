@@ -1,15 +1,27 @@
 //! The simulator's seeds: whole clusters under faults, and that a seed replays.
 //!
 //! `SIM_SEED=17` plays one seed and prints its trace. `SIM_COUNT` and `SIM_FIRST` choose how many
-//! seeds are played, and from which on.
+//! seeds are played, and from which on; with `SIM_WHOLE=1` they are whole ones, of ten minutes each.
+//! `SIM_THREADS` says how many threads play them, `SIM_REPLAY_COUNT` how many are played twice.
+//! `SIM_SUMS_TO` names a file for the sums of a few seeds, and `SIM_SUMS_FROM` one that a build of
+//! the other kind has written.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringwood_core::sim::{self, Failure, Marks, Report, Swarm};
 
 /// Seeds of the plain test command.
-const SEED_COUNT: u64 = 2_000;
+const SEED_COUNT: u64 = 800;
+
+/// So many whole seeds reach every state, too.
+const WHOLE_COUNT: u64 = 200;
+
+/// Seeds that the plain test command plays twice.
+const REPLAY_COUNT: u64 = 20;
 
 /// Runs that are spent on making a failure smaller.
 const SHRINK_RUN_COUNT_MAX: u32 = 200;
@@ -20,12 +32,65 @@ fn number(name: &str) -> Option<u64> {
         .map(|value| value.parse().expect("a number"))
 }
 
+fn is_whole() -> bool {
+    number("SIM_WHOLE") == Some(1)
+}
+
+/// The seed's options.
+fn swarm(seed: u64) -> Swarm {
+    if is_whole() {
+        Swarm::whole(seed)
+    } else {
+        Swarm::new(seed)
+    }
+}
+
 /// Plays a seed; one that fails says which it was, what it was made of and what it broke.
 fn play(swarm: &Swarm) -> Result<Report, Box<Failure>> {
     sim::run(swarm, None).inspect_err(|failure| {
         let seed = swarm.seed;
         eprintln!("{failure}\nSIM_SEED={seed} replays it. Its options:\n{swarm}");
     })
+}
+
+/// What many seeds came to.
+#[derive(Default)]
+struct Played {
+    marks: Marks,
+    failures: Vec<String>,
+    event_count: u64,
+    heal_max: u64,
+}
+
+/// Plays seeds on as many threads as `SIM_THREADS` says; one if it says nothing.
+fn play_all(seeds: Range<u64>) -> Played {
+    let next = AtomicU64::new(seeds.start);
+    let played = Mutex::new(Played::default());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let result = play(&swarm(seed));
+            let mut played = played.lock().expect("nobody panics with it");
+            match result {
+                Ok(report) => {
+                    played.marks.add(&report.marks);
+                    played.event_count += report.event_count;
+                    played.heal_max = played.heal_max.max(report.heal_span.0);
+                }
+                Err(failure) => played.failures.push(failure.to_string()),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..number("SIM_THREADS").unwrap_or(1) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    played.into_inner().expect("nobody panics with it")
 }
 
 /// Plays one seed for a reader, and if it fails looks for the least of it that does.
@@ -46,24 +111,17 @@ fn tell(swarm: &Swarm) {
 #[test]
 fn seeds_hold() {
     if let Some(seed) = number("SIM_SEED") {
-        tell(&Swarm::new(seed));
+        tell(&swarm(seed));
         return;
     }
     let first = number("SIM_FIRST").unwrap_or(1);
     let count = number("SIM_COUNT").unwrap_or(SEED_COUNT);
-    let mut marks = Marks::default();
-    let mut failures = Vec::new();
-    let (mut event_count, mut heal_max) = (0, 0);
-    for seed in first..first + count {
-        match play(&Swarm::new(seed)) {
-            Ok(report) => {
-                marks.add(&report.marks);
-                event_count += report.event_count;
-                heal_max = heal_max.max(report.heal_span.0);
-            }
-            Err(failure) => failures.push(failure.to_string()),
-        }
-    }
+    let Played {
+        marks,
+        failures,
+        event_count,
+        heal_max,
+    } = play_all(first..first + count);
     let heal_max = heal_max / 1_000_000;
     println!("{count} seeds, {event_count} events, longest heal {heal_max} ms\n{marks}");
     assert!(
@@ -72,7 +130,7 @@ fn seeds_hold() {
         failures.len(),
         failures.join("\n")
     );
-    if count >= SEED_COUNT {
+    if count >= if is_whole() { WHOLE_COUNT } else { SEED_COUNT } {
         for (name, count) in marks.list() {
             assert!(count > 0, "no seed had any {name}");
         }
@@ -81,14 +139,13 @@ fn seeds_hold() {
 
 #[test]
 fn a_seed_replays_exactly() {
-    for seed in 1..=20 {
-        let first = play(&Swarm::new(seed)).expect("holds");
-        let second = play(&Swarm::new(seed)).expect("holds");
-        assert_eq!(first, second, "seed {seed} does not replay");
+    let first = number("SIM_FIRST").unwrap_or(1);
+    for seed in first..first + number("SIM_REPLAY_COUNT").unwrap_or(REPLAY_COUNT) {
+        let first = play(&swarm(seed)).expect("holds");
         // Whoever watches changes nothing.
         let mut record_count = 0;
-        let third = sim::run(&Swarm::new(seed), Some(&mut |_| record_count += 1));
-        assert_eq!(first, third.expect("holds"), "seed {seed} minds its reader");
+        let second = sim::run(&swarm(seed), Some(&mut |_| record_count += 1));
+        assert_eq!(first, second.expect("holds"), "seed {seed} does not replay");
         assert!(record_count > 100, "seed {seed} tells its story");
     }
 }
@@ -96,14 +153,20 @@ fn a_seed_replays_exactly() {
 /// Where a parent has this test print the sums of its seeds.
 const CHILD: &str = "SIM_PRINT_SUMS";
 
-/// What was never random must not become so: addresses and hash seeds differ in another process.
-#[test]
-fn a_seed_replays_in_another_process() {
+/// A line for each of a few seeds: what it was, and what came of it.
+fn sums() -> String {
     let mut sums = String::new();
     for seed in 1..=10 {
         let report = play(&Swarm::new(seed)).expect("holds");
         writeln!(sums, "sum {seed} {:032x}", report.trace_sum).expect("a string takes it");
     }
+    sums
+}
+
+/// What was never random must not become so: addresses and hash seeds differ in another process.
+#[test]
+fn a_seed_replays_in_another_process() {
+    let sums = sums();
     if std::env::var_os(CHILD).is_some() {
         println!("{sums}");
         return;
@@ -117,9 +180,26 @@ fn a_seed_replays_in_another_process() {
         .lines()
         .filter(|line| line.starts_with("sum "))
         .collect();
-    assert_eq!(
-        lines,
-        sums.lines().collect::<Vec<_>>(),
-        "another process, another run"
-    );
+    let expected: Vec<&str> = sums.lines().collect();
+    assert_eq!(lines, expected, "another process, another run");
+}
+
+/// Nor may it matter how the program was built.
+#[test]
+#[ignore = "one build writes SIM_SUMS_TO, the other reads SIM_SUMS_FROM"]
+fn a_seed_replays_in_another_build() {
+    const KIND: &str = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    if let Some(path) = std::env::var_os("SIM_SUMS_TO") {
+        std::fs::write(path, format!("{KIND}\n{}", sums())).expect("it can be written");
+    } else {
+        let path = std::env::var_os("SIM_SUMS_FROM").expect("one of the two is named");
+        let text = std::fs::read_to_string(path).expect("another build has written it");
+        let (kind, expected) = text.split_once('\n').expect("its kind stands first");
+        assert_ne!(kind, KIND, "the same kind of build proves nothing");
+        assert_eq!(sums(), expected, "another build, another run");
+    }
 }

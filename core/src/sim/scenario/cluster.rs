@@ -8,7 +8,7 @@ use super::super::network::Party;
 use super::super::node::party_of;
 use super::super::swarm::Swarm;
 use super::super::trace::{Sink, Trace};
-use super::super::world::{Event, World};
+use super::super::world::{Event, Moment, World};
 use super::stage::{Deed, News, Refusal, Replica, Stage, Standing};
 use crate::frame::code::ReadMode;
 use crate::id::{Index, Nanos, Term};
@@ -84,6 +84,8 @@ fn calm(plan: &Plan) -> Swarm {
     swarm.split_per_mille = 0;
     swarm.retransmit = true;
     swarm.drift = 0;
+    swarm.sleep_span = Nanos::from_millis(100);
+    swarm.redial_span = Nanos::from_millis(200);
     swarm.turn_span = Nanos::from_micros(20);
     swarm.store_delay = Nanos::from_micros(150);
     swarm.store_spread = Nanos(0);
@@ -222,7 +224,7 @@ impl<'s> Cluster<'s> {
             let drift = per_mille * RATE as i64 / 1000;
             process.clock = Clock::new(now, local, drift);
             // What it planned was planned by the old clock.
-            process.turn_at = Nanos(0);
+            process.turn = Moment::default();
             self.world.plan_turn(node, now);
         }
     }
@@ -281,7 +283,7 @@ impl Stage for Cluster<'_> {
                     return Err("it is down".to_owned());
                 };
                 process.busy_until = until;
-                process.turn_at = Nanos(0);
+                process.turn = Moment::default();
                 self.paused_until[node] = until;
                 self.world.plan_turn(node, until);
             }

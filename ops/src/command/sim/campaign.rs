@@ -160,6 +160,7 @@ mod tests {
 
     fn change() -> Change {
         Change {
+            is_whole: false,
             span: Some(ringwood_core::id::Nanos(50_000_000)),
             node_count: None,
             without: Vec::new(),

@@ -55,7 +55,7 @@ Examples:
   ringwood sim                              seeds from a place chosen by dice
   ringwood sim --seeds 5000 --seed 1        these 5,000
   ringwood sim --seed 17 --trace | less -S  the story of one
-  ringwood sim --seed 17 --without crash_every
+  ringwood sim --seed 17 --without crash
   ringwood sim --seeds 100 --nodes 5 --minutes 1 -o json | jq .marks"
 )]
 pub(crate) struct Args {
@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// The first one [default: by dice]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+
+    /// Ten minutes each, most of them quiet, with bursts of faults between
+    #[arg(long)]
+    whole: bool,
 
     /// Minutes of faults in each, instead of what its seed chose
     #[arg(long, value_name = "M", conflicts_with = "span")]
@@ -82,7 +86,7 @@ pub(crate) struct Args {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=7))]
     nodes: Option<usize>,
 
-    /// Leave out a kind of trouble, by the name it has in the list of options; may be repeated
+    /// Leave out a kind of trouble by its name in the list of options, or one fault by its number
     #[arg(long, value_name = "OPTION")]
     without: Vec<String>,
 
@@ -133,6 +137,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
 /// What the command line changes of every run.
 #[derive(Debug)]
 struct Change {
+    is_whole: bool,
     span: Option<Nanos>,
     node_count: Option<usize>,
     without: Vec<String>,
@@ -148,7 +153,7 @@ impl Args {
         if let Some(unknown) = self
             .without
             .iter()
-            .find(|name| !names.contains(&name.as_str()))
+            .find(|name| !names.contains(&name.as_str()) && name.parse::<u32>().is_err())
         {
             let cause = format!("no run has an option '{unknown}'");
             return Err(
@@ -160,6 +165,7 @@ impl Args {
             .map(|minutes| Duration::from_secs(60 * minutes));
         let span = self.span.or(minutes);
         Ok(Change {
+            is_whole: self.whole,
             span: span.map(|span| Nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))),
             node_count: self.nodes,
             without: self.without.clone(),
@@ -170,7 +176,11 @@ impl Args {
 impl Change {
     /// The run of a seed, changed.
     fn applied(&self, seed: u64) -> Swarm {
-        let mut swarm = Swarm::new(seed);
+        let mut swarm = if self.is_whole {
+            Swarm::whole(seed)
+        } else {
+            Swarm::new(seed)
+        };
         swarm.fault_span = self.span.unwrap_or(swarm.fault_span);
         swarm.node_count = self.node_count.unwrap_or(swarm.node_count);
         self.without
@@ -264,6 +274,9 @@ impl Found {
             .map(|(before, _)| before.name)
             .collect();
         let mut command = format!("{} sim --seed {}", output::program(), met.seed);
+        if change.is_whole {
+            command += " --whole";
+        }
         if let Some(node_count) = change.node_count {
             command += &format!(" --nodes {node_count}");
         }
@@ -274,6 +287,9 @@ impl Found {
             .chain(unneeded.iter().copied())
         {
             command += &format!(" --without {name}");
+        }
+        for fault in &shrunk.swarm.skipped {
+            command += &format!(" --without {fault}");
         }
         command += &format!(" --span {}ns --trace", shrunk.swarm.fault_span.0);
         let path = std::env::temp_dir().join(format!("ringwood-sim-{}.trace.jsonl", met.seed));

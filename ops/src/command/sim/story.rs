@@ -235,7 +235,7 @@ mod tests {
             serde_json::from_str(lines.next().expect("a head")).expect("JSON");
         assert_eq!(head["schema"], "ringwood.trace/v1");
         assert_eq!(head["seed"], "17");
-        assert!(head["options"]["crash_every"].is_string());
+        assert!(head["options"]["crash"].is_string());
         assert_eq!(
             lines.next().expect("a record"),
             r#"{"at_ns":"12345678","event":"9","node":2,"kind":"role","group":1,"term":"3","commit":"4","last":"5","text":"leads"}"#

@@ -1,0 +1,34 @@
+//! Whether all that a shard keeps is within its bounds: what the simulator asks again and again.
+//!
+//! Knows the limits, not who keeps them.
+
+use super::Shard;
+use crate::limits::{
+    BLOCK_SIZE_MAX, FETCH_TURN_SIZE_MAX, FETCH_WAITING_MAX, LOAD_COUNT_MAX, READ_PENDING_MAX,
+};
+
+impl Shard {
+    /// Panics if anything has outgrown its bound.
+    pub(crate) fn assert_bounded(&self) {
+        // Clients' reads stop at the bound; each peer and each segment may have one of its own.
+        let own = self.groups.len() * (self.peers.len() + 1);
+        assert!(
+            self.loads.len() <= LOAD_COUNT_MAX + own,
+            "reads outgrow their bound"
+        );
+        assert!(
+            self.fetched_size <= FETCH_TURN_SIZE_MAX + BLOCK_SIZE_MAX,
+            "answers to readers outgrow their bound"
+        );
+        for group in &self.groups {
+            assert!(
+                group.waiting.len() <= FETCH_WAITING_MAX,
+                "waiting fetches outgrow their bound"
+            );
+            assert!(
+                group.reading.len() <= READ_PENDING_MAX,
+                "linearizable fetches outgrow their bound"
+            );
+        }
+    }
+}

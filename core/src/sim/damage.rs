@@ -1,0 +1,94 @@
+//! What goes wrong with disks: no space, errors, silence, and bytes that are not what was written.
+//!
+//! The last is under an atlas. Nothing repairs a disk yet: a node that finds what it had promised
+//! damaged must refuse to start and stay down. So only so many disks are hit that the others are a
+//! majority, and only where later bytes on the same disk bear witness of the promise: where nothing
+//! does, no reader could tell damage from a write that was never done.
+
+use super::chance::Chance;
+use super::faults::Undo;
+use super::ledger::Extent;
+use super::node::Trap;
+use super::trace::Lane;
+use super::world::World;
+use crate::raft::quorum;
+use crate::shard::Source;
+
+impl World<'_> {
+    pub(super) fn fill_disk(&mut self, chance: &mut Chance) {
+        let node = self.any_node(chance);
+        self.nodes[node].is_full = true;
+        let span = chance.about(self.swarm.full_span);
+        self.plan_undo(span, Undo::Space(node));
+    }
+
+    pub(super) fn stall_disk(&mut self, chance: &mut Chance) {
+        let node = self.any_node(chance);
+        self.marks.disk_stalls += 1;
+        self.nodes[node].stuck_until = self.now.after(chance.about(self.swarm.stuck_span));
+    }
+
+    /// One of the next reads or writes of a node fails, or is the last thing that its process does.
+    pub(super) fn set_trap(&mut self, chance: &mut Chance, trap: fn(u64) -> Trap) {
+        let node = self.any_node(chance);
+        self.nodes[node].trap = Some(trap(chance.below(20)));
+    }
+
+    /// A process ends, and what its disk had promised to keep is damaged before the next one reads
+    /// it.
+    pub(super) fn damage(&mut self, chance: &mut Chance) {
+        let node_count = self.swarm.node_count;
+        let node = self.any_node(chance);
+        let damaged = self.nodes.iter().filter(|node| node.is_damaged).count();
+        let is_bearable = node_count - damaged > quorum::size(node_count);
+        let extents = self.oracle.ledgers[node].witnessed();
+        if self.nodes[node].is_damaged || !is_bearable || extents.is_empty() {
+            return;
+        }
+        let power = chance.per_mille(self.swarm.power_per_mille);
+        self.crash(node, power);
+        let Extent { lsn, size } = chance.pick(&extents);
+        let (slot, position) = self.swarm.shape.ring.locate(lsn);
+        let machine = &mut self.nodes[node];
+        machine.is_damaged = true;
+        let source = Source::Journal { slot };
+        let how = machine.disk.damage(source, position, size, chance);
+        self.marks.damages += 1;
+        let text = format_args!("{how} in the run at {lsn} of {size} bytes");
+        self.trace.say(Lane::Node(node), "damage", text);
+    }
+
+    /// A read or write of a node is done: true if its process ends for that, and hears nothing.
+    pub(super) fn springs_trap(&mut self, node: usize, number: Option<u64>) -> bool {
+        let machine = &mut self.nodes[node];
+        let is_error = match &mut machine.trap {
+            None => return false,
+            Some(Trap::Crash(left) | Trap::Error(left)) if *left > 0 => {
+                *left -= 1;
+                return false;
+            }
+            Some(Trap::Crash(_)) => false,
+            Some(Trap::Error(_)) => true,
+        };
+        machine.trap = None;
+        let (chance, swarm) = (&mut self.chance, &self.swarm);
+        if is_error {
+            self.marks.disk_errors += 1;
+        } else {
+            self.marks.crashes_at_completion += 1;
+            // The bytes may be all there; nobody was told.
+            if let Some(number) = number.filter(|_| chance.one_in(2)) {
+                machine.disk.complete(number);
+            }
+        }
+        let power = !is_error && chance.per_mille(swarm.power_per_mille);
+        let text = if is_error { "fails" } else { "is the last" };
+        self.trace.say(
+            Lane::Node(node),
+            "disk",
+            format_args!("a read or write {text}"),
+        );
+        self.crash(node, power);
+        true
+    }
+}
