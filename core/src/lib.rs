@@ -4,6 +4,11 @@
 //! completions come in as arguments, and what is to be done leaves as values. The modules stand in
 //! the order in which a record meets them.
 
+#[cfg(not(feature = "bugs"))]
+mod bugs;
+#[cfg(feature = "bugs")]
+pub mod bugs;
+
 pub mod id;
 pub mod limits;
 

@@ -67,6 +67,7 @@ use super::outcome::Outcome;
 use super::post::{Asked, Post};
 use super::records::Waiting;
 use super::sealed::{Answer, Name, Reply, Sealed, Try};
+use crate::bugs::{self, Switch};
 use crate::frame::client::Append;
 use crate::frame::code::NotCommittedReason as Reason;
 use crate::frame::sum::Sum;
@@ -204,7 +205,7 @@ impl Producer {
                 .is_some_and(|current| given_up(current.connection))
             {
                 sealed.current = None;
-                sealed.in_doubt = true;
+                sealed.in_doubt |= !bugs::is_on(Switch::B72);
             }
         }
     }
@@ -374,7 +375,7 @@ impl Producer {
             // An earlier try is in doubt already; the current one will tell.
             _ if !is_current => Advice::None,
             Answer::Unknown => {
-                sealed.in_doubt = true;
+                sealed.in_doubt |= !bugs::is_on(Switch::B70);
                 Advice::Denies
             }
             Answer::NotCommitted {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::journal::WriteId;
+use crate::bugs::{self, Switch};
 use crate::id::Lsn;
 use crate::limits::JOURNAL_WRITES_MAX;
 
@@ -63,10 +64,16 @@ impl Flights {
 
     /// A write is on stable storage.
     pub(super) fn stored(&mut self, write: WriteId) {
-        let flight = self.list.iter_mut().find(|flight| flight.write == write);
+        let first = self.list.front().map(|flight| flight.write);
+        let in_order = bugs::is_on(Switch::B60);
+        let is_it = |flight: &&mut Flight| match in_order {
+            true => !flight.done,
+            false => flight.write == write,
+        };
+        let flight = self.list.iter_mut().find(is_it);
         let flight = flight.expect("only writes in flight complete");
         assert!(!flight.done, "a write completes once");
-        flight.done = true;
+        flight.done = first == Some(write) || !bugs::is_on(Switch::B32);
         while self.list.front().is_some_and(|flight| flight.done) {
             let flight = self.list.pop_front().expect("seen just now");
             assert!(flight.end > self.durable, "the durable prefix only grows");

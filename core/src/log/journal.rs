@@ -34,6 +34,7 @@ pub use super::recovered::JournalRecovered;
 use super::ring::{Ring, Room, Strain};
 use super::votes::{VoteCopy, votes_size, write_votes};
 use super::{Entry, HardState, Place};
+use crate::bugs::{self, Switch};
 use crate::frame::sum::Sum;
 use crate::id::{GroupId, Index, Lsn};
 use crate::limits::{ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, RUN_SIZE_MAX, SECTOR_SIZE};
@@ -245,7 +246,12 @@ impl Journal {
             block_size(payload_size)
         };
         self.make_block_room(size, Writing::First)?;
-        if !self.has_room(if no_op { Room::Votes } else { Room::Blocks }) {
+        let in_reserve = no_op && !bugs::is_on(Switch::R1);
+        if !self.has_room(if in_reserve {
+            Room::Votes
+        } else {
+            Room::Blocks
+        }) {
             return None;
         }
         let builder = BlockBuilder::begin(self.arenas.current(), start);
@@ -642,7 +648,7 @@ impl Journal {
             slot,
             position,
             runs,
-            opens_life: !opened,
+            opens_life: !opened && !bugs::is_on(Switch::B57),
         })
     }
 

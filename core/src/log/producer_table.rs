@@ -10,6 +10,7 @@ use bytes::{BufMut, BytesMut};
 use super::block::AppendHeader;
 use super::fields::{u32_at, u64_at};
 use super::item::ItemError;
+use crate::bugs::{self, Switch};
 use crate::id::{Epoch, Index, Offset, ProducerId, Sequence, Term};
 use crate::limits::{APPEND_RECORD_COUNT_MAX, PRODUCER_COUNT_MAX, PRODUCER_WINDOW};
 
@@ -119,6 +120,9 @@ impl Producer {
 
     fn judge(&self, epoch: Epoch, sequence: Sequence, record_count: u32) -> Verdict {
         if epoch < self.epoch {
+            if bugs::is_on(Switch::B71) {
+                return Verdict::Accept;
+            }
             return Verdict::Refuse(ProducerRefusal::Fenced { newest: self.epoch });
         }
         if epoch > self.epoch {
@@ -132,12 +136,15 @@ impl Producer {
         if sequence == self.next {
             return Verdict::Accept;
         }
-        if sequence > self.next {
+        if sequence > self.next || bugs::is_on(Switch::B69) {
             return Verdict::Refuse(ProducerRefusal::Gap {
                 expected: self.next,
             });
         }
         if sequence < self.window()[0].sequence {
+            if bugs::is_on(Switch::B73) {
+                return Verdict::Accept;
+            }
             return Verdict::Refuse(ProducerRefusal::TooOld);
         }
         let same =

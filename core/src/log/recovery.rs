@@ -48,6 +48,7 @@ use super::replay::Replay;
 use super::ring::Ring;
 use super::verdict::{Fate, Sight, fate};
 use super::votes::{has_sound_copy, mend};
+use crate::bugs::{self, Switch};
 use crate::id::{GroupId, Index, Lsn};
 use crate::limits::SECTOR_SIZE;
 
@@ -239,6 +240,9 @@ pub fn recover(identity: &Identity, read: &mut Read<'_>) -> Result<Recovered, Re
             Fate::End if walk.last.is_none() && at != Lsn(0) => {
                 return Err(damaged(&identity.ring, at));
             }
+            Fate::End if bugs::is_on(Switch::B64) && sight.header => {
+                return Err(damaged(&identity.ring, at));
+            }
             Fate::End => {
                 findings.append(&mut walk.findings);
                 if sight.header || witness.seen {
@@ -427,9 +431,10 @@ impl Walk {
         };
         let of_one_life = header.life == last.life && !header.opens;
         let opens_next = header.life > last.life && header.opens;
-        header.sequence == last.sequence + 1
-            && header.previous_sum == last.sum
-            && (of_one_life || opens_next)
+        bugs::is_on(Switch::B65)
+            || header.sequence == last.sequence + 1
+                && header.previous_sum == last.sum
+                && (of_one_life || opens_next)
     }
 
     fn accept(&mut self, flush: &Flush<'_>) -> Result<(), RecoveryError> {

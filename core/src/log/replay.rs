@@ -22,6 +22,7 @@ use super::producers::Producers;
 use super::recovered::GroupState;
 use super::tail::{Base, Entry, Tail};
 use super::{HardState, Place};
+use crate::bugs::{self, Switch};
 use crate::id::{GroupId, Index};
 
 /// A group as recovery found it.
@@ -248,7 +249,9 @@ impl GroupReplay {
             .map(|checkpoint| checkpoint.producers.clone());
         let mut producers = Producers::new(table.unwrap_or_default(), base.index);
         for note in self.notes.into_values().flatten() {
-            producers.push(note);
+            if !bugs::is_on(Switch::B76) {
+                producers.push(note);
+            }
         }
         Ok(GroupRecovered {
             hard: self.hard,

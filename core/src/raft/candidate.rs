@@ -4,6 +4,7 @@
 
 use super::timer::Timer;
 use super::{After, Message, Outbox, Output, Raft, RoleState, quorum};
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Nanos, NodeId, Term};
 use crate::limits::VOTER_COUNT_MAX;
 use crate::log::HardState;
@@ -143,6 +144,9 @@ impl Raft {
         let granted = question.term > self.hard.term
             && self.is_up_to_date(&question)
             && !self.is_shielding_leader(from);
+        if granted && bugs::is_on(Switch::B10) {
+            self.wait_for_leader();
+        }
         self.reply_vote(
             from,
             VoteAnswer {
@@ -165,7 +169,7 @@ impl Raft {
         if question.term > self.hard.term && !shielded {
             // Even when the vote is refused the term is taken over: else a candidate in a higher
             // term than all others could neither win nor be won over.
-            let vote = up_to_date.then_some(from);
+            let vote = (up_to_date || bugs::is_on(Switch::B08)).then_some(from);
             self.become_follower(
                 HardState {
                     term: question.term,
@@ -203,7 +207,11 @@ impl Raft {
         let next_term = Term(self.hard.term.0 + 1);
         let votes = match &mut self.role {
             RoleState::PreCandidate(votes) if answer.pre && answer.term == next_term => votes,
-            RoleState::Candidate(votes) if !answer.pre && answer.term == self.hard.term => votes,
+            RoleState::Candidate(votes)
+                if !answer.pre && (answer.term == self.hard.term || bugs::is_on(Switch::B04)) =>
+            {
+                votes
+            }
             _ => return, // Of an election that is over; counted here it would elect two.
         };
         // The first answer counts; a second one, in any order, is a duplicate.
@@ -236,6 +244,9 @@ impl Raft {
     /// their leader is gone, they will have by then.
     fn become_loser(&mut self, out: &mut Outbox) {
         self.become_follower(self.hard, None, out);
+        if bugs::is_on(Switch::B06) {
+            self.hard.vote = None;
+        }
         let doubled = self.timeouts.rank_step().0 << self.attempt_count;
         let pause = Nanos(doubled.min(self.timeouts.election.0));
         let rivals = Nanos(pause.0 * self.config.voters.len() as u64);
@@ -259,7 +270,10 @@ impl Raft {
     /// pair; each by itself would make two nodes that can never elect each other.
     fn is_up_to_date(&self, question: &VoteQuestion) -> bool {
         let ours = (self.tail.last_term(), self.tail.last_index());
-        (question.last_term, question.last_index) >= ours
+        if bugs::is_on(Switch::B09) {
+            return question.last_term >= ours.0 && question.last_index >= ours.1;
+        }
+        bugs::is_on(Switch::B37) || (question.last_term, question.last_index) >= ours
     }
 
     fn question(&self, term: Term) -> VoteQuestion {
@@ -308,7 +322,8 @@ impl Raft {
             term,
             voter_term: self.hard.term,
         };
-        let after = self.hard_pending.map_or(After::Now, After::Stored);
+        let waits = self.hard_pending.filter(|_| !bugs::is_on(Switch::B24));
+        let after = waits.map_or(After::Now, After::Stored);
         out.list.push(Output::Send { to, message, after });
     }
 

@@ -8,6 +8,7 @@ use super::{
     Accepted, After, AppendRequest, Beat, BeatAck, Message, Outbox, Output, Raft, RoleState,
     conflict, message,
 };
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Nanos, NodeId, Term};
 use crate::log::{Entry, HardState};
 
@@ -105,7 +106,9 @@ impl Raft {
                 durable: Index(0),
             };
         }
-        self.maybe_commit_verified(beat.commit, out);
+        if !bugs::is_on(Switch::B40) {
+            self.maybe_commit_verified(beat.commit, out);
+        }
         // This answer leaves at once. It must not count blocks for a term that a crash could make
         // this node forget: it would then be free to help another leader of that term.
         let durable = match self.hard_pending {
@@ -166,7 +169,8 @@ impl Raft {
     /// Below the base the block's term is forgotten here, yet it matches: it is committed. Taking
     /// it for a conflict would cut committed blocks.
     fn matches_at(&self, prev_index: Index, prev_term: Term) -> bool {
-        prev_index < self.tail.base().index || self.tail.term_at(prev_index) == Some(prev_term)
+        prev_index < self.tail.base().index && !bugs::is_on(Switch::B28)
+            || self.tail.term_at(prev_index) == Some(prev_term)
     }
 
     fn on_conflict(&mut self, from: NodeId, request: &AppendRequest<'_>, out: &mut Outbox) {
@@ -188,10 +192,13 @@ impl Raft {
     ) -> Option<Accepted> {
         let blocks = request.blocks;
         let here = |index, term| self.matches_at(index, term);
-        let skip = blocks
+        let mut skip = blocks
             .iter()
             .take_while(|block| here(block.index, block.term))
             .count();
+        if bugs::is_on(Switch::B27) && request.prev_index >= self.commit {
+            (skip, self.verified) = (0, request.prev_index);
+        }
         let cut = blocks.get(skip).map(|block| block.index);
         if let Some(from_index) = cut.filter(|index| *index <= self.tail.last_index()) {
             // Only a block of another term cuts, never a shorter message: it may be an old one,
@@ -237,6 +244,9 @@ impl Raft {
     /// Believes the leader's commit index as far as the logs are known to match.
     fn maybe_commit_verified(&mut self, leader_commit: Index, out: &mut Outbox) {
         let index = leader_commit.min(self.verified);
+        if bugs::is_on(Switch::B25) && index > Index(0) {
+            self.commit = index.min(self.commit);
+        }
         if index > self.commit {
             self.advance_commit(index, out);
         }
@@ -258,7 +268,11 @@ impl Raft {
         out.list.push(Output::Send {
             to,
             message,
-            after: self.after(index),
+            after: if bugs::is_on(Switch::B50) {
+                After::Now
+            } else {
+                self.after(index)
+            },
         });
     }
 

@@ -10,6 +10,7 @@ use super::transfer::Handover;
 use super::{
     Beat, BeatAck, Outbox, Output, ProposeRefusal, Raft, RoleState, conflict, message, quorum,
 };
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Nanos, NodeId, Term};
 use crate::limits::{BLOCK_SIZE_MAX, FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_SIZE, VOTER_COUNT_MAX};
 use crate::log::{Entry, HardState};
@@ -68,6 +69,9 @@ impl Leader {
 
     /// The latest round of reads that a quorum answered.
     pub(super) fn reached_round(&self, own: u64) -> u64 {
+        if bugs::is_on(Switch::B45) {
+            return own;
+        }
         self.reached(own, Progress::round)
     }
 
@@ -224,7 +228,7 @@ impl Raft {
             return;
         }
         let round = ack.round.min(self.round);
-        if ack.term < self.hard.term {
+        if ack.term < self.hard.term && !bugs::is_on(Switch::B30) {
             return; // It has not heard of this leadership; what it confirms is an older one.
         }
         let Some(progress) = self.hear(from) else {
@@ -245,7 +249,7 @@ impl Raft {
             return;
         };
         let has_all = progress.is_idle() && progress.matched() == prev_index;
-        if has_all && known < prev_index {
+        if has_all && known < prev_index && !bugs::is_on(Switch::R2) {
             out.list.push(Output::Replicate {
                 to,
                 term: self.hard.term,
@@ -399,12 +403,19 @@ impl Raft {
     /// by counting: a majority may have them and still lose them to a leader without (3.6.2,
     /// figure 3.7).
     pub(super) fn maybe_commit(&mut self, out: &mut Outbox) {
-        let own = self.durable();
+        let unstored =
+            bugs::is_on(Switch::B33) || bugs::is_on(Switch::B54) && self.config.voters.len() == 1;
+        let own = if unstored {
+            self.last()
+        } else {
+            self.durable()
+        };
         let RoleState::Leader(leader) = &mut self.role else {
             panic!("only a leader counts")
         };
         let index = leader.reached(own, Progress::matched);
-        if index <= self.commit || self.tail.term_at(index) != Some(self.hard.term) {
+        let own_term = self.tail.term_at(index) == Some(self.hard.term);
+        if index <= self.commit || !own_term && !bugs::is_on(Switch::B01) {
             return;
         }
         for decided in self.commit.0 + 1..=index.0 {
@@ -427,6 +438,9 @@ impl Raft {
             };
             let prev_index = Index(first.0 - 1);
             let Some(prev_term) = self.tail.term_at(prev_index) else {
+                if bugs::is_on(Switch::B29) {
+                    return;
+                }
                 progress.become_catch_up();
                 out.list.push(Output::CatchUp { to, next: first });
                 return;

@@ -42,6 +42,7 @@ use follower::Appending;
 use leader::{AppendAnswer, Leader};
 use timer::{Chance, Timer, Timers};
 
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Lsn, Nanos, NodeId, Term};
 use crate::limits::VOTER_COUNT_MAX;
 use crate::log::{Entry, HardState, Place, Tail};
@@ -85,6 +86,9 @@ pub struct Raft {
     tail: Tail,
     /// The journal's durable lsn as far as known here.
     durable: Lsn,
+    /// Highest index that ever was durable here: what one of the switches takes for durable.
+    #[cfg(feature = "bugs")]
+    durable_once: Index,
     /// Everything through here is decided. Never goes down.
     commit: Index,
     /// Highest index known to match the leader of this term; only that far may the leader's commit
@@ -126,6 +130,8 @@ impl Raft {
             hard,
             hard_pending: None,
             durable: last_place.map_or(Lsn(0), |lsn| Lsn(lsn.0 + 1)),
+            #[cfg(feature = "bugs")]
+            durable_once: Index(0),
             commit: tail.base().index,
             tail,
             verified: Index(0),
@@ -154,6 +160,8 @@ impl Raft {
         }
         if let Some(term) = message.reached_term()
             && term > self.hard.term
+            && !(bugs::is_on(Switch::B11)
+                && matches!(message, Message::VoteReply { pre: true, .. }))
         {
             // Whatever it says, our term is over. Not so for a vote request: see candidate.rs.
             self.become_follower(HardState { term, vote: None }, None, out);
@@ -209,7 +217,7 @@ impl Raft {
                 };
                 // An answer of an older term may speak of blocks that were cut since, here or
                 // there: counted now it would commit what no quorum has.
-                if term == self.hard.term {
+                if term == self.hard.term || bugs::is_on(Switch::B30) {
                     self.on_append_ack(from, answer, out);
                 }
             }
@@ -251,6 +259,10 @@ impl Raft {
     pub fn stored(&mut self, now: Nanos, durable: Lsn, out: &mut Outbox) {
         self.pass(now);
         self.durable = self.durable.max(durable);
+        #[cfg(feature = "bugs")]
+        {
+            self.durable_once = self.durable_once.max(self.durable());
+        }
         if self.hard_pending.is_some_and(|lsn| lsn < self.durable) {
             self.hard_pending = None;
         }
@@ -346,6 +358,11 @@ impl Raft {
     /// Everything through here is durable on this node.
     #[must_use]
     pub fn durable(&self) -> Index {
+        #[cfg(feature = "bugs")]
+        if bugs::is_on(Switch::B31) {
+            let durable = self.tail.durable_index(self.durable);
+            return durable.max(self.durable_once).min(self.last());
+        }
         self.tail.durable_index(self.durable)
     }
 
@@ -421,6 +438,9 @@ impl Raft {
         if hard != self.hard {
             self.persist(hard, out);
         }
+        if bugs::is_on(Switch::B05) && was_leader && !raised {
+            self.hard.vote = None;
+        }
         if raised {
             self.verified = Index(0);
         }
@@ -483,7 +503,8 @@ impl Raft {
     /// stand in an earlier run that is not durable either, and the term in a later one.
     fn after(&self, index: Index) -> After {
         let place = self.tail.entry(index).map(|entry| entry.place.lsn);
-        let entry_pending = place.filter(|lsn| *lsn >= self.durable);
+        let vouched = bugs::is_on(Switch::B31) && index <= self.durable();
+        let entry_pending = place.filter(|lsn| *lsn >= self.durable && !vouched);
         match entry_pending.max(self.hard_pending) {
             Some(lsn) => After::Stored(lsn),
             None => After::Now,

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::timer::Timeouts;
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Nanos};
 use crate::limits::{FRAME_PAYLOAD_SIZE_MAX, PEER_WINDOW_COUNT, PEER_WINDOW_SIZE};
 
@@ -149,7 +150,7 @@ impl Progress {
     /// The peer has everything through `index` durably. True if that is news. Answers come in any
     /// order and more than once; each speaks for all below it.
     pub(super) fn maybe_match(&mut self, now: Nanos, index: Index) -> bool {
-        if index <= self.matched {
+        if index == self.matched || index < self.matched && !bugs::is_on(Switch::B26) {
             return false;
         }
         self.matched = index;

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use super::{Outbox, Output, Raft, RoleState};
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Nanos};
 use crate::limits::READ_PENDING_MAX;
 
@@ -51,7 +52,8 @@ impl Reads {
     pub(super) fn begin(&mut self, round: u64, index: Index) {
         assert!(self.is_waiting(), "a round serves some read");
         if let Some(last) = self.batches.back() {
-            assert!(round > last.round, "a round's number is used once");
+            let is_fresh = round > last.round || bugs::is_on(Switch::B43);
+            assert!(is_fresh, "a round's number is used once");
             assert!(index >= last.index, "the commit index never goes down");
         }
         let ids = std::mem::take(&mut self.waiting);
@@ -107,14 +109,17 @@ impl Raft {
     /// block of this term is committed: until then an older leader may have committed, and
     /// acknowledged, more than this node knows (thesis 6.4).
     pub(super) fn maybe_begin_round(&mut self, out: &mut Outbox) {
-        let knows_commit = self.tail.term_at(self.commit) == Some(self.hard.term);
+        let knows_commit =
+            self.tail.term_at(self.commit) == Some(self.hard.term) || bugs::is_on(Switch::B44);
         let RoleState::Leader(leader) = &mut self.role else {
             return;
         };
         if !knows_commit || !leader.reads.is_waiting() {
             return;
         }
-        self.round += 1;
+        if self.round == 0 || !bugs::is_on(Switch::B43) {
+            self.round += 1;
+        }
         leader.reads.begin(self.round, self.commit);
         out.list.push(Output::BeatNow);
         self.serve_reads(out); // Alone, a leader is its own quorum.
@@ -134,8 +139,12 @@ impl Raft {
 
     pub(super) fn fail_reads(&mut self, out: &mut Outbox) {
         if let RoleState::Leader(leader) = &mut self.role {
-            out.list
-                .extend(leader.reads.take_all().map(|id| Output::ReadFailed { id }));
+            let index = self.commit;
+            let end = |id| match bugs::is_on(Switch::B42) {
+                true => Output::ReadReady { id, index },
+                false => Output::ReadFailed { id },
+            };
+            out.list.extend(leader.reads.take_all().map(end));
         }
     }
 }

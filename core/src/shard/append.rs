@@ -4,6 +4,7 @@
 //! Appends for one group that follow each other within a turn share a block. A turn's batch is what
 //! arrived during it: there is no linger timer.
 
+use crate::bugs::{self, Switch};
 use crate::frame::Frame;
 use crate::frame::client::{AppendReply, ArchivedAppend};
 use crate::frame::code::{Durability, NotCommittedReason, Outcome};
@@ -278,7 +279,8 @@ impl Shard {
     /// a leader that can commit nothing.
     pub(super) fn maybe_put_no_op(&mut self, position: usize) {
         let raft = &self.groups[position].raft;
-        if raft.is_leader() && raft.tail().last_term() < raft.term() {
+        let is_missing = raft.is_leader() && raft.tail().last_term() < raft.term();
+        if is_missing && !bugs::is_on(Switch::R1) {
             self.put_no_op(position);
         }
     }
@@ -306,6 +308,9 @@ impl Shard {
         leader: Option<NodeId>,
         effects: &mut Effects,
     ) {
+        if bugs::is_on(Switch::B74) {
+            return;
+        }
         let group = &mut self.groups[position];
         let acks: Vec<Ack> = group
             .acks

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::bugs::{self, Switch};
 use crate::frame::client::{ArchivedFetch, ArchivedTransfer, FetchReply, TransferReply};
 use crate::frame::code::{FetchOutcome, ReadMode, TransferOutcome};
 use crate::id::{ConnectionId, GroupId, Index, Nanos, NodeId, Offset, RequestId};
@@ -38,7 +39,7 @@ impl Shard {
             self.reply_fetch(None, &request, FetchOutcome::UnknownLog, effects);
             return;
         };
-        if request.mode != ReadMode::Linearizable {
+        if request.mode != ReadMode::Linearizable || bugs::is_on(Switch::B41) {
             self.serve_fetch(now, position, request, effects);
             return;
         }

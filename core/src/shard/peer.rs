@@ -1,6 +1,7 @@
 //! What peers say: heartbeats, blocks, votes. Bodies become Raft's plain messages here; the blocks
 //! of an AppendEntries are checked, then copied once, verbatim, into the open run.
 
+use crate::bugs::{self, Switch};
 use crate::frame::message::Message;
 use crate::frame::peer::{
     self as body, ArchivedAppendEntries, ArchivedHeartbeat, ArchivedHeartbeatAck, Heartbeat,
@@ -230,9 +231,12 @@ impl Shard {
             return;
         }
         self.groups[position].need.on_put();
-        self.tell_raft(now, position, effects, |raft, out| {
-            raft.appended(now, &entries, out)
-        });
+        let tell = |raft: &mut Raft, out: &mut Outbox| raft.appended(now, &entries, out);
+        if bugs::is_on(Switch::R6) {
+            self.with_raft(now, position, effects, tell);
+        } else {
+            self.tell_raft(now, position, effects, tell);
+        }
     }
 
     /// One heartbeat to every peer, for all groups this shard leads.
@@ -284,7 +288,7 @@ fn check_blocks(
     count: u32,
 ) -> Result<Vec<Block<'_>>, BlocksFault> {
     let mut checked = Vec::with_capacity((count as usize).min(payload.len() / BLOCK_HEADER_SIZE));
-    if prev_index.0 > u64::MAX - u64::from(count) - 1 {
+    if prev_index.0 > u64::MAX - u64::from(count) - 1 && !bugs::is_on(Switch::B79) {
         return Err(BlocksFault::OutOfPlace);
     }
     let mut expected = prev_index.next();

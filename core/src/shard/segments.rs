@@ -6,6 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::bugs::{self, Switch};
 use crate::id::{Index, Lsn, Nanos, Offset, Term};
 use crate::limits::SECTOR_SIZE;
 use crate::log::checkpoint::Checkpoint;
@@ -329,6 +330,9 @@ impl Shard {
             plan,
         };
         self.write_segment(position, effects);
+        if bugs::is_on(Switch::B36) {
+            self.on_segment_stored(write);
+        }
     }
 
     fn write_segment(&mut self, position: usize, effects: &mut Effects) {

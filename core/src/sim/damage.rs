@@ -8,6 +8,7 @@
 use super::chance::Chance;
 use super::faults::Undo;
 use super::ledger::Extent;
+use super::network::Party;
 use super::node::Trap;
 use super::trace::Lane;
 use super::world::World;
@@ -37,12 +38,9 @@ impl World<'_> {
     /// A process ends, and what its disk had promised to keep is damaged before the next one reads
     /// it.
     pub(super) fn damage(&mut self, chance: &mut Chance) {
-        let node_count = self.swarm.node_count;
         let node = self.any_node(chance);
-        let damaged = self.nodes.iter().filter(|node| node.is_damaged).count();
-        let is_bearable = node_count - damaged > quorum::size(node_count);
         let extents = self.oracle.ledgers[node].witnessed();
-        if self.nodes[node].is_damaged || !is_bearable || extents.is_empty() {
+        if self.nodes[node].is_damaged || !self.can_damage() || extents.is_empty() {
             return;
         }
         let power = chance.per_mille(self.swarm.power_per_mille);
@@ -56,6 +54,34 @@ impl World<'_> {
         self.marks.damages += 1;
         let text = format_args!("{how} in the run at {lsn} of {size} bytes");
         self.trace.say(Lane::Node(node), "damage", text);
+    }
+
+    /// A segment of some node is damaged while it is in use; says of which.
+    pub(super) fn damage_segment(&mut self) -> Option<Party> {
+        if !self.wild.segment_damage || !self.can_damage() {
+            return None;
+        }
+        let is_sound = |node: &Party| !self.nodes[*node].is_damaged;
+        let sound: Vec<Party> = (0..self.swarm.node_count).filter(is_sound).collect();
+        let node = self.chance.pick(&sound);
+        let machine = &mut self.nodes[node];
+        let segments = machine.disk.segments();
+        if segments.is_empty() {
+            return None;
+        }
+        let (source, size) = self.chance.pick(&segments);
+        machine.is_damaged = true;
+        let how = machine.disk.damage(source, 0, size, &mut self.chance);
+        let text = format_args!("{how} in {source:?}");
+        self.trace.say(Lane::Node(node), "damage", text);
+        Some(node)
+    }
+
+    /// Whether the disks that are sound would still be a majority without one.
+    fn can_damage(&self) -> bool {
+        let node_count = self.swarm.node_count;
+        let sound = self.nodes.iter().filter(|node| !node.is_damaged).count();
+        sound > quorum::size(node_count)
     }
 
     /// A read or write of a node is done: true if its process ends for that, and hears nothing.

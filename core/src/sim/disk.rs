@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::chance::Chance;
+use crate::id::GroupId;
 use crate::log::recovery::DiskFault;
 use crate::log::ring::Ring;
 use crate::shard::Source;
@@ -271,6 +272,19 @@ impl Disk {
                     .put(position + number * unit, piece, false);
             }
         }
+    }
+
+    /// Segment files that hold anything, and their sizes.
+    pub(super) fn segments(&self) -> Vec<(Source, usize)> {
+        let source = |&(group, number): &(u32, u32)| Source::Segment {
+            group: GroupId(group),
+            number,
+        };
+        let segments = self.segments.iter();
+        segments
+            .filter(|(_, file)| !file.bytes.is_empty())
+            .map(|(name, file)| (source(name), file.bytes.len()))
+            .collect()
     }
 
     /// Segment files that exist.

@@ -88,9 +88,10 @@ pub(super) struct Ledger {
     /// All below was durable, as some durable run says.
     witnessed: Lsn,
     ring: Ring,
-    /// What the last restart found; it counts once the new life's first write has begun, for that
+    /// What the last restart found, and how many of its runs were not durable; it counts once the
+    /// new life's first write has begun, for that
     /// is when the journal is synced.
-    found: Option<Vec<Held>>,
+    found: Option<(Vec<Held>, usize)>,
 }
 
 impl Ledger {
@@ -108,7 +109,11 @@ impl Ledger {
 
     /// A write of runs begins.
     pub(super) fn on_store(&mut self, write: WriteId, opens_life: bool, runs: Vec<Run>) {
-        if opens_life && let Some(found) = self.found.take() {
+        if let Some((found, beyond)) = self.found.take() {
+            assert!(
+                opens_life || beyond == 0,
+                "a life goes on with what it found and did not sync"
+            );
             self.durable = found;
             // What was found counts now, and what lies behind it is written over.
             while let Some(issued) = self.issued.pop_front() {
@@ -222,7 +227,7 @@ impl Ledger {
         }
         marks.recoveries_beyond_promise += u64::from(beyond > 0);
         marks.recoveries_with_loss += u64::from(beyond < self.issued.len());
-        self.found = Some(held);
+        self.found = Some((held, beyond));
     }
 
     /// Whether this disk has the block with this index and sum, whatever happens.

@@ -96,6 +96,8 @@ marks! {
     damages,
     /// Nodes that refused to start for it.
     damages_refused,
+    /// Readers that were told of a damaged segment, and got nothing wrong.
+    damages_told,
     /// Reads and writes of one turn reported in another order than done.
     completions_swapped,
     /// Leaders elected.

@@ -65,8 +65,11 @@ use world::World;
 use crate::id::Nanos;
 use crate::shard::Shard;
 
-/// A cluster without faults must heal within this. Ten times the longest election timeout.
-const HEAL_SPAN: Nanos = Nanos::from_millis(30_000);
+/// Once nothing is wrong every producer must be acknowledged within this: twelve times the longest
+/// election timeout.
+const ACK_SPAN: Nanos = Nanos::from_millis(36_000);
+/// And every replica must have everything within this: twenty times.
+const HEAL_SPAN: Nanos = Nanos::from_millis(60_000);
 /// Some hundred appends take no longer than this.
 const QUOTA_SPAN: Nanos = Nanos::from_millis(120_000);
 /// A whole log is read within this, however far away its reader is.
@@ -157,7 +160,7 @@ fn heal(world: &mut World<'_>) -> Nanos {
             producer.expect();
         }
     }
-    let mut span = wait_for(world, HEAL_SPAN, Phase::Acks);
+    let mut span = wait_for(world, ACK_SPAN, Phase::Acks);
     let quota = world.swarm.quota;
     wait_for(world, QUOTA_SPAN, Phase::Quota(acked.saturating_add(quota)));
     for desk in &mut world.desks {
@@ -193,10 +196,11 @@ fn be_quiet(world: &mut World<'_>, until: Nanos) {
 /// Every replica's log is read from its beginning to its end: nothing acknowledged is lost, and all
 /// hold the same.
 fn audit(world: &mut World<'_>) {
+    let damaged = world.damage_segment();
     for node in 0..world.swarm.node_count {
         for (position, group) in world.groups.clone().into_iter().enumerate() {
             if !world.nodes[node].is_out {
-                let auditor = Role::Reader(Reader::auditor(group, position));
+                let auditor = Role::Reader(Reader::auditor(group, position, damaged == Some(node)));
                 world.add_client(auditor, Some(node));
             }
         }
@@ -211,6 +215,7 @@ fn audit(world: &mut World<'_>) {
     wait_for(world, HEAL_SPAN, Phase::Answers);
     wait_for(world, HEAL_SPAN, Phase::Convergence);
     wait_for(world, AUDIT_SPAN, Phase::Audits);
+    world.oracle.check_faults(shards(world));
     let group_count = world.groups.len();
     let group_of = |producer: u64| (producer as usize - 1) % group_count;
     for audit in readers(world).filter_map(Reader::finished) {
@@ -260,7 +265,7 @@ impl Phase {
             }
             Self::Audits => readers(world)
                 .filter(|reader| reader.is_audit())
-                .all(|reader| reader.finished().is_some()),
+                .all(Reader::is_done),
         }
     }
 }

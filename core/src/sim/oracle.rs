@@ -11,6 +11,7 @@ use rkyv::util::AlignedVec;
 use super::ledger::Ledger;
 use super::marks::Marks;
 use super::network::Party;
+use super::node::node_id;
 use super::runs::{self, Appended, Content};
 use super::swarm::Swarm;
 use crate::frame::Kind;
@@ -279,6 +280,17 @@ impl Oracle {
             first == node,
             "two leaders of term {term}: {first} and {node}"
         );
+        let me = node_id(node);
+        let voted = |disk: &&Ledger| {
+            let hard = disk.hard(group);
+            // Whoever has gone on since may have voted before.
+            hard.term > term || hard.term == term && hard.vote == Some(me)
+        };
+        let count = self.ledgers.iter().filter(voted).count();
+        assert!(
+            count >= quorum::size(self.node_count),
+            "elected in term {term}, and {count} disks have a vote for it"
+        );
         // A leader may hear of its votes so late that another was elected and has decided more.
         let before = truth.committed.partition_point(|block| block.term < term);
         let Some(last) = before.checked_sub(1).map(|at| truth.committed[at]) else {
@@ -363,7 +375,11 @@ impl Oracle {
     pub(super) fn on_sent(&self, node: Party, to: NodeId, header: &FrameHeader, head: &[u8]) {
         let promises = matches!(
             header.kind,
-            Kind::VoteReply | Kind::VoteRequest | Kind::AppendEntriesAck | Kind::HeartbeatAck
+            Kind::VoteReply
+                | Kind::VoteRequest
+                | Kind::AppendEntries
+                | Kind::AppendEntriesAck
+                | Kind::HeartbeatAck
         );
         if !promises {
             return;
@@ -404,9 +420,9 @@ impl Oracle {
                 // What waited in a term that is over by now was durable once, and may be cut since.
                 // It harms nobody: who leads a later term and lacks it was elected by others, and
                 // this node took no block of the older term after it voted.
-                let is_late = hard.term.0 > body.term.to_native();
+                let term = Term(body.term.to_native());
                 assert!(
-                    is_late || disk.index(group) >= index,
+                    hard.term > term || self.is_durable(node, group, term, index),
                     "{index} is acknowledged and not durable"
                 );
                 assert!(
@@ -418,13 +434,39 @@ impl Oracle {
                 for ack in body.acks.iter() {
                     let group = self.group(ack.group.to_native());
                     let index = Index(ack.durable.to_native());
+                    let term = Term(ack.term.to_native());
                     assert!(
-                        disk.index(group) >= index,
+                        self.is_durable(node, group, term, index),
                         "{index} is called durable and is not"
                     );
                 }
             }
+            Message::AppendEntries(body) => {
+                let term = Term(body.term.to_native());
+                let leader = self.truths[self.group(body.group.to_native())]
+                    .leaders
+                    .get(&term);
+                assert!(
+                    leader == Some(&node),
+                    "blocks leave in {term}, which their sender does not lead"
+                );
+            }
             _ => {}
+        }
+    }
+
+    /// Whether a node's disk has all through `index`, as an answer in `term` says: the very blocks
+    /// that the node has now, unless it has gone on to another term since.
+    fn is_durable(&self, node: Party, group: usize, term: Term, index: Index) -> bool {
+        let (disk, replica) = (&self.ledgers[node], &self.replicas[node][group]);
+        let sum = index
+            .0
+            .checked_sub(1)
+            .and_then(|at| replica.sums.get(at as usize));
+        match sum {
+            // What lay below the base at the start is not known block by block.
+            Some(sum) if *sum != 0 && replica.term == term => disk.has(group, index, *sum),
+            _ => disk.index(group) >= index,
         }
     }
 
@@ -433,6 +475,15 @@ impl Oracle {
             .iter()
             .position(|known| known.0 == group)
             .expect("a group of this cluster")
+    }
+
+    /// What nobody may ever have seen: something that Raft rules out.
+    pub(super) fn check_faults<'s>(&self, shards: impl Iterator<Item = &'s Shard>) {
+        for faults in shards.flat_map(Shard::rafts).map(Raft::faults) {
+            assert!(faults.disagreement_count == 0, "a contradiction was seen");
+            assert!(faults.malformed_count == 0, "a peer sent nonsense");
+            assert!(faults.unknown_sender_count == 0, "a stranger was heard");
+        }
     }
 
     /// Whether every replica of so many shards has everything, and knows it.

@@ -36,6 +36,8 @@ pub(super) struct Reader {
     end_seen: u64,
     read_at: Nanos,
     audit: Option<Audit>,
+    /// What it reads is damaged, and it may be told so.
+    is_damaged: bool,
     is_done: bool,
 }
 
@@ -49,13 +51,15 @@ impl Reader {
             end_seen: 0,
             read_at: Nanos(0),
             audit: None,
+            is_damaged: false,
             is_done: false,
         }
     }
 
-    /// A reader of one whole replica.
-    pub(super) fn auditor(group: GroupId, position: usize) -> Self {
+    /// A reader of one whole replica, of which some segment is damaged or none.
+    pub(super) fn auditor(group: GroupId, position: usize, is_damaged: bool) -> Self {
         Self {
+            is_damaged,
             audit: Some(Audit::new(position)),
             ..Self::new(group, position)
         }
@@ -63,6 +67,11 @@ impl Reader {
 
     pub(super) fn is_audit(&self) -> bool {
         self.audit.is_some()
+    }
+
+    /// It has come to the end, or to damage.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done
     }
 
     /// What it read, if it is an auditor that has come to the end.
@@ -223,6 +232,11 @@ impl Reader {
             }
             FetchOutcome::NotLeader => line.turn_to(reply.leader.to_native()),
             FetchOutcome::Busy => {}
+            FetchOutcome::Damaged if self.is_damaged => {
+                context.marks.damages_told += 1;
+                self.audit = None;
+                self.is_done = true;
+            }
             outcome => panic!(
                 "a read of {} from {} ends: {outcome}",
                 self.group, asked.from

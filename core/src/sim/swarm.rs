@@ -200,6 +200,8 @@ options! {
     disk_stall: u32 = 0,
     /// Promised bytes are damaged.
     damage: u32 = 0,
+    /// A segment is damaged before all logs are read at the end.
+    segment_damage: bool = false,
 
     /// A producer's pause between appends.
     append_every: Nanos,
@@ -281,8 +283,14 @@ impl Swarm {
     pub fn whole(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5357_4152_4d57_4f4c);
         let c = &mut chance;
-        let unit = c.pick(&[50, 100, 100, 150, 150, 150, 250, 250, 250]) * MILLI;
-        let node_count = c.pick(&[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+        let unit = c.pick(&[50, 100, 100, 150, 150, 150, 250, 250, 250, 250, 250]) * MILLI;
+        let node_count = match c.below(20) {
+            0 => 7,
+            1 => 6,
+            2 | 3 => 5,
+            4 => 4,
+            _ => 3,
+        };
         let mut swarm = Self::drawn(seed, node_count, unit, (unit / (2 * MILLI)).min(75), c);
         swarm.delay_spread = Nanos(c.pick(&[0, unit / 4, unit]));
         let burst_count = c.between(4, 6);
@@ -400,6 +408,8 @@ impl Swarm {
             disk_error: some(c, 4, 1, 2),
             disk_stall: some(c, 4, 1, 2),
             damage: some(c, 4, 1, 2),
+            // By itself: what a seed is otherwise hangs on the order of the draws.
+            segment_damage: Chance::new(seed ^ 0x5345_474d).one_in(4),
 
             append_every: Nanos(if quick {
                 200 * MICRO

@@ -127,7 +127,7 @@ impl Eq for Due {}
 pub(super) struct World<'s> {
     /// The options of this moment: between bursts they make no trouble.
     pub(super) swarm: Swarm,
-    wild: Swarm,
+    pub(super) wild: Swarm,
     pub(super) chance: Chance,
     pub(super) now: Nanos,
     events: BinaryHeap<Due>,

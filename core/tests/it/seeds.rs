@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ringwood_core::sim::{self, Failure, Marks, Report, Swarm};
 
 /// Seeds of the plain test command.
-const SEED_COUNT: u64 = 800;
+const SEED_COUNT: u64 = 2_000;
 
 /// So many whole seeds reach every state, too.
 const WHOLE_COUNT: u64 = 200;

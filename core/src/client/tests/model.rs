@@ -657,6 +657,23 @@ fn run(seed: u64, tally: &mut Tally) {
     }
 }
 
+#[cfg(feature = "bugs")]
+#[test]
+fn bugs_of_other_clients_are_caught() {
+    use crate::bugs::{Switch, choose};
+    for switch in [Switch::B70, Switch::B72] {
+        let breaks = |seed: &u64| {
+            choose(Some(switch));
+            let played = std::panic::catch_unwind(|| run(*seed, &mut Tally::default()));
+            choose(None);
+            played.is_err()
+        };
+        let seed = (0..600).find(breaks).expect("one of the usual seeds");
+        println!("{switch:?} seed {seed}");
+        run(seed, &mut Tally::default());
+    }
+}
+
 #[test]
 fn whatever_the_servers_do_within_their_promises_the_log_agrees_with_every_outcome() {
     let mut tally = Tally::default();

@@ -6,7 +6,7 @@ use ringwood_core::log::{Base, Entry, HardState, Place, Tail};
 use ringwood_core::raft::invariants::{Seen, check};
 use ringwood_core::raft::{
     After, AppendRequest, Beat, BeatAck, BlockId, Bounds, Config, Message, Outbox, Output, Raft,
-    Timeouts,
+    Role, Timeouts,
 };
 
 /// What travels between hosts.
@@ -100,6 +100,16 @@ pub(crate) struct Host {
     pub(crate) miss_next: bool,
     /// Catch-up reads that fail.
     pub(crate) fail_next: bool,
+}
+
+/// What an election hangs on.
+fn standing(raft: &Raft) -> (HardState, Role, Option<NodeId>, Nanos) {
+    (
+        raft.hard_state(),
+        raft.role(),
+        raft.leader(),
+        raft.deadline(),
+    )
 }
 
 pub(crate) fn node(id: u64) -> NodeId {
@@ -310,7 +320,16 @@ impl Host {
     /// Takes what `from` sent; blocks beyond `copy_max` find no room in the run.
     pub(crate) fn receive(&mut self, now: Nanos, from: NodeId, wire: Wire, copy_max: usize) {
         match wire {
-            Wire::Message(message) => self.call(|raft, out| raft.step(now, from, message, out)),
+            Wire::Message(message) => {
+                let before = standing(self.raft());
+                self.call(|raft, out| raft.step(now, from, message, out));
+                // A node without a leader must not hold off one that could become it (9.6).
+                let binds = !matches!(message, Message::VoteRequest { pre: true, .. });
+                assert!(
+                    binds || before == standing(self.raft()),
+                    "a pre-vote binds nobody"
+                );
+            }
             Wire::Beat(beat) => {
                 let ack = self.call(|raft, out| raft.on_beat(now, from, &beat, out));
                 self.did.push(Did::Send {

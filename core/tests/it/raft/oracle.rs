@@ -55,6 +55,15 @@ impl Oracle {
             Output::BecameLeader { term } => {
                 let leader = *self.leaders.entry(*term).or_insert(host.me());
                 assert_eq!(leader, host.me(), "one leader in term {term}");
+                let voted = |other: &&Host| {
+                    let hard = other.durable.hard;
+                    hard.term > *term || (hard.term, hard.vote) == (*term, Some(host.me()))
+                };
+                let count = hosts.iter().filter(voted).count();
+                assert!(
+                    2 * count > hosts.len(),
+                    "elected in term {term}, the votes of {count} are durable"
+                );
                 self.assert_complete(host);
             }
             Output::Committed { index } => self.observe_commit(hosts, host, *index),
@@ -91,6 +100,12 @@ impl Oracle {
     }
 
     fn observe_commit(&mut self, hosts: &[Host], host: &Host, index: Index) {
+        let raft = host.raft();
+        let is_own = raft.tail().term_at(index) == Some(raft.term());
+        assert!(
+            is_own || !raft.is_leader(),
+            "a leader commits by counting a block of an older term"
+        );
         for i in 0..index.0 as usize {
             let entry = identity(&host.committed[i]);
             if i < self.committed.len() {

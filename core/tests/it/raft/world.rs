@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) delay_max: u64,
     pub(crate) store_max: u64,
     pub(crate) late_percent: u64,
+    pub(crate) transfer_percent: u64,
     pub(crate) stall_percent: u64,
     pub(crate) crash_percent: u64,
     pub(crate) part_percent: u64,
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) timeout: u64,
     pub(crate) spread: u64,
     pub(crate) duration: u64,
+    /// Headers kept in the tail although segments hold their blocks.
+    pub(crate) tail_keep_count: u64,
 }
 
 impl Options {
@@ -56,13 +59,14 @@ impl Options {
             _ => random.below(max + 1),
         };
         let timeout = [30, 50, 150][random.below(3) as usize] * MILLI;
+        let late_max = [5, 40][random.below(2) as usize];
         Self {
             host_count,
             drop_percent: often(random, 30),
             double_percent: often(random, 30),
             delay_max: MILLI / 10 + random.below(timeout / 4),
             store_max: MILLI / 10 + random.below(timeout / 4),
-            late_percent: often(random, 5),
+            late_percent: often(random, late_max),
             stall_percent: often(random, 5),
             crash_percent: often(random, 10),
             part_percent: often(random, 20),
@@ -71,6 +75,8 @@ impl Options {
             timeout,
             spread: [timeout / 2, timeout][random.below(2) as usize],
             duration: 10 * timeout + random.below(20 * timeout),
+            transfer_percent: [2, 2, 20][random.below(3) as usize],
+            tail_keep_count: [0, 2, 10, 1024][random.below(4) as usize],
         }
     }
 
@@ -157,6 +163,9 @@ impl World {
             .map(|id| Host::new(Nanos(0), group, id, count, seed))
             .collect();
         for host in &mut hosts {
+            host.config.bounds.tail_keep_count = options.tail_keep_count;
+            host.raft = None;
+            host.restart(Nanos(0));
             host.timeouts = options.timeouts();
             host.call(|raft, _| raft.set_timeouts(options.timeouts()));
         }
@@ -387,7 +396,7 @@ impl World {
         if self.random.percent(30) {
             self.read(leader);
         }
-        if self.random.percent(2) {
+        if self.random.percent(self.options.transfer_percent) {
             let to = node(1 + self.random.below(self.options.host_count));
             let told = self.hosts[leader].call(|raft, out| raft.transfer(now, to, out));
             self.met.transfers += usize::from(told.is_ok());
@@ -502,10 +511,33 @@ impl World {
         }
     }
 
+    /// With a minority dead the others elect, whoever had the newest log and the highest term.
+    fn elect_without_some(&mut self, span: u64) {
+        let dead_max = (self.hosts.len() as u64 - 1) / 2;
+        let dead_count = self.random.below(dead_max + 1);
+        for _ in 0..dead_count {
+            let any = self.random.below(self.hosts.len() as u64) as usize;
+            // Best those that the others would miss most.
+            let host = self.leaders().pop().unwrap_or(any);
+            if self.is_up(host) {
+                self.crash(host);
+            }
+        }
+        self.run_until(self.now + 10 * span);
+        let leader_count = self.leaders().len();
+        assert_eq!(leader_count, 1, "one leader without a minority");
+        for host in 0..self.hosts.len() {
+            if !self.is_up(host) {
+                self.restart(host);
+            }
+        }
+    }
+
     /// With all well there is one leader, everybody follows it and has all it has.
     pub(crate) fn come_alive(&mut self) {
         let span = self.options.timeout + self.options.spread;
         self.heal();
+        self.elect_without_some(span);
         self.run_until(self.now + 10 * span);
         let leaders = self.leaders();
         assert_eq!(leaders.len(), 1, "one leader after healing");
