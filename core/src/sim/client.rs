@@ -1,9 +1,10 @@
 //! A client: one connection at a time, to whoever it believes to lead, and on it a producer, a
-//! reader or an auditor.
+//! reader, an auditor or a caller.
 //!
 //! One door in, one door out, as a client that ships has: inputs come by `step`, what is to be done
 //! is left in `effects`. Knows no network and no time but what it is told.
 
+use super::caller::Caller;
 use super::chance::Chance;
 use super::history::History;
 use super::marks::Marks;
@@ -134,6 +135,7 @@ enum State {
 pub(super) enum Role {
     Producer(Producer),
     Reader(Reader),
+    Caller(Caller),
 }
 
 /// One client.
@@ -240,6 +242,16 @@ impl Client {
                 (Message::TransferReply(_) | Message::Status(_), Role::Reader(reader)) => {
                     reader.on_other_reply(context.now);
                 }
+                (Message::AppendReply(reply), Role::Caller(caller)) => {
+                    caller.on_append_reply(reply, line, context);
+                }
+                (Message::FetchReply(reply), Role::Caller(caller)) => {
+                    let payload = frame.payload().contiguous();
+                    caller.on_fetch_reply(reply, &payload, line, context);
+                }
+                (Message::TransferReply(reply), Role::Caller(caller)) => {
+                    caller.on_transfer_reply(reply, line, context);
+                }
                 _ => panic!("a node sent a client what is not for it"),
             }
         }
@@ -267,6 +279,7 @@ impl Client {
         match &mut self.role {
             Role::Producer(producer) => producer.on_line_lost(context.now),
             Role::Reader(reader) => reader.on_line_lost(context.now),
+            Role::Caller(caller) => caller.on_line_lost(context.now),
         }
     }
 
@@ -276,6 +289,11 @@ impl Client {
         let target = match &self.role {
             // It has one replica to read, wherever the leader is.
             Role::Reader(reader) if reader.is_audit() => self.target,
+            Role::Caller(caller) => {
+                let next = (self.target + 1) % context.swarm.node_count;
+                let free = leader.map_or(next, party_of);
+                caller.home().unwrap_or(free)
+            }
             _ => leader.map_or(any, party_of),
         };
         if leader.is_some() && target == self.target && self.state == State::Up {
@@ -308,6 +326,7 @@ impl Client {
             State::Up => match &mut self.role {
                 Role::Producer(producer) => producer.on_time(&mut self.line, context),
                 Role::Reader(reader) => reader.on_time(&mut self.line, context),
+                Role::Caller(caller) => caller.on_time(&mut self.line, context),
             },
         }
     }

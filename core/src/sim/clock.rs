@@ -3,7 +3,7 @@
 use crate::id::Nanos;
 
 /// True time runs at this rate.
-const RATE: u64 = 1024;
+pub(super) const RATE: u64 = 1024;
 
 /// One node's clock, in one life of its process.
 #[derive(Clone, Copy, Debug)]

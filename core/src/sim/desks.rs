@@ -23,6 +23,7 @@ impl World<'_> {
             match &mut self.desks[client].client.role {
                 Role::Producer(producer) => producer.resume(self.now),
                 Role::Reader(reader) => reader.resume(self.now),
+                Role::Caller(_) => {}
             }
             self.wake(client, self.now);
         }

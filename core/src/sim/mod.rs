@@ -12,12 +12,14 @@
 //! | `faults`, `cuts`, `damage` | what goes wrong with processes and clocks, networks, disks |
 //! | `world`, `turn`, `wire`, `desks` | the heap of events; what loops, connections and clients do |
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
-//! | `client`, `producer`, `reader` | who uses the cluster |
+//! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
 //! | `oracle`, `ledger`, `runs` | what must be true of logs and disks |
 //! | `history`, `linear` | what must be true of answers |
+//! | `scenario`, `graphs` | stories told by scripts; every way of linking a few nodes |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
 //! | `failure`, `shrink` | a run that broke something; the least of it that still does |
 
+mod caller;
 mod chance;
 mod client;
 mod clock;
@@ -27,6 +29,7 @@ mod desks;
 mod disk;
 mod failure;
 mod faults;
+pub mod graphs;
 mod history;
 mod ledger;
 mod linear;
@@ -38,6 +41,7 @@ mod oracle;
 mod producer;
 mod reader;
 mod runs;
+pub mod scenario;
 mod schedule;
 mod shrink;
 mod swarm;
@@ -163,6 +167,7 @@ fn heal(world: &mut World<'_>) -> Nanos {
         match &mut desk.client.role {
             Role::Producer(producer) => producer.stop(),
             Role::Reader(reader) => reader.stop(),
+            Role::Caller(_) => {}
         }
     }
     for phase in [Phase::Answers, Phase::Convergence] {
@@ -204,7 +209,7 @@ fn audit(world: &mut World<'_>) {
         match &mut desk.client.role {
             Role::Producer(producer) => producer.stop(),
             Role::Reader(reader) if !reader.is_audit() => reader.stop(),
-            Role::Reader(_) => {}
+            Role::Reader(_) | Role::Caller(_) => {}
         }
     }
     wait_for(world, HEAL_SPAN, Phase::Answers);
@@ -271,7 +276,7 @@ fn producers<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w producer::Pro
         .iter()
         .filter_map(|desk| match &desk.client.role {
             Role::Producer(producer) => Some(producer),
-            Role::Reader(_) => None,
+            Role::Reader(_) | Role::Caller(_) => None,
         })
 }
 
@@ -280,7 +285,7 @@ fn readers<'w>(world: &'w World<'_>) -> impl Iterator<Item = &'w Reader> {
         .desks
         .iter()
         .filter_map(|desk| match &desk.client.role {
-            Role::Producer(_) => None,
+            Role::Producer(_) | Role::Caller(_) => None,
             Role::Reader(reader) => Some(reader),
         })
 }

@@ -157,6 +157,8 @@ pub(super) struct Node {
     pub(super) trap: Option<Trap>,
     /// No read or write is done before this.
     pub(super) stuck_until: Nanos,
+    /// Each takes this much longer than on others.
+    pub(super) store_lag: Nanos,
     /// How much longer than others the loop takes.
     pub(super) turn_factor: u64,
     /// The next process ends after so many steps and effects.
@@ -178,6 +180,7 @@ impl Node {
             is_full: false,
             trap: None,
             stuck_until: Nanos(0),
+            store_lag: Nanos(0),
             turn_factor: 1,
             next_fuse: None,
             is_damaged: false,

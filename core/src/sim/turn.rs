@@ -291,7 +291,7 @@ impl World<'_> {
                 let number = self.nodes[node]
                     .disk
                     .write(target, store.position, store.runs);
-                let at = self.write_done_at();
+                let at = self.write_done_at(node);
                 self.plan(
                     at,
                     Event::Stored {
@@ -313,7 +313,7 @@ impl World<'_> {
                 let target = Source::Segment { group, number };
                 let life = self.nodes[node].life;
                 let number = self.nodes[node].disk.write(target, position, vec![buffer]);
-                let at = self.write_done_at();
+                let at = self.write_done_at(node);
                 self.plan(
                     at,
                     Event::SegmentStored {
@@ -331,7 +331,7 @@ impl World<'_> {
                 size,
             } => {
                 let life = self.nodes[node].life;
-                let at = self.write_done_at();
+                let at = self.write_done_at(node);
                 let read = Box::new(PendingRead {
                     load,
                     source,
@@ -363,10 +363,11 @@ impl World<'_> {
         }
     }
 
-    fn write_done_at(&mut self) -> Nanos {
+    fn write_done_at(&mut self, node: Party) -> Nanos {
         let swarm = &self.swarm;
         let mut at = self
             .now
+            .after(self.nodes[node].store_lag)
             .after(self.chance.spread(swarm.store_delay, swarm.store_spread));
         if self.chance.per_mille(swarm.stuck_per_mille) {
             at = at.after(Nanos(self.chance.below(swarm.stuck_span.0 + 1)));

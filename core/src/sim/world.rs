@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::chance::Chance;
+use super::chance::{Chance, mixed};
 use super::client::{ClientInput, Role};
 use super::clock::Clock;
 use super::desks::Desk;
@@ -222,10 +222,10 @@ impl<'s> World<'s> {
         });
     }
 
-    /// Carries out the next event. False if there is none.
-    pub(super) fn next(&mut self) -> bool {
-        // Turns and wake-ups are put off and brought forward all the time. They are few, and looked
-        // through here; in the heap each change would leave a stale event.
+    /// What comes next: when, its number, and whose timer it is, if it is one. Turns and wake-ups are
+    /// put off and brought forward all the time. They are few, and looked through here; in the heap
+    /// each change would leave a stale event.
+    fn first(&self) -> Option<(Nanos, u64, Option<Timer>)> {
         let mut first = self.events.peek().map(|due| (due.at, due.number, None));
         let mut offer = |moment: Moment, who: Timer| {
             let is_first =
@@ -242,7 +242,17 @@ impl<'s> World<'s> {
         for (client, desk) in self.desks.iter().enumerate() {
             offer(desk.wake, Timer::Wake(client));
         }
-        let Some((at, number, timer)) = first else {
+        first
+    }
+
+    /// When the next event is.
+    pub(super) fn due_at(&self) -> Option<Nanos> {
+        self.first().map(|(at, _, _)| at)
+    }
+
+    /// Carries out the next event. False if there is none.
+    pub(super) fn next(&mut self) -> bool {
+        let Some((at, number, timer)) = self.first() else {
             return false;
         };
         assert!(at >= self.now, "time goes forward");
@@ -358,12 +368,9 @@ impl<'s> World<'s> {
         let drift = self.chance.below(2 * drift.unsigned_abs() + 1) as i64 - drift;
         let first = Nanos(self.chance.below(1 << 40));
         let clock = Clock::new(self.now, first, drift);
-        let config = config(
-            node,
-            self.swarm.node_count,
-            &self.groups,
-            self.chance.next(),
-        );
+        // Not from the run's chance: what a node draws must not hang on what else was drawn before.
+        let seed = mixed(self.swarm.seed ^ mixed((node as u64) << 32 | u64::from(life)));
+        let config = config(node, self.swarm.node_count, &self.groups, seed);
         let Self {
             chance,
             nodes,
@@ -430,11 +437,19 @@ impl<'s> World<'s> {
         machine.is_out = true;
     }
 
-    /// Ends a node's process as a kill does; `power`: the machine goes, too.
+    /// Ends a node's process as a kill does, and plans its next; `power`: the machine goes, too.
     pub(super) fn crash(&mut self, node: Party, power: bool) {
+        if self.stop(node, power) {
+            let restart = self.chance.about(self.swarm.restart_span);
+            self.plan(self.now.after(restart), Event::Start { node });
+        }
+    }
+
+    /// As [`World::crash`], and nobody starts it again. False if there was no process.
+    pub(super) fn stop(&mut self, node: Party, power: bool) -> bool {
         let machine = &mut self.nodes[node];
         let Some(process) = machine.process.take() else {
-            return;
+            return false;
         };
         self.marks.crashes_in_recovery += u64::from(!process.shard.is_open());
         self.marks.crashes += 1;
@@ -469,8 +484,7 @@ impl<'s> World<'s> {
             }
         }
         self.nodes[node].trap = None;
-        let restart = self.chance.about(self.swarm.restart_span);
-        self.plan(self.now.after(restart), Event::Start { node });
+        true
     }
 
     /// Something reaches a process: it has a turn soon.

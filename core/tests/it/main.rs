@@ -1,6 +1,7 @@
 //! Tests of the core from outside, in one binary.
 
 mod frame;
+mod graphs;
 mod log_crash;
 mod log_disk;
 mod log_golden;
@@ -9,5 +10,6 @@ mod log_node;
 mod log_recovery;
 mod log_ring;
 mod raft;
+mod scenarios;
 mod seeds;
 mod shard;
