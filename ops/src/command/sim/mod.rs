@@ -4,6 +4,7 @@
 //! and judged is `ringwood_core::sim`'s; here stands what a person needs around it.
 
 mod campaign;
+mod scenarios;
 mod story;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,9 @@ const LAST_LINE_COUNT: usize = 40;
 /// A seed that fails is made smaller, and told: what broke, the faults that are enough to break it,
 /// the last lines of its story, and the command that plays it again. The exit code is then 1. The
 /// whole story is kept as JSON lines (ringwood.trace/v1), in a file that is named.
+///
+/// Scenarios are stories with a name: what befalls a cluster stands in a script, and what came of it
+/// below. Some are told twice, the second time with an election that asks no majority.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -56,6 +60,7 @@ Examples:
   ringwood sim --seeds 5000 --seed 1        these 5,000
   ringwood sim --seed 17 --trace | less -S  the story of one
   ringwood sim --seed 17 --without crash
+  ringwood sim --scenario two-coasts        what happened to GitHub in 2018
   ringwood sim --seeds 100 --nodes 5 --minutes 1 -o json | jq .marks"
 )]
 pub(crate) struct Args {
@@ -65,7 +70,7 @@ pub(crate) struct Args {
     seeds: Option<u64>,
 
     /// The first one [default: by dice]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", group = "one")]
     seed: Option<u64>,
 
     /// Ten minutes each, most of them quiet, with bursts of faults between
@@ -90,9 +95,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OPTION")]
     without: Vec<String>,
 
-    /// Print the whole story of one seed, a line an event
-    #[arg(long, conflicts_with = "seeds", requires = "seed")]
+    /// Print the whole story of one seed or scenario, a line an event
+    #[arg(long, conflicts_with = "seeds", requires = "one")]
     trace: bool,
+
+    /// Play a story by its name, or the script in a file
+    #[arg(long, value_name = "NAME", group = "one")]
+    #[arg(conflicts_with_all = ["seeds", "whole", "minutes", "span", "nodes", "without", "threads"])]
+    scenario: Option<String>,
+
+    /// List the stories that have a name
+    #[arg(long, conflicts_with_all = ["one", "seeds", "whole", "minutes", "span", "nodes", "without", "threads"])]
+    list: bool,
 
     /// Runs played side by side [default: one a core]
     #[arg(long, value_name = "N")]
@@ -103,6 +117,12 @@ pub(crate) struct Args {
 /// Plays what was asked for, and says what came of it.
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
     signals::end_at_once()?;
+    if args.list {
+        return scenarios::list(global.output);
+    }
+    if let Some(name) = &args.scenario {
+        return scenarios::play(name, args.trace, global.output);
+    }
     let change = args.change()?;
     if args.trace {
         let seed = args.seed.expect("clap has seen to it");

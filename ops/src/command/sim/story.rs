@@ -48,6 +48,8 @@ impl Story {
     pub(super) fn line(&mut self, record: &Record<'_>) -> String {
         let text = record.text.to_string();
         if let Lane::Node(node) = record.lane {
+            let lane_count = self.nodes.len().max(node + 1);
+            self.nodes.resize(lane_count, Mark::Down);
             self.nodes[node] = match (record.kind, text.as_str()) {
                 ("start", _) => Mark::Follower,
                 ("crash", _) => Mark::Down,
