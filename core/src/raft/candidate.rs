@@ -12,6 +12,12 @@ use crate::log::HardState;
 /// Lost elections double the pause before the next, this often at most; T bounds it anyway.
 const ATTEMPT_COUNT_MAX: u32 = 16;
 
+/// Candidacies that double the time for the next, at most.
+const CANDIDACY_COUNT_MAX: u32 = 16;
+
+/// Votes that take longer than this, and than T, are not waited for.
+const VOTES_PATIENCE_MAX: Nanos = Nanos::from_millis(3_000);
+
 /// What each voter said, in the order of the voters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Votes {
@@ -66,7 +72,7 @@ impl Raft {
         if matches!(self.role, RoleState::Candidate(_)) && self.hard_pending.is_some() {
             // Our own disk has not stored the vote yet, nobody was asked. Another term would only
             // begin the same wait again, for ever if the disk is slower than T.
-            self.wait_for_leader();
+            self.wait_for_votes();
             return;
         }
         self.attempt_count = (self.attempt_count + 1).min(ATTEMPT_COUNT_MAX);
@@ -110,7 +116,8 @@ impl Raft {
         self.leader = None;
         self.heard_at = None;
         self.role = RoleState::Candidate(Votes::default());
-        self.wait_for_leader();
+        self.candidacy_count = (self.candidacy_count + 1).min(CANDIDACY_COUNT_MAX);
+        self.wait_for_votes();
         out.list.push(Output::SteppedDown { term, leader: None });
         self.ask_for_votes(
             false,
@@ -120,6 +127,17 @@ impl Raft {
             },
             out,
         );
+    }
+
+    /// A vote is written before it is given, and a disk may take longer than T. Each candidacy that
+    /// found no end gives the next one twice the time: with T for each, voters whose disks are slower
+    /// would answer one that is over, for ever.
+    fn wait_for_votes(&mut self) {
+        self.wait_for_leader();
+        let span = self.election_span();
+        let doubled = Nanos(span.0 << self.candidacy_count.saturating_sub(1));
+        let patience = doubled.min(VOTES_PATIENCE_MAX).max(span);
+        self.timers.set(Timer::Election, self.now.after(patience));
     }
 
     pub(super) fn maybe_count_own_vote(&mut self, out: &mut Outbox) {

@@ -70,6 +70,7 @@ impl Raft {
         self.chance = Chance::new(0);
         self.lot = 0;
         self.attempt_count = 0;
+        self.candidacy_count = 0;
     }
 
     /// Counts the journal's places from `span` further on; what lay below lies at 0. Only sound if

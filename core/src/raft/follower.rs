@@ -142,6 +142,7 @@ impl Raft {
         self.leader = Some(from);
         self.heard_at = Some(self.now);
         self.attempt_count = 0;
+        self.candidacy_count = 0;
         self.wait_for_leader();
         true
     }

@@ -144,6 +144,7 @@ impl Raft {
         self.leader = Some(self.config.me);
         self.heard_at = None;
         self.attempt_count = 0;
+        self.candidacy_count = 0;
         self.timers.stop(Timer::Election);
         out.list.push(Output::BecameLeader {
             term: self.hard.term,

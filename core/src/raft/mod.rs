@@ -102,6 +102,8 @@ pub struct Raft {
     lot: u32,
     /// Elections begun and lost since a leader was heard.
     attempt_count: u32,
+    /// Candidacies since a leader was heard, the present one among them.
+    candidacy_count: u32,
     /// Latest round of reads. Never reset, see `read.rs`.
     round: u64,
     faults: Faults,
@@ -139,6 +141,7 @@ impl Raft {
             heard_at: None,
             lot: 0,
             attempt_count: 0,
+            candidacy_count: 0,
             round: 0,
             faults: Faults::default(),
             role: RoleState::Follower { appending: None },

@@ -91,6 +91,7 @@ pub fn list() -> &'static [Scenario] {
         "lost-ack",
         "all-killed",
         "slow-disk",
+        "slow-disks",
         "clocks",
         "even-split-4-2",
         "even-split-3-3",
