@@ -331,10 +331,36 @@ impl Journal {
         Some(self.put_block(block, Writing::First))
     }
 
-    /// Whether there is room for a block that a leader elsewhere has taken.
+    /// Whether there is room for a block that a leader elsewhere has taken, even if the open run has
+    /// none left for it and the next must begin in another file, behind the state of all groups.
     #[must_use]
     pub fn takes_copies(&self) -> bool {
-        self.has_room(Room::Copies)
+        let (lsn, limit) = match &self.open {
+            Some(run) => (run.lsn, run.limit),
+            None => (self.head, 0),
+        };
+        let mut next = Lsn(lsn.0 + limit as u64);
+        if !self.ring.takes_run(next) {
+            next = self.ring.start_of(self.ring.file_of(next) + 1);
+        }
+        let last = Lsn(self.head.0.saturating_sub(1));
+        if self.ring.file_of(next) != self.ring.file_of(last) || self.restating.is_some() {
+            next = Lsn(next.0 + self.state_size());
+        }
+        let end = next.0 + self.ring.run_size as u64;
+        end + self.ring.reserve_size(Room::Copies) <= self.grants.end().0
+    }
+
+    /// Bytes of the runs that the state of all groups takes.
+    fn state_size(&self) -> u64 {
+        let items = self.groups.values().map(|state| {
+            let checkpoint = state.checkpoint.as_ref();
+            // The vote stands in the run and in its copy behind it.
+            2 * HARD_STATE_SIZE + checkpoint.map_or(0, |(_, item)| item.len())
+        });
+        let size = items.sum::<usize>() as u64;
+        // Runs end where the next item would not fit.
+        (size + size / 32).next_multiple_of(self.ring.run_size as u64)
     }
 
     /// Puts a block of an old file again, so that the file can be given free. The block stays where

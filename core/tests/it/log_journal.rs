@@ -157,3 +157,34 @@ fn a_step_puts_a_few_hard_states_into_the_run_it_was_told_of() {
         }
     );
 }
+
+/// Raft cuts what contradicts a leader's block before the block is copied. Were there no room then,
+/// nothing would stand in the cut's place, the cut blocks' file would be kept for good, and so no
+/// block would find room ever after.
+#[test]
+fn whoever_was_told_that_there_is_room_finds_room() {
+    for start_size in (1..60_000).step_by(3_001) {
+        let mut node = Node::new();
+        let mut sizes = [start_size, 60_000, 4_000, 30_000].into_iter().cycle();
+        for turn in 0.. {
+            assert!(turn < 100, "the ring was to become full");
+            let mut is_full = false;
+            // Several blocks a turn: the open run has less and less room.
+            for size in sizes.by_ref().take(5) {
+                if !node.journal.takes_copies() {
+                    is_full = true;
+                    break;
+                }
+                let bytes = node.block(size);
+                let block = Block::check(&bytes).expect("as built");
+                let entry = node.journal.copy_block(&block);
+                node.tail.push(entry.expect("it was told of room"));
+            }
+            node.journal.seal();
+            node.settle();
+            if is_full {
+                break;
+            }
+        }
+    }
+}
