@@ -146,6 +146,8 @@ pub struct Shard {
     /// Bytes copied for readers in this turn.
     fetched_size: usize,
     stop: Stop,
+    /// Requests for votes that a late turn has yet to answer.
+    questions: Vec<(NodeId, GroupId, raft::Message)>,
     /// When the loop was to come back at the latest, for measuring how late it was.
     planned: Nanos,
 }
@@ -419,6 +421,7 @@ impl Shard {
         if now > self.planned {
             self.liveness.on_stall(now.since(self.planned));
         }
+        self.answer_questions(now, effects);
         if self.liveness.maybe_retune(now) {
             let timeouts = self.liveness.timeouts();
             for group in &mut self.groups {

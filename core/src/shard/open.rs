@@ -125,6 +125,7 @@ impl Shard {
             open_block: None,
             loads: Loads::default(),
             carry: Carry::default(),
+            questions: Vec::new(),
             undecided_size: 0,
             is_release_due: true,
             segment_memory: Arenas::new(shape.segment_memory_size(), SEGMENT_MEMORY_COUNT),

@@ -78,9 +78,39 @@ impl Shard {
         message: raft::Message,
         effects: &mut Effects,
     ) {
-        let Some(&position) = self.positions.get(&GroupId(group)) else {
+        let group = GroupId(group);
+        let Some(&position) = self.positions.get(&group) else {
             return;
         };
+        let is_question = matches!(message, raft::Message::VoteRequest { .. });
+        if is_question && now.since(self.planned) >= self.liveness.timeouts().heartbeat {
+            // What is beyond one of each peer and group counts as lost, and is asked again.
+            if self.questions.len() < self.peers.len() * self.groups.len() {
+                self.questions.push((from, group, message));
+            }
+            return;
+        }
+        self.step_raft(now, from, position, message, effects);
+    }
+
+    /// Answers what was asked while the loop stood still, now that all that came with it has been
+    /// heard. The leader's word may have lain behind the question, on another link: to this node it
+    /// would have looked silent, and it would have helped to replace it.
+    pub(super) fn answer_questions(&mut self, now: Nanos, effects: &mut Effects) {
+        for (from, group, message) in std::mem::take(&mut self.questions) {
+            let position = self.positions[&group];
+            self.step_raft(now, from, position, message, effects);
+        }
+    }
+
+    fn step_raft(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        position: usize,
+        message: raft::Message,
+        effects: &mut Effects,
+    ) {
         let step = |raft: &mut Raft, out: &mut Outbox| raft.step(now, from, message, out);
         match message {
             raft::Message::AppendAck { term, .. } => {

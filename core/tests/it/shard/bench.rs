@@ -77,6 +77,8 @@ pub(super) struct Bench {
     inbox: Vec<(ConnectionId, Bytes)>,
     /// Groups for which the peer answers no blocks.
     pub(super) deaf: BTreeSet<u32>,
+    /// Whether the peer says nothing at all.
+    pub(super) is_alone: bool,
     /// Through where the peer has each group.
     matched: BTreeMap<u32, u64>,
     /// Whether segments find no space.
@@ -141,6 +143,7 @@ impl Bench {
             writer: FrameWriter::new(ClusterTag::of(CLUSTER)),
             inbox: Vec::new(),
             deaf: BTreeSet::new(),
+            is_alone: false,
             matched: BTreeMap::new(),
             is_disk_full: false,
             replies: BTreeMap::new(),
@@ -270,7 +273,9 @@ impl Bench {
                     frame,
                     ..
                 } => {
-                    self.answer(&frame);
+                    if !self.is_alone {
+                        self.answer(&frame);
+                    }
                     continue;
                 }
                 Effect::Reply { connection, frame } => {
@@ -279,7 +284,11 @@ impl Bench {
                     }
                     continue;
                 }
-                Effect::Send { .. } | Effect::Close(_) => continue,
+                Effect::Send { frame, .. } => {
+                    self.hear_third(&frame);
+                    continue;
+                }
+                Effect::Close(_) => continue,
                 Effect::Store(store) => {
                     self.files_entered += u64::from(store.position == 0);
                     let bytes = store.runs.concat();
@@ -391,6 +400,40 @@ impl Bench {
             }
             _ => {}
         }
+    }
+
+    /// What is sent to the third node, which only asks for votes.
+    fn hear_third(&mut self, frame: &Outgoing) {
+        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
+        assembler.push(Bytes::from(
+            [&frame.head[..], &frame.payload.concat()[..]].concat(),
+        ));
+        let frame = assembler
+            .next()
+            .expect("a good frame")
+            .expect("a whole one");
+        if let Message::VoteReply(reply) = frame.message().expect("a good body") {
+            self.votes_granted += u64::from(reply.granted);
+        }
+    }
+
+    /// A connection of a voter's.
+    pub(super) fn greet(&mut self, connection: ConnectionId, node: u64) {
+        let hello = Hello {
+            cluster: CLUSTER.0.to_le_bytes(),
+            node,
+            incarnation: node,
+            shard: 0,
+            lane: Lane::Control.code(),
+            version_min: WIRE_VERSION,
+            version_max: WIRE_VERSION,
+        };
+        self.say(connection, &hello, &[]);
+    }
+
+    /// The loop stands still.
+    pub(super) fn freeze(&mut self, span: Nanos) {
+        self.now = self.now.after(span);
     }
 
     /// What the client is told.

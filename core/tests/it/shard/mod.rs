@@ -1,4 +1,5 @@
 //! One shard driven by hand, with a disk and a peer of a few lines: what a whole cluster seldom does.
 
 mod bench;
+mod late;
 mod stuck;
