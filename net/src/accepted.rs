@@ -8,7 +8,7 @@ use ringwood_core::limits::STRANGER_COUNT_MAX;
 use ringwood_core::shard::Input;
 
 use crate::conn;
-use crate::patience::{Overdue, SWEEP_INTERVAL};
+use crate::patience::{self, Overdue, SWEEP_INTERVAL};
 use crate::ring::{IoError, Outcome};
 use crate::turn::{Job, Turn};
 
@@ -103,7 +103,13 @@ impl Turn {
         if now < self.sweep_at {
             return;
         }
+        let late = now.since(self.sweep_at);
         self.sweep_at = now.after(SWEEP_INTERVAL);
+        if let Some(stall) = patience::stall(late) {
+            // What was due may have come meanwhile: there is time to read it until the next sweep.
+            self.connections.excuse(now, stall);
+            return;
+        }
         for (id, overdue) in self.connections.overdue(now) {
             match overdue {
                 Overdue::Refuse(detail) => self.refuse(now, id, Overdue::REASON, detail),

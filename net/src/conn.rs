@@ -178,6 +178,13 @@ impl Connections {
         self.list.values().any(Connection::is_closing)
     }
 
+    /// The loop stood still for so long, and what came meanwhile may lie unread.
+    pub(crate) fn excuse(&mut self, now: Nanos, stall: Nanos) {
+        for connection in self.list.values_mut() {
+            connection.patience.excuse(now, stall);
+        }
+    }
+
     /// All that have let something due pass.
     pub(crate) fn overdue(&self, now: Nanos) -> Vec<(ConnectionId, Overdue)> {
         let overdue = |(id, connection): (&ConnectionId, &Connection)| {

@@ -9,6 +9,9 @@ use ringwood_core::id::Nanos;
 /// short that more would matter.
 pub(crate) const SWEEP_INTERVAL: Nanos = Nanos::from_millis(250);
 
+/// A sweep that is later than this comes after the loop stood still: it never sleeps so long.
+const STALL: Nanos = Nanos::from_millis(500);
+
 /// For the hello: a program that connects says it at once.
 const HELLO: Nanos = Nanos::from_millis(2_000);
 
@@ -33,6 +36,11 @@ pub(crate) enum Phase {
     Peer,
     /// It was told why it is closed, or stands for a link that its peer has lost.
     Closing,
+}
+
+/// How long the loop stood still at most, if a sweep comes so much too late: from the sweep before on.
+pub(crate) fn stall(late: Nanos) -> Option<Nanos> {
+    (late >= STALL).then(|| late.after(SWEEP_INTERVAL))
 }
 
 /// What is to be done about a connection that took too long.
@@ -99,6 +107,14 @@ impl Patience {
     pub(crate) fn on_answered(&mut self, now: Nanos) {
         self.heard_at = now;
         self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// The loop stood still for so long: nobody is charged for that.
+    pub(crate) fn excuse(&mut self, now: Nanos, stall: Nanos) {
+        let later = |moment: Nanos| moment.after(stall).min(now);
+        self.since = later(self.since);
+        self.heard_at = later(self.heard_at);
+        self.frame_since = self.frame_since.map(later);
     }
 
     /// What took too long, if something did. `is_sending`: not all that was queued has left.
@@ -182,6 +198,26 @@ mod tests {
         reader.on_answered(late);
         assert_eq!(reader.overdue(late, false), None);
         assert!(is_refused(&reader, late.after(IDLE)));
+    }
+
+    #[test]
+    fn nobody_is_charged_for_a_loop_that_stood_still() {
+        let freeze = Nanos::from_millis(30_000);
+        for phase in [Phase::Stranger, Phase::Client, Phase::Peer, Phase::Closing] {
+            let mut patience = at(phase);
+            patience.on_received(BEGIN, 0, true);
+            let now = BEGIN.after(freeze);
+            assert!(patience.overdue(now, true).is_some(), "{phase:?}");
+            patience.excuse(now, stall(freeze).expect("it is one"));
+            assert_eq!(patience.overdue(now, true), None, "{phase:?}");
+            let late = now.after(FRAME);
+            assert!(patience.overdue(late, true).is_some(), "{phase:?}");
+        }
+        assert_eq!(stall(SWEEP_INTERVAL), None, "a busy turn is no freeze");
+        // Whoever came after the freeze has no more time than others.
+        let mut late = at(Phase::Stranger);
+        late.excuse(BEGIN, freeze);
+        assert!(is_refused(&late, BEGIN.after(HELLO)));
     }
 
     #[test]

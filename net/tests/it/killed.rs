@@ -57,9 +57,9 @@ impl Load {
     }
 }
 
-struct Processes {
+pub(crate) struct Processes {
     dirs: Vec<PathBuf>,
-    children: Vec<Child>,
+    pub(crate) children: Vec<Child>,
 }
 
 impl Processes {
@@ -72,7 +72,7 @@ impl Processes {
             .expect("a process")
     }
 
-    fn start(dirs: Vec<PathBuf>) -> Self {
+    pub(crate) fn start(dirs: Vec<PathBuf>) -> Self {
         let children = dirs.iter().map(|dir| Self::spawn(dir)).collect();
         Self { dirs, children }
     }
@@ -99,7 +99,7 @@ impl Drop for Processes {
 }
 
 /// Addresses that were free a moment ago.
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
+pub(crate) fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let listeners: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"))
         .collect();

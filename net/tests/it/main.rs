@@ -1,5 +1,6 @@
 //! A running node, seen from outside: over its port, byte by byte.
 
+mod frozen;
 mod hostile;
 mod killed;
 mod partition;

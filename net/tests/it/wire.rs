@@ -148,10 +148,15 @@ impl Wire {
 
     /// The first `size` bytes of a frame.
     pub(crate) fn send_part<B: Body>(&mut self, body: &B, size: usize) {
-        self.hold();
-        self.send(body);
-        let whole = self.held.take().expect("held back just now");
+        let whole = self.frame(body, &[]);
         self.send_bytes(&whole[..size]);
+    }
+
+    /// A frame as it would be sent.
+    pub(crate) fn frame<B: Body>(&mut self, body: &B, payload: &[u8]) -> Vec<u8> {
+        self.hold();
+        self.send_with_payload(body, payload);
+        self.held.take().expect("held back just now")
     }
 
     pub(crate) fn receive(&mut self) -> Answer {
