@@ -27,6 +27,10 @@ use super::{Effects, Shard};
 /// had no room for, or the disk did not give back.
 const AGAIN_PAUSE: Nanos = Nanos::from_millis(20);
 
+/// Between two files, once as much was put again as the ring holds and that made no room: all of it
+/// is needed, and only what comes from outside can change that.
+const VAIN_PAUSE: Nanos = Nanos::from_millis(2_000);
+
 /// What a walk is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Goal {
@@ -56,6 +60,10 @@ pub(super) struct Carry {
     moved: VecDeque<Moved>,
     /// Bytes put again in this turn.
     put_size: usize,
+    /// Bytes put again since the journal was last under no strain.
+    vain_size: u64,
+    /// When the next file may be begun, if that was in vain.
+    vain_until: Nanos,
     /// When the walk may begin anew, should the file be needed still.
     again_at: Nanos,
 }
@@ -71,6 +79,9 @@ impl Shard {
         self.carry.put_size = 0;
         let ring = *self.journal.ring();
         let (file, strain) = (ring.file_of(lowest), self.journal.strain());
+        if strain == Strain::None {
+            self.carry.vain_size = 0;
+        }
         if strain == Strain::None || file >= ring.file_of(self.journal.durable()) {
             self.carry.goal = None;
             return;
@@ -79,9 +90,18 @@ impl Shard {
         let is_over = self.carry.position == self.groups.len();
         if self.carry.goal != Some(goal) || is_over {
             let is_under_way = self.carry.read_count > 0 || !self.carry.moved.is_empty();
-            let is_early = self.carry.goal == Some(goal) && now < self.carry.again_at;
-            if is_under_way || is_early {
+            let is_same = self.carry.goal == Some(goal);
+            if is_under_way || is_same && now < self.carry.again_at {
                 return;
+            }
+            // Votes that are short of room make some themselves, by what they leave behind.
+            let is_vain = strain == Strain::Undecided
+                && self.carry.vain_size >= ring.file_size * u64::from(ring.file_count);
+            if is_vain {
+                if now < self.carry.vain_until {
+                    return;
+                }
+                self.carry.vain_until = now.after(VAIN_PAUSE);
             }
             self.carry.goal = Some(goal);
             (self.carry.position, self.carry.next) = (0, Index(0));
@@ -152,6 +172,7 @@ impl Shard {
                 return;
             };
             self.carry.put_size += block.bytes().len();
+            self.carry.vain_size += block.bytes().len() as u64;
             self.carry.moved.push_back(Moved {
                 position,
                 index,

@@ -69,6 +69,7 @@ impl Disk {
 }
 
 pub(super) struct Bench {
+    shape: Shape,
     disk: Disk,
     shard: Shard,
     now: Nanos,
@@ -117,9 +118,9 @@ fn config() -> Config {
     }
 }
 
-fn open(now: Nanos, disk: &Disk) -> Shard {
+fn open(now: Nanos, shape: Shape, disk: &Disk) -> Shard {
     let mut read = |source, position, size| disk.read(source, position, size);
-    Shard::open(now, config(), SHAPE, &mut read).expect("a sound journal")
+    Shard::open(now, config(), shape, &mut read).expect("a sound journal")
 }
 
 pub(super) fn record(size: usize, fill: u8) -> Vec<u8> {
@@ -131,13 +132,19 @@ pub(super) fn record(size: usize, fill: u8) -> Vec<u8> {
 impl Bench {
     /// A shard that leads both logs.
     pub(super) fn new() -> Self {
-        let file = vec![0; RING.file_size as usize];
+        Self::with_ring(RING)
+    }
+
+    pub(super) fn with_ring(ring: Ring) -> Self {
+        let shape = Shape { ring, ..SHAPE };
+        let file = vec![0; ring.file_size as usize];
         let disk = Disk {
-            journal: vec![file; RING.file_count as usize],
+            journal: vec![file; ring.file_count as usize],
             segments: BTreeMap::new(),
         };
         let mut bench = Self {
-            shard: open(Nanos(0), &disk),
+            shard: open(Nanos(0), shape, &disk),
+            shape,
             disk,
             now: Nanos(0),
             writer: FrameWriter::new(ClusterTag::of(CLUSTER)),
@@ -158,7 +165,7 @@ impl Bench {
 
     /// The process is gone, and another begins with what is on disk.
     pub(super) fn restart(&mut self) {
-        self.shard = open(self.now, &self.disk);
+        self.shard = open(self.now, self.shape, &self.disk);
         self.inbox.clear();
         self.begin();
     }

@@ -2,8 +2,9 @@
 
 use ringwood_core::frame::code::{NotCommittedReason, Outcome};
 use ringwood_core::frame::peer::VoteRequest;
+use ringwood_core::log::ring::Ring;
 
-use super::bench::{Bench, PEER, record};
+use super::bench::{Bench, PEER, RING, record};
 
 const STUCK: u32 = 1;
 const WELL: u32 = 2;
@@ -141,5 +142,44 @@ fn a_full_disk_stops_appends_and_no_vote() {
     for _ in 0..2_000 {
         bench.turn();
     }
+    turn_the_ring(&mut bench, &mut sequence, 9);
+}
+
+/// A full disk, then a restart without the others: all that the ring holds is undecided by then, and
+/// no file of it can be made free by putting its blocks again. The loop did so all the same, as fast
+/// as the disk wrote.
+#[test]
+fn what_cannot_make_room_is_not_put_again_and_again() {
+    // Files of as many runs as a node's have.
+    let mut bench = Bench::with_ring(Ring {
+        file_size: 32 * RING.run_size as u64,
+        ..RING
+    });
+    let mut sequence = 0;
+    bench.is_disk_full = true;
+    loop {
+        let request = bench.append(WELL, sequence, &record(60_000, sequence as u8));
+        for _ in 0..4 {
+            bench.turn();
+        }
+        if bench.replies[&request].outcome != Outcome::Committed.code() {
+            break;
+        }
+        sequence += 1;
+    }
+    bench.is_alone = true;
+    bench.restart();
+    let begun = bench.files_entered;
+    for _ in 0..20_000 {
+        bench.turn();
+    }
+    let entered = bench.files_entered - begun;
+    assert!(
+        entered < 30,
+        "{entered} files were written in 20 s for nothing"
+    );
+    bench.is_alone = false;
+    bench.is_disk_full = false;
+    bench.restart();
     turn_the_ring(&mut bench, &mut sequence, 9);
 }
