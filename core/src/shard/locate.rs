@@ -181,6 +181,8 @@ impl Job {
         // A segment is read to its end before the next one is begun.
         let from = if from.position == group.segments.size_of(from.number) {
             match group.segments.first_point(from.number + 1) {
+                // Zeros where the last blocks were look like the padding behind them.
+                Some(next) if next.prev_index != from.prev_index => return Step::Damaged,
                 Some(next) => next,
                 None => return Step::Absent,
             }
