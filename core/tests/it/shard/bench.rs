@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::client::{Append, AppendReply, Fetch};
-use ringwood_core::frame::code::ReadMode;
+use ringwood_core::frame::code::{FetchOutcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
@@ -15,6 +15,7 @@ use ringwood_core::frame::peer::{AppendEntriesAck, BeatAck, HeartbeatAck, VoteRe
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
+use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::block::{blocks, write_record};
 use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::log::ring::Ring;
@@ -88,6 +89,8 @@ pub(super) struct Bench {
     pub(super) replies: BTreeMap<u64, AppendReply>,
     /// Records of the last answer to a fetch, with their length prefixes.
     fetched: Vec<u8>,
+    /// How the last fetch ended, by its code.
+    pub(super) fetch_outcome: u8,
     pub(super) votes_granted: u64,
     /// Journal files begun.
     pub(super) files_entered: u64,
@@ -155,6 +158,7 @@ impl Bench {
             is_disk_full: false,
             replies: BTreeMap::new(),
             fetched: Vec::new(),
+            fetch_outcome: FetchOutcome::Ok.code(),
             votes_granted: 0,
             files_entered: 0,
             next_request: 0,
@@ -438,6 +442,30 @@ impl Bench {
         self.say(connection, &hello, &[]);
     }
 
+    /// Whether a segment of a group is there.
+    pub(super) fn has_segment(&self, group: u32, number: u32) -> bool {
+        self.disk.segments.contains_key(&(group, number))
+    }
+
+    /// Zeros from where the last block of a segment begins.
+    pub(super) fn lose_last_block(&mut self, group: u32, number: u32) {
+        let file = self.disk.segments.get_mut(&(group, number));
+        let file = file.expect("it is there");
+        let (mut at, mut last) = (SECTOR_SIZE, 0);
+        while at < file.len() {
+            match blocks(&file[at..]).next() {
+                Some(Ok(block)) => {
+                    last = at;
+                    at += block.bytes().len();
+                }
+                // Padding behind a write.
+                _ => at = (at / SECTOR_SIZE + 1) * SECTOR_SIZE,
+            }
+        }
+        assert!(last > 0, "it has blocks");
+        file[last..].fill(0);
+    }
+
     /// The loop stands still.
     pub(super) fn freeze(&mut self, span: Nanos) {
         self.now = self.now.after(span);
@@ -463,7 +491,8 @@ impl Bench {
                 };
                 self.replies.insert(reply.request, reply);
             }
-            Message::FetchReply(_) => {
+            Message::FetchReply(reply) => {
+                self.fetch_outcome = reply.outcome;
                 for block in blocks(&frame.payload().contiguous()) {
                     for append in block.expect("a good block").appends() {
                         self.fetched.extend_from_slice(append.payload);

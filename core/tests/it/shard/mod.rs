@@ -1,5 +1,6 @@
 //! One shard driven by hand, with a disk and a peer of a few lines: what a whole cluster seldom does.
 
 mod bench;
+mod hole;
 mod late;
 mod stuck;
