@@ -1,6 +1,6 @@
-//! A client that does what it is bid, one errand at a time or many, and notes what it is told.
+//! A client that does what it is bid, one operation at a time or many, and notes what it is told.
 //!
-//! Bound to a node it stays there, and the first answer to an errand is the last. Free, it goes where
+//! Bound to a node it stays there, and the first answer to an operation is the last. Free, it goes where
 //! the leader is said to be and asks again until the log has its append. Knows no script.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const PAUSE: Nanos = Nanos::from_millis(2);
 
 /// What a caller is bid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
+pub(super) enum Operation {
     /// One record of text into the log.
     Append(String),
     /// The whole log.
@@ -35,7 +35,7 @@ pub(super) enum Errand {
     Transfer(Party),
 }
 
-/// What came of an errand.
+/// What came of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Committed {
@@ -79,7 +79,7 @@ fn spaced(word: &str) -> String {
 
 #[derive(Debug)]
 struct Pending {
-    errand: Errand,
+    operation: Operation,
     /// Its request on the present connection; none if it is to be sent.
     request: Option<u64>,
     sent_at: Nanos,
@@ -98,8 +98,8 @@ pub(super) struct Caller {
     producers: BTreeMap<String, u64>,
     next_producer: u64,
     pending: Vec<Pending>,
-    /// Errands that are over, in the order of their ends.
-    notes: Vec<(Errand, Answer)>,
+    /// Operations that are over, in the order of their ends.
+    notes: Vec<(Operation, Answer)>,
     send_at: Nanos,
 }
 
@@ -127,11 +127,11 @@ impl Caller {
         self.home = home;
     }
 
-    /// Takes an errand. An append of a text that it made before is that append again, under the
+    /// Takes an operation. An append of a text that it made before is that append again, under the
     /// number that tells it apart from a new one.
-    pub(super) fn bid(&mut self, errand: Errand) {
+    pub(super) fn bid(&mut self, operation: Operation) {
         self.pending.push(Pending {
-            errand,
+            operation,
             request: None,
             sent_at: Nanos(0),
             known_end: None,
@@ -139,14 +139,14 @@ impl Caller {
         });
     }
 
-    /// Errands that are over since the last call.
-    pub(super) fn take_notes(&mut self) -> Vec<(Errand, Answer)> {
+    /// Operations that are over since the last call.
+    pub(super) fn take_notes(&mut self) -> Vec<(Operation, Answer)> {
         std::mem::take(&mut self.notes)
     }
 
     /// Errands without an answer.
-    pub(super) fn pending(&self) -> impl Iterator<Item = &Errand> {
-        self.pending.iter().map(|pending| &pending.errand)
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Operation> {
+        self.pending.iter().map(|pending| &pending.operation)
     }
 
     pub(super) fn on_line_lost(&mut self, now: Nanos) {
@@ -157,11 +157,11 @@ impl Caller {
         }
         let was_sent = |pending: &mut Pending| pending.request.is_some();
         for pending in self.pending.extract_if(.., was_sent) {
-            let answer = match &pending.errand {
-                Errand::Append(_) => Answer::Unknown,
-                Errand::Read(_) | Errand::Transfer(_) => Answer::Lost,
+            let answer = match &pending.operation {
+                Operation::Append(_) => Answer::Unknown,
+                Operation::Read(_) | Operation::Transfer(_) => Answer::Lost,
             };
-            self.notes.push((pending.errand, answer));
+            self.notes.push((pending.operation, answer));
         }
     }
 
@@ -195,8 +195,8 @@ impl Caller {
             pending.sent_at = context.now;
             let known_end = context.history.known_end(0);
             pending.known_end.get_or_insert(known_end);
-            let request = match &pending.errand {
-                Errand::Append(text) => {
+            let request = match &pending.operation {
+                Operation::Append(text) => {
                     let mut payload = Vec::new();
                     write_record(&mut payload, text.as_bytes());
                     let next = self.next_producer;
@@ -215,7 +215,7 @@ impl Caller {
                     };
                     line.ask_with(body, crc32c(&payload), &payload)
                 }
-                Errand::Read(mode) => {
+                Operation::Read(mode) => {
                     let (mode, from) = (mode.code(), pending.texts.len() as u64);
                     line.ask(|request| Fetch {
                         request,
@@ -226,7 +226,7 @@ impl Caller {
                         mode,
                     })
                 }
-                Errand::Transfer(to) => {
+                Operation::Transfer(to) => {
                     let to = node_id(*to).0;
                     line.ask(|request| Transfer { request, to, group })
                 }
@@ -235,7 +235,7 @@ impl Caller {
         }
     }
 
-    /// The errand that a request was for, unless it is over: the network may double frames.
+    /// The operation that a request was for, unless it is over: the network may double frames.
     fn find(&self, request: u64) -> Option<usize> {
         self.pending
             .iter()
@@ -243,8 +243,8 @@ impl Caller {
     }
 
     fn end(&mut self, at: usize, answer: Answer) {
-        let errand = self.pending.remove(at).errand;
-        self.notes.push((errand, answer));
+        let operation = self.pending.remove(at).operation;
+        self.notes.push((operation, answer));
     }
 
     /// Bound, it takes this for the answer; free, it tries again where the leader is said to be.
@@ -276,7 +276,7 @@ impl Caller {
         let hint = reply.leader.to_native();
         match Outcome::from_code(reply.outcome).expect("a known outcome") {
             Outcome::Committed => {
-                let Errand::Append(text) = &self.pending[at].errand else {
+                let Operation::Append(text) = &self.pending[at].operation else {
                     panic!("an append's answer to something else");
                 };
                 let (life, offset) = ((self.producers[text], EPOCH), reply.offset.to_native());
@@ -325,7 +325,7 @@ impl Caller {
         context.history.on_end_seen(0, end, committed);
         let known_end = pending.known_end.expect("it was sent");
         assert!(
-            pending.errand != Errand::Read(ReadMode::Linearizable) || end >= known_end,
+            pending.operation != Operation::Read(ReadMode::Linearizable) || end >= known_end,
             "a linearizable read sees {end}, and {known_end} was known before"
         );
         pending.texts.extend(texts(payload, from));

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::caller::{Answer, Errand};
+use super::caller::{Answer, Operation};
 use super::network::Party;
 use super::scenario::cluster::{Cluster, Plan};
 use super::scenario::stage::{News, Stage};
@@ -268,7 +268,7 @@ impl Stand {
         let mut cluster = Cluster::new(&plan, None);
         (0..count).for_each(|node| cluster.add_client(Some(node)));
         if case.leader != 0 {
-            let bid = cluster.bid(0, Errand::Transfer(case.leader));
+            let bid = cluster.bid(0, Operation::Transfer(case.leader));
             bid.expect("nodes that ship hand over");
             cluster.run_for(CALM_SPAN);
         }
@@ -292,7 +292,7 @@ impl Stand {
     }
 
     fn ask(&mut self, client: usize) {
-        let record = Errand::Append(format!("{}-{client}", self.round));
+        let record = Operation::Append(format!("{}-{client}", self.round));
         let bid = self.cluster.bid(client, record);
         bid.expect("nodes that ship take appends");
     }
@@ -325,7 +325,7 @@ impl Stand {
             News::Yields { .. } => {}
             News::Told {
                 client,
-                errand: Errand::Append(text),
+                operation: Operation::Append(text),
                 answer,
             } => {
                 // Of an earlier round nobody waits for an answer any more.

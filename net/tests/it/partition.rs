@@ -1,7 +1,7 @@
 //! The example in `examples/partition.rs` does what it says.
 
 #[path = "../../examples/partition.rs"]
-#[allow(dead_code)] // Its `main` is for people.
+#[allow(dead_code, reason = "its `main` is for people")]
 mod example;
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 //! votes and no majority, and so two halves have two leaders; what one of them acknowledged is gone
 //! when they meet.
 
-use super::super::caller::{Answer, Errand};
+use super::super::caller::{Answer, Operation};
 use super::super::network::Party;
 use super::stage::{Deed, News, Refusal, Replica, Stage, Standing};
 use crate::id::{Nanos, Term};
@@ -35,7 +35,7 @@ struct Member {
 struct Client {
     /// A free one asks whoever leads.
     home: Option<Party>,
-    pending: Vec<Errand>,
+    pending: Vec<Operation>,
 }
 
 /// A cluster of bullies.
@@ -145,20 +145,20 @@ impl Bullies {
         if !is_reached {
             return;
         }
-        for errand in std::mem::take(&mut self.clients[client].pending) {
+        for operation in std::mem::take(&mut self.clients[client].pending) {
             let log = &mut self.members[leader].log;
-            let answer = match &errand {
-                Errand::Append(text) => {
+            let answer = match &operation {
+                Operation::Append(text) => {
                     log.push(text.clone());
                     Answer::Committed {
                         offset: log.len() as u64 - 1,
                     }
                 }
-                Errand::Read(_) | Errand::Transfer(_) => Answer::Read(log.clone()),
+                Operation::Read(_) | Operation::Transfer(_) => Answer::Read(log.clone()),
             };
             self.news.push(News::Told {
                 client,
-                errand,
+                operation,
                 answer,
             });
         }
@@ -221,15 +221,15 @@ impl Stage for Bullies {
         self.clients[client].home = home;
     }
 
-    fn bid(&mut self, client: usize, errand: Errand) -> Result<(), Refusal> {
-        if matches!(errand, Errand::Transfer(_)) {
+    fn bid(&mut self, client: usize, operation: Operation) -> Result<(), Refusal> {
+        if matches!(operation, Operation::Transfer(_)) {
             return Err("rank cannot be handed over".to_owned());
         }
-        self.clients[client].pending.push(errand);
+        self.clients[client].pending.push(operation);
         Ok(())
     }
 
-    fn pending(&self, client: usize) -> Vec<Errand> {
+    fn pending(&self, client: usize) -> Vec<Operation> {
         self.clients[client].pending.clone()
     }
 

@@ -1,7 +1,7 @@
 //! The nodes that ship, under a script: the simulator's world without chance and without faults but
 //! those that the script bids. What must hold is checked after every step, as in any run.
 
-use super::super::caller::{Answer, Caller, Errand};
+use super::super::caller::{Answer, Caller, Operation};
 use super::super::client::Role;
 use super::super::clock::{Clock, RATE};
 use super::super::network::Party;
@@ -125,7 +125,7 @@ impl<'s> Cluster<'s> {
                 return cluster;
             }
             if let Some(leader) = cluster.led.iter().position(Option::is_some) {
-                cluster.caller(leader).bid(Errand::Transfer(0));
+                cluster.caller(leader).bid(Operation::Transfer(0));
                 cluster.world.wake(leader, cluster.world.now);
             }
             cluster.run_for(MEASURE_SPAN);
@@ -199,9 +199,9 @@ impl<'s> Cluster<'s> {
         }
         for client in 0..self.client_count {
             let notes = self.caller(self.desk(client)).take_notes();
-            let told = notes.into_iter().map(|(errand, answer)| News::Told {
+            let told = notes.into_iter().map(|(operation, answer)| News::Told {
                 client,
-                errand,
+                operation,
                 answer,
             });
             self.news.extend(told);
@@ -303,14 +303,14 @@ impl Stage for Cluster<'_> {
         self.move_caller(self.desk(client), home);
     }
 
-    fn bid(&mut self, client: usize, errand: Errand) -> Result<(), Refusal> {
+    fn bid(&mut self, client: usize, operation: Operation) -> Result<(), Refusal> {
         let desk = self.desk(client);
-        self.caller(desk).bid(errand);
+        self.caller(desk).bid(operation);
         self.world.wake(desk, self.world.now);
         Ok(())
     }
 
-    fn pending(&self, client: usize) -> Vec<Errand> {
+    fn pending(&self, client: usize) -> Vec<Operation> {
         match &self.world.desks[self.desk(client)].client.role {
             Role::Caller(caller) => caller.pending().cloned().collect(),
             Role::Producer(_) | Role::Reader(_) => panic!("scripts have callers only"),
@@ -345,7 +345,7 @@ impl Stage for Cluster<'_> {
         if matches!(self.standing(node), Standing::Down | Standing::Paused) {
             return None;
         }
-        self.caller(node).bid(Errand::Read(ReadMode::AnyReplica));
+        self.caller(node).bid(Operation::Read(ReadMode::AnyReplica));
         self.world.wake(node, self.world.now);
         let deadline = self.world.now.after(PROBE_PATIENCE);
         let records = loop {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::super::caller::{Answer, Errand};
+use super::super::caller::{Answer, Operation};
 use super::super::network::Party;
 use super::command::{Command, Expectation, Place};
 use super::stage::{Deed, News, Replica, Stage, Standing};
@@ -71,8 +71,8 @@ impl<'p> Player<'p> {
     /// Ends a block, and gives its transcript; what happened in it is not news to the next.
     pub(super) fn end_block(&mut self) -> String {
         for client in 0..self.clients.len() {
-            for errand in self.stage.pending(client) {
-                let (name, what) = (&self.clients[client], words(&errand));
+            for operation in self.stage.pending(client) {
+                let (name, what) = (&self.clients[client], words(&operation));
                 writeln!(self.text, "{name} {what}: no answer yet").expect("a string grows");
             }
         }
@@ -113,7 +113,7 @@ impl<'p> Player<'p> {
                         return Err(format!("{text} was appended before; retry it"));
                     }
                     self.appended.push(text.clone());
-                    self.stage.bid(client, Errand::Append(text.clone()))?;
+                    self.stage.bid(client, Operation::Append(text.clone()))?;
                 }
             }
             Command::Retry { client, text } => {
@@ -121,15 +121,15 @@ impl<'p> Player<'p> {
                 if !self.appended.contains(text) {
                     return Err(format!("{text} was never appended"));
                 }
-                self.stage.bid(client, Errand::Append(text.clone()))?;
+                self.stage.bid(client, Operation::Append(text.clone()))?;
             }
             Command::Read { client, mode } => {
                 let client = self.client(client)?;
-                self.stage.bid(client, Errand::Read(*mode))?;
+                self.stage.bid(client, Operation::Read(*mode))?;
             }
             Command::Transfer { client, to } => {
                 let (client, to) = (self.client(client)?, self.checked(*to)?);
-                self.stage.bid(client, Errand::Transfer(to))?;
+                self.stage.bid(client, Operation::Transfer(to))?;
             }
             Command::Cut {
                 from,
@@ -261,11 +261,11 @@ impl<'p> Player<'p> {
                 News::Yields { node } => format!("{} leads no more", node + 1),
                 News::Told {
                     client,
-                    errand,
+                    operation,
                     answer,
                 } => {
-                    let line = format!("{} {}: {answer}", self.clients[client], words(&errand));
-                    if let Errand::Append(text) = errand {
+                    let line = format!("{} {}: {answer}", self.clients[client], words(&operation));
+                    if let Operation::Append(text) = operation {
                         self.answers.insert(text, (client, answer));
                     }
                     line
@@ -446,12 +446,12 @@ impl<'p> Player<'p> {
     }
 }
 
-/// What an errand is, in the words of a transcript.
-fn words(errand: &Errand) -> String {
-    match errand {
-        Errand::Append(text) => text.clone(),
-        Errand::Read(mode) => format!("reads, {mode}"),
-        Errand::Transfer(to) => format!("hands over to {}", to + 1),
+/// What an operation is, in the words of a transcript.
+fn words(operation: &Operation) -> String {
+    match operation {
+        Operation::Append(text) => text.clone(),
+        Operation::Read(mode) => format!("reads, {mode}"),
+        Operation::Transfer(to) => format!("hands over to {}", to + 1),
     }
 }
 

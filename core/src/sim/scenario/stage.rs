@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::super::caller::{Answer, Errand};
+use super::super::caller::{Answer, Operation};
 use super::super::network::Party;
 use crate::id::{Nanos, Term};
 
@@ -22,7 +22,7 @@ pub(in super::super) enum News {
     /// A client, by its number, has an answer.
     Told {
         client: usize,
-        errand: Errand,
+        operation: Operation,
         answer: Answer,
     },
 }
@@ -113,10 +113,10 @@ pub(in super::super) trait Stage {
     fn move_client(&mut self, client: usize, home: Option<Party>);
 
     /// Bids a client do something.
-    fn bid(&mut self, client: usize, errand: Errand) -> Result<(), Refusal>;
+    fn bid(&mut self, client: usize, operation: Operation) -> Result<(), Refusal>;
 
-    /// Errands of a client without an answer.
-    fn pending(&self, client: usize) -> Vec<Errand>;
+    /// Operations of a client without an answer.
+    fn pending(&self, client: usize) -> Vec<Operation>;
 
     /// What a node says of its leader.
     fn standing(&self, node: Party) -> Standing;

@@ -357,7 +357,7 @@ async fn rate(in_flight: usize, tasks: bool) -> f64 {
 
 /// Run by hand, in release: what the client alone can do.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: it asserts nothing of speed, run it by hand"]
 fn the_client_s_own_rate() {
     for workers in [0, 2] {
         let mut builder = match workers {
