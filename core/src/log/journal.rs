@@ -13,6 +13,9 @@
 //! Completions come in any order; `durable` is the end of the prefix that is complete, because
 //! recovery reads the journal as a chain and stops at the first hole.
 
+mod runs;
+mod space;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes};
@@ -24,20 +27,21 @@ use super::block::{
 use super::builder::{BlockBuilder, BlockStart, block_size};
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
-use super::fields::{pad, round_up};
+use super::fields::round_up;
 use super::flights::Flights;
-use super::flush::{FLUSH_HEADER_SIZE, FlushHeader};
+use super::flush::FLUSH_HEADER_SIZE;
 use super::grants::Grants;
 use super::item::{HARD_STATE_SIZE, write_hard_state};
 use super::recovered::GroupState;
 pub use super::recovered::JournalRecovered;
-use super::ring::{Ring, Room, Strain};
-use super::votes::{VoteCopy, votes_size, write_votes};
+use super::ring::{Ring, Room};
+use super::votes::{VoteCopy, votes_size};
 use super::{Entry, HardState, Place};
 use crate::bugs::{self, Switch};
 use crate::frame::sum::Sum;
 use crate::id::{GroupId, Index, Lsn};
 use crate::limits::{ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, RUN_SIZE_MAX, SECTOR_SIZE};
+pub use space::Pressure;
 
 /// Runs in one write: a bound below the kernel's for one vectored write.
 const STORE_RUN_COUNT_MAX: usize = 64;
@@ -65,15 +69,6 @@ pub struct Store {
     /// may have read bytes that the drive only had in its cache, and this write's completion is
     /// what makes them count as durable.
     pub opens_life: bool,
-}
-
-/// How near the ring is to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pressure {
-    /// Whole files behind the current one that may be entered now.
-    pub files_free: u32,
-    /// Bytes that blocks may still take before they are refused.
-    pub size_free: u64,
 }
 
 #[derive(Debug)]
@@ -331,38 +326,6 @@ impl Journal {
         Some(self.put_block(block, Writing::First))
     }
 
-    /// Whether there is room for a block that a leader elsewhere has taken, even if the open run has
-    /// none left for it and the next must begin in another file, behind the state of all groups.
-    #[must_use]
-    pub fn takes_copies(&self) -> bool {
-        let (lsn, limit) = match &self.open {
-            Some(run) => (run.lsn, run.limit),
-            None => (self.head, 0),
-        };
-        let mut next = Lsn(lsn.0 + limit as u64);
-        if !self.ring.takes_run(next) {
-            next = self.ring.start_of(self.ring.file_of(next) + 1);
-        }
-        let last = Lsn(self.head.0.saturating_sub(1));
-        if self.ring.file_of(next) != self.ring.file_of(last) || self.restating.is_some() {
-            next = Lsn(next.0 + self.state_size());
-        }
-        let end = next.0 + self.ring.run_size as u64;
-        end + self.ring.reserve_size(Room::Copies) <= self.grants.end().0
-    }
-
-    /// Bytes of the runs that the state of all groups takes.
-    fn state_size(&self) -> u64 {
-        let items = self.groups.values().map(|state| {
-            let checkpoint = state.checkpoint.as_ref();
-            // The vote stands in the run and in its copy behind it.
-            2 * HARD_STATE_SIZE + checkpoint.map_or(0, |(_, item)| item.len())
-        });
-        let size = items.sum::<usize>() as u64;
-        // Runs end where the next item would not fit.
-        (size + size / 32).next_multiple_of(self.ring.run_size as u64)
-    }
-
     /// Puts a block of an old file again, so that the file can be given free. The block stays where
     /// it was, too: its entry may move to the new place (`Tail::set_place`) once that is durable.
     /// None is backpressure, as of [`Journal::open_lsn`].
@@ -498,154 +461,6 @@ impl Journal {
         rest.is_none()
     }
 
-    // ---- runs
-
-    /// Whether an item of `size` bytes, and `votes` more hard states, fit into the open run.
-    fn fits(&self, size: usize, votes: usize) -> bool {
-        let Some(run) = &self.open else { return false };
-        let items = self.arenas.written() + size + votes * HARD_STATE_SIZE;
-        round_up(items, SECTOR_SIZE) + votes_size(self.votes.len() + votes) <= run.limit
-    }
-
-    /// Sees to an open run with room for an item of `size` bytes.
-    fn make_room(&mut self, size: usize) -> Option<()> {
-        loop {
-            self.open_run()?;
-            if self.fits(size, VOTE_ROOM) {
-                return Some(());
-            }
-            let empty = self.open.as_ref().is_some_and(|run| run.item_count == 0);
-            assert!(!empty, "no item is larger than a run");
-            self.seal_run();
-        }
-    }
-
-    /// As `make_room` for a block, in a run that has no blocks of the other kind.
-    fn make_block_room(&mut self, size: usize, writing: Writing) -> Option<()> {
-        let blocks = self.open.as_ref().and_then(|run| run.blocks);
-        if blocks.is_some_and(|blocks| blocks != writing) {
-            self.seal_run();
-        }
-        self.make_room(size)
-    }
-
-    /// Whether the ring has room for something of this kind. Blocks count as if they filled their
-    /// run; votes are small.
-    fn has_room(&self, room: Room) -> bool {
-        let (lsn, limit) = match &self.open {
-            Some(run) => (run.lsn, run.limit),
-            None => (self.head, self.ring.run_size),
-        };
-        let end = match room {
-            Room::Blocks | Room::Copies => lsn.0 + limit as u64,
-            Room::Votes => lsn.0,
-        };
-        end + self.ring.reserve_size(room) <= self.grants.end().0
-    }
-
-    fn begin_run(&mut self, lsn: Lsn) -> bool {
-        assert!(
-            self.open.is_none() && self.block.is_none(),
-            "one run at a time"
-        );
-        assert!(self.votes.is_empty(), "votes belong to a run");
-        let left = usize::try_from(self.ring.left_in_file(lsn)).unwrap_or(usize::MAX);
-        let limit = left.min(self.ring.run_size);
-        while !self.arenas.make_room(limit) {
-            if !self.cache.evict(self.flights.durable()) {
-                return false;
-            }
-        }
-        let last = self
-            .head
-            .0
-            .checked_sub(1)
-            .map(|last| self.ring.file_of(Lsn(last)));
-        let enters = last != Some(self.ring.file_of(lsn));
-        if enters {
-            // Any suffix of the ring that begins at a file must do without what lies before.
-            self.restating = Some(GroupId(0));
-        }
-        self.arenas.current().put_bytes(0, FLUSH_HEADER_SIZE);
-        self.open = Some(OpenRun {
-            lsn,
-            limit,
-            items_sum: Sum::new(),
-            item_count: 0,
-            blocks: None,
-        });
-        true
-    }
-
-    /// Closes the open run at the end of a turn and says whether anything was closed. Call it every
-    /// turn: it also writes down which files are no longer needed when nothing else is to be
-    /// written.
-    pub fn seal(&mut self) -> bool {
-        assert!(self.block.is_none(), "the open block is finished first");
-        if self.open.as_ref().is_some_and(|run| run.item_count > 0) {
-            self.seal_run();
-            return true;
-        }
-        if !self.grants.is_due() {
-            return false;
-        }
-        if self.open.is_none() {
-            let run = self.grants.place(self.head);
-            let in_end = || {
-                let left = self.ring.left_in_file(self.head);
-                (left < self.ring.file_size).then_some(self.head)
-            };
-            match run.or_else(in_end) {
-                Some(place) if self.begin_run(place) => {}
-                _ => return false,
-            }
-        }
-        self.seal_run();
-        true
-    }
-
-    fn seal_run(&mut self) {
-        let run = self.open.take().expect("a run is open");
-        let files_kept = self.grants.claim(run.lsn);
-        let buffer = self.arenas.current();
-        let items_size = buffer.len() - FLUSH_HEADER_SIZE;
-        pad(buffer, SECTOR_SIZE);
-        let size = buffer.len() + votes_size(self.votes.len());
-        assert!(size <= run.limit, "room was judged item by item");
-        let mut header = FlushHeader {
-            sum: 0,
-            life: self.life,
-            lsn: run.lsn,
-            sequence: self.sequence + 1,
-            size: size as u32,
-            items_size: items_size as u32,
-            items_sum: run.items_sum.value(),
-            previous_sum: self.last_sum,
-            durable_through: self.flights.durable(),
-            node_tag: self.node_tag,
-            item_count: run.item_count,
-            files_kept,
-            opens: !self.opening_sealed,
-            complete: self.restating.is_none(),
-            copies: run.blocks == Some(Writing::Copy),
-        };
-        header.stamp();
-        buffer[..FLUSH_HEADER_SIZE].copy_from_slice(&header.write());
-        write_votes(buffer, &header, &self.votes);
-        self.votes.clear();
-        let bytes = self.arenas.cut().freeze();
-        assert_eq!(bytes.len(), size, "the run is what its header says");
-        self.opening_sealed = true;
-        self.head = header.end();
-        self.last_sum = header.sum;
-        self.sequence = header.sequence;
-        if header.complete {
-            self.grants.complete(run.lsn);
-        }
-        self.cache.push(run.lsn, bytes.clone());
-        self.sealed.push_back((run.lsn, bytes));
-    }
-
     // ---- writes
 
     /// The next write, if one may leave: every sealed run that lies behind the first without a gap.
@@ -744,42 +559,6 @@ impl Journal {
     #[must_use]
     pub fn ring(&self) -> &Ring {
         &self.ring
-    }
-
-    // ---- room
-
-    /// Nothing below `lsn` is needed any more: every block there is covered by a durable checkpoint
-    /// ([`Journal::checkpoint_durable`]), was truncated, or was carried to a place that is durable.
-    /// Files wholly below become free once a flush that says so is durable.
-    pub fn release_below(&mut self, lsn: Lsn) {
-        assert!(lsn <= self.durable(), "what is not durable is still needed");
-        self.grants.release_below(lsn);
-    }
-
-    /// How near the ring is to its end.
-    #[must_use]
-    pub fn pressure(&self) -> Pressure {
-        let file = self.ring.file_of(Lsn(self.head.0.saturating_sub(1)));
-        let end = self.grants.end();
-        let last = self.ring.file_of(end) - 1;
-        let left = end
-            .0
-            .saturating_sub(self.head.0 + self.ring.reserve_size(Room::Blocks));
-        Pressure {
-            files_free: u32::try_from(last.saturating_sub(file)).unwrap_or(u32::MAX),
-            size_free: if left < self.ring.run_size as u64 {
-                0
-            } else {
-                left
-            },
-        }
-    }
-
-    /// How much of the oldest file must be put again. What is released already counts as free.
-    #[must_use]
-    pub fn strain(&self) -> Strain {
-        let left = self.grants.end_due().0.saturating_sub(self.head.0);
-        self.ring.strain(left)
     }
 
     /// The latest hard state put for a group.

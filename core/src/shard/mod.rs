@@ -9,6 +9,7 @@ mod append;
 mod bounds;
 mod carry;
 mod catch_up;
+mod door;
 mod effects;
 mod encoder;
 mod fetch;
@@ -32,13 +33,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::bugs::{self, Switch};
-use crate::frame::code::RefusedReason;
-use crate::frame::greeting::{Hello, NodeAddress, Refused, Welcome};
-use crate::frame::message::{DETAIL_SIZE_MAX, Message};
+use crate::frame::greeting::{Hello, NodeAddress, Welcome};
 use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
-use crate::frame::refusal::Refusal;
-use crate::frame::{Frame, Gate, Lane, greeting};
-use crate::id::{ClusterId, ConnectionId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term};
+use crate::frame::{Lane, greeting};
+use crate::id::{ClusterId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
@@ -51,8 +49,8 @@ pub use input::Input;
 use liveness::Liveness;
 use load::Loads;
 pub use open::{OpenError, Read};
+use session::Sessions;
 pub use session::WIRE_VERSION;
-use session::{Claim, Party, Sessions};
 pub use shape::Shape;
 use stop::Stop;
 
@@ -215,161 +213,6 @@ impl Shard {
             version_max: WIRE_VERSION,
         };
         self.encoder.frame(&hello).head
-    }
-
-    fn on_frame(
-        &mut self,
-        now: Nanos,
-        connection: ConnectionId,
-        frame: &Frame<'_>,
-        effects: &mut Effects,
-    ) {
-        // Before the first flush of this life is durable nothing recovered counts: a frame that
-        // comes earlier counts as lost, and whoever sent it sends again.
-        if !self.journal.is_open() {
-            return;
-        }
-        // Frames that came together with the one that was refused are not looked at any more.
-        let party = self.sessions.party(connection);
-        let Some(gate) = session::gate_of(party) else {
-            return;
-        };
-        // By its kind alone, before its body is looked at: a client does not speak as a node (H8).
-        let slips_in =
-            bugs::is_on(Switch::B77) && party.is_none() && frame.kind().enters_on(Lane::Client);
-        let judged = match slips_in {
-            true => Ok(()),
-            false => gate.judge(frame.kind()),
-        };
-        let message = match judged.and_then(|()| frame.message()) {
-            Ok(message) => message,
-            Err(refusal) => {
-                self.on_stream_refused(connection, &refusal, effects);
-                return;
-            }
-        };
-        match party {
-            Some(Party::Peer(from, _)) => {
-                self.on_peer_message(now, from, &message, frame, effects);
-            }
-            Some(Party::Client) => {
-                self.on_client_message(now, connection, &message, frame, effects);
-            }
-            None if slips_in => {
-                self.on_client_message(now, connection, &message, frame, effects);
-            }
-            Some(Party::Refused) => unreachable!("nothing passes its gate"),
-            None => self.on_first_message(connection, &message, effects),
-        }
-    }
-
-    /// What an accepted connection may bring now; nothing more if it was refused.
-    #[must_use]
-    pub fn gate(&self, connection: ConnectionId) -> Option<Gate> {
-        self.sessions.gate(connection)
-    }
-
-    fn on_first_message(
-        &mut self,
-        connection: ConnectionId,
-        message: &Message<'_>,
-        effects: &mut Effects,
-    ) {
-        let Message::Hello(hello) = message else {
-            unreachable!("nothing else passes a stranger's gate")
-        };
-        let claim = Claim {
-            cluster: ClusterId(u128::from_le_bytes(hello.cluster)),
-            node: NodeId(hello.node.to_native()),
-            lane: Lane::from_code(hello.lane),
-            version_min: hello.version_min,
-            version_max: hello.version_max,
-        };
-        match self
-            .sessions
-            .open(connection, claim, self.config.cluster, &self.peers)
-        {
-            Ok(Party::Client) if self.is_gone() => {
-                let detail = "this node is shutting down";
-                self.refuse(connection, RefusedReason::Stopping, detail, effects);
-            }
-            Ok(Party::Client) => {
-                let frame = self.encoder.frame(&self.config.welcome());
-                effects.push(Effect::Reply { connection, frame });
-            }
-            Ok(_) => {
-                if let Some(old) = self.sessions.superseded(connection) {
-                    effects.push(Effect::Close(old));
-                    self.leave(old);
-                }
-            }
-            Err((reason, detail)) => self.refuse(connection, reason, &detail, effects),
-        }
-    }
-
-    fn on_client_message(
-        &mut self,
-        now: Nanos,
-        connection: ConnectionId,
-        message: &Message<'_>,
-        frame: &Frame<'_>,
-        effects: &mut Effects,
-    ) {
-        match message {
-            Message::Append(body) => self.on_append(connection, body, frame, effects),
-            Message::Fetch(body) => self.on_fetch(now, connection, body, effects),
-            Message::StatusRequest(body) => {
-                let status = self.status(now, body.request.to_native());
-                let frame = self.encoder.frame(&status);
-                effects.push(Effect::Reply { connection, frame });
-            }
-            Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
-            _ => unreachable!("nothing else passes a client's gate"),
-        }
-    }
-
-    fn on_stream_refused(
-        &mut self,
-        connection: ConnectionId,
-        refusal: &Refusal,
-        effects: &mut Effects,
-    ) {
-        self.refuse(connection, refusal.reason(), &refusal.to_string(), effects);
-    }
-
-    fn refuse(
-        &mut self,
-        connection: ConnectionId,
-        reason: RefusedReason,
-        detail: &str,
-        effects: &mut Effects,
-    ) {
-        assert!(detail.len() <= DETAIL_SIZE_MAX, "a sentence, not a story");
-        // It was told already, and waits for its end.
-        if self.sessions.gate(connection).is_none() {
-            return;
-        }
-        let body = Refused {
-            reason: reason.code(),
-            detail: detail.as_bytes().to_vec(),
-        };
-        let frame = self.encoder.frame(&body);
-        effects.push(Effect::Reply { connection, frame });
-        effects.push(Effect::Close(connection));
-        self.leave(connection);
-    }
-
-    fn on_connection_closed(&mut self, connection: ConnectionId) {
-        self.leave(connection);
-        self.sessions.close(connection);
-    }
-
-    /// Nothing more is heard or answered on this connection, which ends soon.
-    fn leave(&mut self, connection: ConnectionId) {
-        self.sessions.refuse(connection);
-        for group in &mut self.groups {
-            group.forget_connection(connection);
-        }
     }
 
     fn on_peer_connected(&mut self, peer: NodeId) {
