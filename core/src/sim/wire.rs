@@ -124,22 +124,26 @@ impl World<'_> {
             // Given up meanwhile; whoever gave it up has sent the end.
             return;
         }
-        if dialler.party < self.swarm.node_count {
-            let arrival = match accepted {
-                true => Arrival::Connected(id),
-                false => Arrival::Lost {
-                    stream: id,
-                    refused: true,
-                },
-            };
-            self.arrive(dialler.party, dialler.life, arrival);
+        if !accepted {
+            self.fail_dial(id, dialler, true);
+        } else if dialler.party < self.swarm.node_count {
+            self.arrive(dialler.party, dialler.life, Arrival::Connected(id));
         } else {
             let client = dialler.party - self.swarm.node_count;
-            if accepted {
-                self.step_client(client, ClientInput::Connected);
-            } else {
-                self.end_client_stream(client, id);
-            }
+            self.step_client(client, ClientInput::Connected);
+        }
+    }
+
+    /// Nothing came of a dial: it was refused, or nobody answers.
+    fn fail_dial(&mut self, id: StreamId, dialler: End, refused: bool) {
+        if dialler.party < self.swarm.node_count {
+            let lost = Arrival::Lost {
+                stream: id,
+                refused,
+            };
+            self.arrive(dialler.party, dialler.life, lost);
+        } else {
+            self.end_client_stream(dialler.party - self.swarm.node_count, id);
         }
     }
 
@@ -148,20 +152,8 @@ impl World<'_> {
             return;
         };
         let dialler = stream.dialler;
-        if !dialler.is_open {
-            return;
-        }
-        if dialler.party < self.swarm.node_count {
-            self.arrive(
-                dialler.party,
-                dialler.life,
-                Arrival::Lost {
-                    stream: id,
-                    refused: false,
-                },
-            );
-        } else {
-            self.end_client_stream(dialler.party - self.swarm.node_count, id);
+        if dialler.is_open {
+            self.fail_dial(id, dialler, false);
         }
     }
 

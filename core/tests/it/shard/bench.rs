@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
-use ringwood_core::frame::Lane;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::client::{Append, AppendReply, Fetch};
 use ringwood_core::frame::code::{FetchOutcome, ReadMode};
@@ -14,6 +13,7 @@ use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{AppendEntriesAck, BeatAck, HeartbeatAck, VoteReply};
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
+use ringwood_core::frame::{Frame, Lane};
 use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::block::{blocks, write_record};
@@ -130,6 +130,20 @@ pub(super) fn record(size: usize, fill: u8) -> Vec<u8> {
     let mut payload = Vec::new();
     write_record(&mut payload, &vec![fill; size]);
     payload
+}
+
+/// Bytes of one frame, on their way into one.
+fn assembler_of(bytes: Bytes) -> Assembler<Bytes> {
+    let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
+    assembler.push(bytes);
+    assembler
+}
+
+fn frame_of(assembler: &mut Assembler<Bytes>) -> Frame<'_> {
+    assembler
+        .next()
+        .expect("a good frame")
+        .expect("a whole one")
 }
 
 impl Bench {
@@ -256,16 +270,10 @@ impl Bench {
 
     pub(super) fn turn(&mut self) {
         self.now = self.now.after(TURN);
-        let tag = ClusterTag::of(CLUSTER);
         for (connection, bytes) in std::mem::take(&mut self.inbox) {
             let mut effects = Effects::default();
-            let mut assembler = Assembler::new(TagPolicy::Exact(tag));
-            assembler.push(bytes);
-            let frame = assembler
-                .next()
-                .expect("a good frame")
-                .expect("a whole one");
-            let frame = &frame;
+            let mut assembler = assembler_of(bytes);
+            let frame = &frame_of(&mut assembler);
             self.shard
                 .step(self.now, Input::Frame { connection, frame }, &mut effects);
             self.perform(effects);
@@ -342,12 +350,8 @@ impl Bench {
     /// What the peer says to a frame.
     fn answer(&mut self, frame: &Outgoing) {
         let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
-        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
-        assembler.push(Bytes::from(bytes));
-        let frame = assembler
-            .next()
-            .expect("a good frame")
-            .expect("a whole one");
+        let mut assembler = assembler_of(Bytes::from(bytes));
+        let frame = frame_of(&mut assembler);
         match frame.message().expect("a good body") {
             Message::VoteRequest(request) => {
                 let term = request.term.to_native();
@@ -474,12 +478,8 @@ impl Bench {
     /// What the client is told.
     fn hear(&mut self, frame: &Outgoing) {
         let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
-        let mut assembler = Assembler::new(TagPolicy::Exact(ClusterTag::of(CLUSTER)));
-        assembler.push(Bytes::from(bytes));
-        let frame = assembler
-            .next()
-            .expect("a good frame")
-            .expect("a whole one");
+        let mut assembler = assembler_of(Bytes::from(bytes));
+        let frame = frame_of(&mut assembler);
         match frame.message().expect("a good body") {
             Message::AppendReply(reply) => {
                 let reply = AppendReply {
