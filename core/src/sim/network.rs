@@ -52,6 +52,8 @@ struct Queued {
     packet: Packet,
     /// A whole frame and not the first: faults may touch it.
     is_loose: bool,
+    /// It met a wall: whoever sent it holds it, and will send it again.
+    is_held: bool,
 }
 
 /// One end of a connection.
@@ -76,6 +78,8 @@ pub(super) struct Stream {
     /// When the head of a queue is looked at; a later event is stale.
     pub(super) looked_at: [Nanos; 2],
     has_sent: [bool; 2],
+    /// The machine that sends this way has lost its power: nothing is sent again.
+    is_powerless: [bool; 2],
     /// Keeps its order and loses nothing.
     is_faithful: bool,
 }
@@ -126,6 +130,7 @@ impl Network {
             sizes: [0; 2],
             looked_at: [Nanos(0); 2],
             has_sent: [false; 2],
+            is_powerless: [false; 2],
             is_faithful,
         });
         self.streams.push(Some(stream));
@@ -271,6 +276,7 @@ impl Network {
                     due,
                     packet: Packet::Bytes(part),
                     is_loose: false,
+                    is_held: false,
                 });
             }
         } else {
@@ -278,6 +284,7 @@ impl Network {
                 due,
                 packet: Packet::Bytes(chunk),
                 is_loose: has_faults,
+                is_held: false,
             });
         }
         let can_overtake = queue.iter().rev().take(2).all(|queued| queued.is_loose);
@@ -296,6 +303,7 @@ impl Network {
                 due,
                 packet: Packet::Bytes(copy),
                 is_loose: true,
+                is_held: false,
             });
         }
         stream.look(if way == 0 { Way::Forth } else { Way::Back })
@@ -336,8 +344,23 @@ impl Network {
             due,
             packet: Packet::End,
             is_loose: false,
+            is_held: false,
         });
         stream.look(way)
+    }
+
+    /// A machine is without power: what it sent and nobody took yet arrives if it is on its way, but
+    /// what met a wall was to be sent again by that machine's kernel, and all behind it waits for it.
+    pub(super) fn lose_power(&mut self, id: StreamId, way: Way) {
+        let Some(stream) = self.streams[id.0 as usize].as_deref_mut() else {
+            return;
+        };
+        let way = way as usize;
+        stream.is_powerless[way] = true;
+        if stream.queues[way].front().is_some_and(|head| head.is_held) {
+            stream.queues[way].clear();
+            stream.sizes[way] = 0;
+        }
     }
 
     /// What is due on a connection, one packet at a time. `Err`: look again then, if ever.
@@ -367,7 +390,7 @@ impl Network {
                 break;
             }
             if self.walls[from][to] > 0 {
-                if head.is_loose && !swarm.retransmit {
+                if stream.is_powerless[way as usize] || head.is_loose && !swarm.retransmit {
                     marks.dropped += 1;
                     stream.sizes[way as usize] -= head.size();
                     queue.pop_front();
@@ -375,6 +398,7 @@ impl Network {
                 }
                 let pause = Nanos(swarm.patience().0 / 20);
                 let again = now.after(chance.spread(pause, Nanos(pause.0 * 5)));
+                head.is_held = true;
                 for queued in queue.iter_mut() {
                     queued.due = queued.due.max(again);
                 }
@@ -453,5 +477,75 @@ impl Stream {
         !self.dialler.is_open
             && !self.acceptor.is_open
             && self.queues.iter().all(VecDeque::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(network: &mut Network, now: Nanos, id: StreamId, swarm: &Swarm) -> Option<Packet> {
+        let (chance, marks) = (&mut Chance::new(1), &mut Marks::default());
+        network
+            .take_due(now, id, Way::Forth, swarm, chance, marks)
+            .ok()
+    }
+
+    /// A connection on which a frame meets a wall, and another is still on its way.
+    fn held_up(swarm: &Swarm) -> (Network, StreamId) {
+        let mut network = Network::new(2);
+        let dialler = End {
+            party: 0,
+            life: 1,
+            is_open: true,
+        };
+        let id = network.open(dialler, 1, false);
+        network.wall(0, 1, true);
+        let (chance, marks) = (&mut Chance::new(1), &mut Marks::default());
+        let frame = Bytes::from_static(b"frame");
+        network.send(
+            Nanos(0),
+            (id, Way::Forth),
+            frame.clone(),
+            swarm,
+            chance,
+            marks,
+        );
+        let later = Nanos::from_millis(10_000);
+        assert!(packet(&mut network, later, id, swarm).is_none(), "a wall");
+        network.send(later, (id, Way::Forth), frame, swarm, chance, marks);
+        (network, id)
+    }
+
+    #[test]
+    fn nothing_is_sent_again_by_a_machine_without_power() {
+        let mut swarm = Swarm::new(1);
+        swarm.calm();
+        swarm.retransmit = true;
+        let much_later = Nanos::from_millis(60_000);
+        // A process that was killed leaves its kernel, which sends again.
+        let (mut network, id) = held_up(&swarm);
+        network.wall(0, 1, false);
+        assert!(packet(&mut network, much_later, id, &swarm).is_some());
+        let (mut network, id) = held_up(&swarm);
+        network.lose_power(id, Way::Forth);
+        network.wall(0, 1, false);
+        assert!(packet(&mut network, much_later, id, &swarm).is_none());
+        // Nor does what was on its way survive a wall.
+        let mut network = Network::new(2);
+        let dialler = End {
+            party: 0,
+            life: 1,
+            is_open: true,
+        };
+        let id = network.open(dialler, 1, false);
+        let (chance, marks) = (&mut Chance::new(1), &mut Marks::default());
+        let frame = Bytes::from_static(b"frame");
+        network.send(Nanos(0), (id, Way::Forth), frame, &swarm, chance, marks);
+        network.lose_power(id, Way::Forth);
+        network.wall(0, 1, true);
+        assert!(packet(&mut network, much_later, id, &swarm).is_none());
+        network.wall(0, 1, false);
+        assert!(packet(&mut network, Nanos(much_later.0 * 2), id, &swarm).is_none());
     }
 }

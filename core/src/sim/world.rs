@@ -472,16 +472,18 @@ impl<'s> World<'s> {
                 Way::Forth => stream.dialler.is_open = false,
                 Way::Back => stream.acceptor.is_open = false,
             }
-            if !power {
-                let Self {
-                    network,
-                    swarm,
-                    chance,
-                    ..
-                } = self;
-                let sent = network.end(self.now, id, way, true, swarm, chance);
-                self.plan_look(id, way, sent);
+            let Self {
+                network,
+                swarm,
+                chance,
+                ..
+            } = self;
+            if power {
+                network.lose_power(id, way);
+                continue;
             }
+            let sent = network.end(self.now, id, way, true, swarm, chance);
+            self.plan_look(id, way, sent);
         }
         self.nodes[node].trap = None;
         true
