@@ -154,6 +154,22 @@ codes! {
 }
 
 codes! {
+    /// How a request for lost blocks ended.
+    BlockOutcome(u8) {
+        /// They follow, or the first of them.
+        Found = 1 "found",
+        /// They never were here, or others stand in their place.
+        Absent = 2 "absent",
+        /// They were here, and this disk has lost them, too.
+        Lost = 3 "lost",
+        /// They were here, and were given up by decision of the log.
+        Trimmed = 4 "trimmed",
+        /// A bound is reached: ask again, or somebody else.
+        Busy = 5 "busy",
+    }
+}
+
+codes! {
     /// Which measurement set the election timeout.
     TimeoutReason(u8) {
         /// Nothing is measured yet: the default holds.
@@ -253,6 +269,7 @@ mod tests {
             FetchOutcome(u8),
             ReadMode(u8),
             TransferOutcome(u8),
+            BlockOutcome(u8),
             TimeoutReason(u8),
             ReplicaState(u8),
             RefusedReason(u16)

@@ -20,8 +20,8 @@ use super::client::{
 };
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
-    AppendEntries, AppendEntriesAck, Beat, BeatAck, Heartbeat, HeartbeatAck, TimeoutNow, VoteReply,
-    VoteRequest,
+    AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
+    HeartbeatAck, TimeoutNow, VoteReply, VoteRequest,
 };
 use super::refusal::Refusal;
 use super::writer::BodyOut;
@@ -127,6 +127,8 @@ messages! {
     VoteRequest: fixed::<VoteRequest>(),
     VoteReply: fixed::<VoteReply>(),
     TimeoutNow: fixed::<TimeoutNow>(),
+    BlockRequest: fixed::<BlockRequest>(),
+    BlockReply: fixed::<BlockReply>(),
     Append: fixed::<Append>(),
     AppendReply: fixed::<AppendReply>(),
     Fetch: fixed::<Fetch>(),
@@ -178,6 +180,8 @@ assert_layout! {
     VoteRequest: 32 bytes, align 8, transfer at 29;
     VoteReply: 24 bytes, align 8, granted at 21;
     TimeoutNow: 16 bytes, align 8, group at 8;
+    BlockRequest: 32 bytes, align 8, sum at 28;
+    BlockReply: 32 bytes, align 8, outcome at 24;
     Append: 40 bytes, align 8, epoch at 32;
     AppendReply: 40 bytes, align 8, durability at 38;
     Fetch: 32 bytes, align 8, mode at 28;

@@ -49,6 +49,10 @@ codes! {
         VoteReply = 21 "vote_reply",
         /// Campaign at once.
         TimeoutNow = 22 "timeout_now",
+        /// Asks for blocks that the sender's disk has lost.
+        BlockRequest = 23 "block_request",
+        /// Answer to a block request.
+        BlockReply = 24 "block_reply",
         /// Records for a log.
         Append = 32 "append",
         /// Answer to an append.
@@ -75,7 +79,7 @@ codes! {
         Control = 1 "control",
         /// Between nodes: blocks of the moment.
         Data = 2 "data",
-        /// Between nodes: blocks of the past, for a follower that catches up.
+        /// Between nodes: blocks of the past, for a follower that catches up or a disk that lost them.
         Bulk = 3 "bulk",
         /// Between a client and a node.
         Client = 4 "client",
@@ -88,7 +92,7 @@ impl Kind {
     pub const fn payload_size_max(self) -> usize {
         match self {
             Self::Append => APPEND_PAYLOAD_SIZE_MAX,
-            Self::AppendEntries | Self::FetchReply => FRAME_PAYLOAD_SIZE_MAX,
+            Self::AppendEntries | Self::BlockReply | Self::FetchReply => FRAME_PAYLOAD_SIZE_MAX,
             _ => 0,
         }
     }
@@ -105,6 +109,7 @@ impl Kind {
         match self {
             Self::Hello | Self::Refused => true,
             Self::AppendEntries => matches!(lane, Lane::Data | Lane::Bulk),
+            Self::BlockRequest | Self::BlockReply => matches!(lane, Lane::Bulk),
             Self::Heartbeat
             | Self::HeartbeatAck
             | Self::AppendEntriesAck
@@ -234,7 +239,8 @@ mod tests {
         let on = |lane| Kind::ALL.iter().filter(move |kind| kind.travels_on(lane));
         let blocks = [Kind::Hello, Kind::Refused, Kind::AppendEntries];
         assert!(on(Lane::Data).eq(blocks.iter()));
-        assert!(on(Lane::Bulk).eq(blocks.iter()));
+        let past = [Kind::BlockRequest, Kind::BlockReply];
+        assert!(on(Lane::Bulk).eq(blocks.iter().chain(&past)));
     }
 
     #[test]
@@ -255,7 +261,8 @@ mod tests {
         ];
         assert_eq!(passing(Gate::Lane(Lane::Client)), client);
         assert_eq!(passing(Gate::Lane(Lane::Data)), [Kind::AppendEntries]);
-        assert_eq!(passing(Gate::Lane(Lane::Bulk)), [Kind::AppendEntries]);
+        let bulk = [Kind::AppendEntries, Kind::BlockRequest, Kind::BlockReply];
+        assert_eq!(passing(Gate::Lane(Lane::Bulk)), bulk);
         let control = [
             Kind::Heartbeat,
             Kind::HeartbeatAck,
@@ -273,7 +280,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 18);
+        assert_eq!(Kind::ALL.len(), 20);
         assert_eq!(Kind::from_code(0), None);
     }
 }

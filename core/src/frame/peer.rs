@@ -1,4 +1,4 @@
-//! Bodies of the frames between nodes: heartbeats, replication, votes.
+//! Bodies of the frames between nodes: heartbeats, replication, votes, repair.
 //!
 //! Flags are a byte that is 0 or 1. Indexes, terms and times are what `id` says. Layout: see
 //! `message`. What the fields mean for safety is `raft`'s business.
@@ -135,4 +135,36 @@ pub struct TimeoutNow {
     pub term: u64,
     /// Group.
     pub group: u32,
+}
+
+/// Asks any replica for blocks that the sender's disk has lost. Bulk lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct BlockRequest {
+    /// The sender's number for this request; comes back in the answer.
+    pub number: u64,
+    /// Index of the first block wanted.
+    pub first: u64,
+    /// Index of the last.
+    pub last: u64,
+    /// Group.
+    pub group: u32,
+    /// Sum of the last, and so, by what each block names before it, of all.
+    pub sum: u32,
+}
+
+/// Answer to a block request; the payload holds the first of the blocks asked for. Bulk lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct BlockReply {
+    /// `BlockRequest::number`, unchanged.
+    pub number: u64,
+    /// `BlockRequest::first`, unchanged.
+    pub first: u64,
+    /// Group.
+    pub group: u32,
+    /// Blocks in the payload; 0 unless found.
+    pub count: u32,
+    /// How it ended: a `BlockOutcome`.
+    pub outcome: u8,
 }

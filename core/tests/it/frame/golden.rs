@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use bytes::BytesMut;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::code::{
-    Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason, ReplicaState,
-    TimeoutReason, TransferOutcome,
+    BlockOutcome, Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason,
+    ReplicaState, TimeoutReason, TransferOutcome,
 };
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -112,6 +112,7 @@ fn the_format_document_has_every_kind_code_and_golden_hello() {
         FetchOutcome(u8),
         ReadMode(u8),
         TransferOutcome(u8),
+        BlockOutcome(u8),
         TimeoutReason(u8),
         ReplicaState(u8),
         RefusedReason(u16),
@@ -154,6 +155,8 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         peer::VoteRequest,
         peer::VoteReply,
         peer::TimeoutNow,
+        peer::BlockRequest,
+        peer::BlockReply,
         client::Append,
         client::AppendReply,
         client::Fetch,

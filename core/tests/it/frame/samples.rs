@@ -8,15 +8,15 @@ use ringwood_core::frame::client::{
     StatusRequest, Transfer, TransferReply,
 };
 use ringwood_core::frame::code::{
-    Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason, ReplicaState,
-    TimeoutReason, TransferOutcome,
+    BlockOutcome, Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason,
+    ReplicaState, TimeoutReason, TransferOutcome,
 };
 use ringwood_core::frame::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::Body;
 use ringwood_core::frame::peer::{
-    AppendEntries, AppendEntriesAck, Beat, BeatAck, Heartbeat, HeartbeatAck, TimeoutNow, VoteReply,
-    VoteRequest,
+    AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
+    HeartbeatAck, TimeoutNow, VoteReply, VoteRequest,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -184,6 +184,20 @@ fn between_nodes() -> Vec<Sample> {
         pre: 1,
         granted: 1,
     };
+    let block_request = BlockRequest {
+        number: 0x0000_0003_0000_0011,
+        first: 90,
+        last: 97,
+        group: 1,
+        sum: 0x5152_5354,
+    };
+    let block_reply = BlockReply {
+        number: 0x0000_0003_0000_0011,
+        first: 90,
+        group: 1,
+        count: 2,
+        outcome: BlockOutcome::Found.code(),
+    };
     vec![
         frame(
             &Heartbeat {
@@ -205,6 +219,8 @@ fn between_nodes() -> Vec<Sample> {
         frame(&request, &[]),
         frame(&reply, &[]),
         frame(&TimeoutNow { term: 6, group: 1 }, &[]),
+        frame(&block_request, &[]),
+        frame(&block_reply, &filled(64)),
     ]
 }
 
