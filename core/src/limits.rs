@@ -109,6 +109,17 @@ pub const PEER_QUEUE_SIZE_MAX: usize = 16 << 20;
 /// and those were small if the shard was quiet when it wrote them.
 pub const CARRY_READ_MAX: usize = 8;
 
+/// Questions to peers for lost blocks that wait for an answer at a time: each may bring a megabyte,
+/// and repair must not fill the lane of those who catch up.
+pub const ASK_COUNT_MAX: usize = 4;
+
+/// Bytes that one such question gathers; who wants more asks again.
+pub const ASK_SIZE_MAX: usize = 16 << 20;
+
+/// Damaged stretches of the journal that are under repair at a time. What is found beyond is found
+/// again when it is read again.
+pub const REPAIR_COUNT_MAX: usize = 256;
+
 /// Segment files a shard keeps open.
 pub const SEGMENT_OPEN_MAX: usize = 512;
 

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use crate::id::{Index, Lsn, Nanos};
 use crate::limits::CARRY_READ_MAX;
 use crate::log::Place;
-use crate::log::block::blocks;
+use crate::log::block::{Block, blocks};
 use crate::log::ring::Strain;
 
 use super::load::Purpose;
@@ -168,18 +168,30 @@ impl Shard {
             if !is_needed {
                 continue;
             }
-            let Some(place) = self.journal.carry_block(&block) else {
+            if self.put_again(position, &block).is_none() {
                 return;
-            };
+            }
             self.carry.put_size += block.bytes().len();
             self.carry.vain_size += block.bytes().len() as u64;
-            self.carry.moved.push_back(Moved {
-                position,
-                index,
-                sum,
-                place,
-            });
         }
+    }
+
+    /// Puts a block at the journal's head once more, and says the run's lsn. None is backpressure. A
+    /// block that the tail does not mean any more is not put, and counts as if it were.
+    pub(super) fn put_again(&mut self, position: usize, block: &Block<'_>) -> Option<Lsn> {
+        let (index, sum) = (block.header().index, block.header().sum);
+        let entry = self.groups[position].tail().entry(index);
+        if entry.is_none_or(|entry| entry.sum != sum) {
+            return Some(self.journal.durable());
+        }
+        let place = self.journal.carry_block(block)?;
+        self.carry.moved.push_back(Moved {
+            position,
+            index,
+            sum,
+            place,
+        });
+        Some(place.lsn)
     }
 
     /// Runs below `durable` are on disk: blocks that were put again are read there from now on.

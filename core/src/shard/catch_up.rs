@@ -129,7 +129,7 @@ impl Shard {
                     raft.caught_up(now, peer, last, size, out);
                 });
             }
-            Step::Absent | Step::Damaged => {
+            Step::Absent | Step::Damaged(_) => {
                 self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
             }
             Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),

@@ -156,7 +156,7 @@ impl Shard {
             Step::Found(found) => self.reply_blocks(position, request, found, effects),
             // The position was below the end, so the blocks were there: only a cut by a new leader
             // of what was never committed could end so, and that is not read.
-            Step::Absent | Step::Damaged => {
+            Step::Absent | Step::Damaged(_) => {
                 self.reply_fetch(Some(position), request, FetchOutcome::Damaged, effects);
             }
             Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::id::{Nanos, NodeId};
 use crate::limits::LOAD_COUNT_MAX;
 
+use super::answer::BlockRequest;
 use super::effects::LoadId;
 use super::group::FetchRequest;
 use super::locate::{Job, Step};
@@ -26,6 +27,11 @@ pub(super) enum Purpose {
     Gather { position: usize },
     /// A block that must leave the journal's oldest file.
     Carry { position: usize },
+    /// Blocks that a peer's disk has lost.
+    Answer {
+        position: usize,
+        request: BlockRequest,
+    },
 }
 
 impl Purpose {
@@ -34,7 +40,8 @@ impl Purpose {
             Self::Fetch { position, .. }
             | Self::Peer { position, .. }
             | Self::Gather { position }
-            | Self::Carry { position } => *position,
+            | Self::Carry { position }
+            | Self::Answer { position, .. } => *position,
         }
     }
 }
@@ -115,6 +122,9 @@ impl Shard {
             });
             return;
         }
+        if let Step::Damaged(damage) = step {
+            self.on_damage(now, purpose.position(), damage, effects);
+        }
         match purpose {
             Purpose::Fetch { position, request } => {
                 self.on_fetch_step(position, &request, step, effects);
@@ -124,6 +134,7 @@ impl Shard {
             }
             Purpose::Gather { position } => self.on_gather_step(now, position, step, effects),
             Purpose::Carry { position } => self.on_carry_step(position, step),
+            Purpose::Answer { request, .. } => self.on_answer_step(&request, step, effects),
         }
     }
 }

@@ -62,7 +62,16 @@ pub(super) enum Step {
     /// Nothing committed there, or not any more.
     Absent,
     /// What is on this disk is not what was written.
-    Damaged,
+    Damaged(Damage),
+}
+
+/// A block that cannot be read, and where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub(super) source: Source,
+    /// Byte of the file at which the block begins.
+    pub(super) position: u64,
+    pub(super) index: Index,
 }
 
 /// Where a job reads at the moment.
@@ -72,6 +81,8 @@ enum Reading {
         first: Index,
         last: Index,
         skip: usize,
+        /// What it is if the first block is not there.
+        damage: Damage,
     },
     Segment {
         from: Point,
@@ -135,18 +146,24 @@ impl Job {
             .take()
             .expect("a job that was loaded for was reading");
         let step = match reading {
-            Reading::Journal { first, last, skip } => {
-                from_journal(group, bytes, first, last, skip).map(Step::Found)
+            Reading::Journal {
+                first,
+                last,
+                skip,
+                damage,
+            } => {
+                let found = from_journal(group, bytes, first, last, skip);
+                found.map(Step::Found).ok_or(damage)
             }
             Reading::Segment { from } => self.walk_segment(group, bytes, from),
         };
         match step {
-            Some(step) => step,
-            None if self.tries < TRY_COUNT_MAX => {
+            Ok(step) => step,
+            Err(_) if self.tries < TRY_COUNT_MAX => {
                 self.tries += 1;
                 self.start(group, journal)
             }
-            None => Step::Damaged,
+            Err(damage) => Step::Damaged(damage),
         }
     }
 
@@ -161,9 +178,20 @@ impl Job {
         let end = (place.offset as usize + size).next_multiple_of(SECTOR_SIZE);
         let (slot, run_position) = journal.ring().locate(place.lsn);
         let skip = place.offset as usize - begin;
-        self.reading = Some(Reading::Journal { first, last, skip });
+        let source = Source::Journal { slot };
+        let damage = Damage {
+            source,
+            position: run_position + u64::from(place.offset),
+            index: first,
+        };
+        self.reading = Some(Reading::Journal {
+            first,
+            last,
+            skip,
+            damage,
+        });
         Step::Read {
-            source: Source::Journal { slot },
+            source,
             position: run_position + begin as u64,
             size: end - begin,
         }
@@ -182,8 +210,13 @@ impl Job {
         let from = if from.position == group.segments.size_of(from.number) {
             match group.segments.first_point(from.number + 1) {
                 // Zeros where the last blocks were look like the padding behind them.
-                Some(next) if next.prev_index != from.prev_index => return Step::Damaged,
+                Some(next) if next.prev_index != from.prev_index => {
+                    return Step::Damaged(segment_damage(group, from));
+                }
                 Some(next) => next,
+                None if from.prev_index < group.segmented => {
+                    return Step::Damaged(segment_damage(group, from));
+                }
                 None => return Step::Absent,
             }
         } else {
@@ -205,11 +238,15 @@ impl Job {
         }
     }
 
-    /// Walks over the blocks of a read. `None`: the bytes are not what was written there.
-    fn walk_segment(&mut self, group: &Group, bytes: &Bytes, from: Point) -> Option<Step> {
+    /// Walks over the blocks of a read, as far as they are what was written there.
+    fn walk_segment(&mut self, group: &Group, bytes: &Bytes, from: Point) -> Result<Step, Damage> {
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
         let mut at = usize::try_from(from.position - begin).expect("less than a sector");
         let mut before = from;
+        // A file that ends too early has lost what should be here.
+        if at >= bytes.len() {
+            return Err(segment_damage(group, before));
+        }
         let mut found: Option<Found> = None;
         while at < bytes.len() {
             // Each gathered write ends with zeros up to a sector.
@@ -226,11 +263,16 @@ impl Job {
                 Ok(block) => block,
                 // The last block of a read may be cut off; the next read begins with it.
                 Err(BlockError::Truncated) if before.position > from.position => break,
-                Err(_) => return None,
+                // What stands before is given; the next read begins with what is not there.
+                Err(_) if found.is_some() => break,
+                Err(_) => return Err(segment_damage(group, before)),
             };
             let header = block.header();
             if header.group != group.id || header.index != before.prev_index.next() {
-                return None;
+                if found.is_some() {
+                    break;
+                }
+                return Err(segment_damage(group, before));
             }
             if header.index > self.last_max {
                 break;
@@ -256,7 +298,7 @@ impl Job {
             before.next_offset = header.next_offset();
         }
         self.learned = Some(before);
-        Some(match found {
+        Ok(match found {
             Some(found) => Step::Found(found),
             None => self.read_segment(group, before),
         })
@@ -355,7 +397,19 @@ pub(super) fn cached(
     })
 }
 
-/// Blocks read from the journal, if they are still the ones the tail means.
+/// What it is if the block behind `before` is not there.
+fn segment_damage(group: &Group, before: Point) -> Damage {
+    Damage {
+        source: Source::Segment {
+            group: group.id,
+            number: before.number,
+        },
+        position: before.position,
+        index: before.prev_index.next(),
+    }
+}
+
+/// Blocks read from the journal as far as they are the ones the tail means; none if the first is not.
 fn from_journal(
     group: &Group,
     bytes: &Bytes,
@@ -369,21 +423,22 @@ fn from_journal(
     let mut at = skip;
     let mut next = first;
     while next <= last {
-        let entry = tail.entry(next)?;
-        let block = Block::check(bytes.get(at..)?).ok()?;
+        let Some(entry) = tail.entry(next) else { break };
+        let block = bytes.get(at..).map(Block::check);
+        let Some(Ok(block)) = block else { break };
         let header = block.header();
         let same = header.group == group.id && header.index == next && header.sum == entry.sum;
         if !same {
-            return None;
+            break;
         }
         at += block.bytes().len();
         next = next.next();
     }
-    Some(Found {
+    (next > first).then(|| Found {
         prev_index,
         prev_term,
         first,
-        last,
+        last: Index(next.0 - 1),
         slices: vec![bytes.slice(skip..at)],
     })
 }

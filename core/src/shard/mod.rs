@@ -4,7 +4,9 @@
 //! knows no socket, file or clock. Order that matters for safety is kept here: an answer that
 //! depends on a write is held until that write, and all before it, is reported durable.
 
+mod answer;
 mod append;
+mod ask;
 #[cfg(feature = "sim")]
 mod bounds;
 mod carry;
@@ -21,6 +23,7 @@ mod locate;
 mod need;
 mod open;
 mod peer;
+mod repair;
 mod retries;
 mod segments;
 mod session;
@@ -41,6 +44,7 @@ use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
 
+use ask::Asks;
 use carry::Carry;
 pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
 use encoder::Encoder;
@@ -49,6 +53,7 @@ pub use input::Input;
 use liveness::Liveness;
 use load::Loads;
 pub use open::{OpenError, Read};
+use repair::Repairs;
 use session::Sessions;
 pub use session::WIRE_VERSION;
 pub use shape::Shape;
@@ -127,6 +132,8 @@ pub struct Shard {
     open_block: Option<usize>,
     loads: Loads,
     carry: Carry,
+    asks: Asks,
+    repairs: Repairs,
     /// Bytes of undecided blocks of all groups: as of the last turn's end, and what came since.
     undecided_size: u64,
     /// What the journal may forget has changed.
@@ -248,6 +255,7 @@ impl Shard {
         let ready = self.held.extract_if(.., |(lsn, _)| *lsn < durable);
         effects.list.extend(ready.map(|(_, effect)| effect));
         self.settle_carried(durable);
+        self.settle_repairs(durable);
         self.on_checkpoints_durable(durable);
     }
 
@@ -283,6 +291,8 @@ impl Shard {
         // A new leader's no-op may be open by now.
         self.close_block();
         self.advance_stop(now, effects);
+        self.advance_asks(now, effects);
+        self.advance_repairs(now, effects);
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
@@ -323,7 +333,9 @@ impl Shard {
         if let Some(segment) = self.segment_deadline() {
             deadline = deadline.min(segment);
         }
-        deadline.max(now)
+        let own = [self.asks.deadline(), self.repairs.deadline()];
+        let own = own.into_iter().flatten().min();
+        own.map_or(deadline, |own| deadline.min(own)).max(now)
     }
 
     /// Calls a group's Raft and carries out what it wants. Without room in the journal nothing is

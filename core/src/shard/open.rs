@@ -15,11 +15,13 @@ use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::log::{Base, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
 
+use super::ask::Asks;
 use super::carry::Carry;
 use super::encoder::Encoder;
 use super::group::Group;
 use super::liveness::Liveness;
 use super::load::Loads;
+use super::repair::Repairs;
 use super::segments::Segments;
 use super::session::Sessions;
 use super::stop::Stop;
@@ -115,6 +117,8 @@ impl Shard {
         let mut shard = Self {
             liveness: Liveness::new(now, peers.iter().copied()),
             encoder: Encoder::new(config.cluster),
+            asks: Asks::new(journal.life()),
+            repairs: Repairs::default(),
             peers,
             journal: Journal::open_in(journal, Arenas::new(shape.arena_size, shape.arena_count)),
             groups: Vec::with_capacity(config.logs.len()),

@@ -66,6 +66,8 @@ impl Shard {
                 };
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
+            Message::BlockRequest(body) => self.on_block_request(now, from, body, effects),
+            Message::BlockReply(body) => self.on_block_reply(now, from, body, frame, effects),
             _ => unreachable!("nothing else passes a peer's gate"),
         }
     }
@@ -304,14 +306,14 @@ impl Shard {
 
 /// What is wrong with a payload of blocks.
 #[derive(Debug)]
-enum BlocksFault {
+pub(super) enum BlocksFault {
     Damaged,
     OutOfPlace,
     Count,
 }
 
 /// Every block of a payload, whole and in sequence after `prev_index`.
-fn check_blocks(
+pub(super) fn check_blocks(
     payload: &[u8],
     group: GroupId,
     prev_index: Index,

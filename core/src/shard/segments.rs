@@ -171,11 +171,6 @@ impl Segments {
         }
     }
 
-    /// Whether a decided block cannot be read from this disk's journal.
-    pub(super) fn has_lost(&self) -> bool {
-        self.lost_until.is_some()
-    }
-
     fn active(&self) -> Option<u32> {
         self.sizes
             .len()

@@ -27,11 +27,7 @@ impl Shard {
         if self.is_disk_full {
             alarms.push(b"disk full: segments cannot grow; free space to heal it".to_vec());
         }
-        for group in self.groups.iter().filter(|group| group.segments.has_lost()) {
-            let (id, index) = (group.id, group.segmented.next());
-            let alarm = format!("journal damaged: block {index} of group {id} cannot be read here");
-            alarms.push(alarm.into_bytes());
-        }
+        alarms.extend(self.repair_alarms().map(String::into_bytes));
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
-use ringwood_core::frame::client::{Append, AppendReply, Fetch};
-use ringwood_core::frame::code::{FetchOutcome, ReadMode};
+use ringwood_core::frame::client::{Append, AppendReply, Fetch, StatusRequest};
+use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
-use ringwood_core::frame::peer::{AppendEntriesAck, BeatAck, HeartbeatAck, VoteReply};
+use ringwood_core::frame::peer::{AppendEntriesAck, BeatAck, BlockReply, HeartbeatAck, VoteReply};
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::frame::{Frame, Lane};
@@ -27,6 +27,7 @@ use ringwood_core::shard::{
 const CLUSTER: ClusterId = ClusterId(77);
 pub(super) const PEER: ConnectionId = ConnectionId(1);
 const CLIENT: ConnectionId = ConnectionId(2);
+const BULK: ConnectionId = ConnectionId(9);
 const TURN: Nanos = Nanos::from_millis(1);
 
 pub(super) const RING: Ring = Ring {
@@ -83,6 +84,14 @@ pub(super) struct Bench {
     pub(super) is_alone: bool,
     /// Through where the peer has each group.
     matched: BTreeMap<u32, u64>,
+    /// Blocks that the peer was sent, by group and index.
+    blocks: BTreeMap<(u32, u64), Bytes>,
+    /// What the peer says of blocks that it is asked for.
+    pub(super) word: BlockOutcome,
+    /// Requests for blocks that the peer got.
+    pub(super) ask_count: u64,
+    /// What `status` complained of last.
+    pub(super) alarms: Vec<String>,
     /// Whether segments find no space.
     pub(super) is_disk_full: bool,
     /// What the client was answered, by request.
@@ -169,6 +178,10 @@ impl Bench {
             deaf: BTreeSet::new(),
             is_alone: false,
             matched: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            word: BlockOutcome::Found,
+            ask_count: 0,
+            alarms: Vec::new(),
             is_disk_full: false,
             replies: BTreeMap::new(),
             fetched: Vec::new(),
@@ -196,7 +209,11 @@ impl Bench {
         }
         // Nobody answers before it has said who it is.
         self.inbox.clear();
-        for (connection, node, lane) in [(PEER, 2, Lane::Control), (CLIENT, 0, Lane::Client)] {
+        for (connection, node, lane) in [
+            (PEER, 2, Lane::Control),
+            (BULK, 2, Lane::Bulk),
+            (CLIENT, 0, Lane::Client),
+        ] {
             let hello = Hello {
                 cluster: CLUSTER.0.to_le_bytes(),
                 node,
@@ -221,10 +238,10 @@ impl Bench {
     pub(super) fn say<B: Body>(&mut self, connection: ConnectionId, body: &B, payload: &[u8]) {
         let claim = PayloadClaim {
             size: payload.len() as u32,
-            sum: if payload.is_empty() {
-                0
-            } else {
+            sum: if B::KIND.has_payload_sum() {
                 crc32c(payload)
+            } else {
+                0
             },
         };
         let mut out = BytesMut::new();
@@ -397,6 +414,12 @@ impl Bench {
                 if self.deaf.contains(&group) {
                     return;
                 }
+                for block in blocks(&frame.payload().contiguous()) {
+                    let block = block.expect("seen just now");
+                    let key = (group, block.header().index.0);
+                    let bytes = Bytes::copy_from_slice(block.bytes());
+                    self.blocks.insert(key, bytes);
+                }
                 let matched = self.matched.entry(group).or_default();
                 let prev_index = request.prev_index.to_native();
                 let is_known = prev_index <= *matched;
@@ -412,6 +435,25 @@ impl Bench {
                     matched: u8::from(is_known),
                 };
                 self.say(PEER, &ack, &[]);
+            }
+            Message::BlockRequest(request) => {
+                self.ask_count += 1;
+                let group = request.group.to_native();
+                let wanted = request.first.to_native()..=request.last.to_native();
+                let is_found = self.word == BlockOutcome::Found;
+                let count = if is_found { wanted.clone().count() } else { 0 };
+                let given = wanted
+                    .take(count)
+                    .map(|index| &self.blocks[&(group, index)][..]);
+                let payload = given.collect::<Vec<_>>().concat();
+                let reply = BlockReply {
+                    number: request.number.to_native(),
+                    first: request.first.to_native(),
+                    group,
+                    count: count as u32,
+                    outcome: self.word.code(),
+                };
+                self.say(BULK, &reply, &payload);
             }
             _ => {}
         }
@@ -470,6 +512,29 @@ impl Bench {
         file[last..].fill(0);
     }
 
+    /// Turns a bit of a journal block's payload over, wherever it lies: that of the record full of
+    /// `fill`. Says in how many places.
+    pub(super) fn flip_in_journal(&mut self, fill: u8) -> usize {
+        let mut count = 0;
+        for file in &mut self.disk.journal {
+            let mut at = 0;
+            while let Some(next) = file[at..].windows(32).position(|piece| piece == [fill; 32]) {
+                file[at + next] ^= 1;
+                count += 1;
+                let rest = file[at + next + 1..].iter();
+                at += next + 1 + rest.take_while(|byte| **byte == fill).count();
+            }
+        }
+        count
+    }
+
+    /// What `status` has to complain of.
+    pub(super) fn complaints(&mut self) -> Vec<String> {
+        self.say(CLIENT, &StatusRequest { request: 1 }, &[]);
+        self.turn();
+        self.alarms.clone()
+    }
+
     /// The loop stands still.
     pub(super) fn freeze(&mut self, span: Nanos) {
         self.now = self.now.after(span);
@@ -490,6 +555,10 @@ impl Bench {
                     ..AppendReply::default()
                 };
                 self.replies.insert(reply.request, reply);
+            }
+            Message::Status(status) => {
+                let alarm = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                self.alarms = status.alarms.iter().map(|bytes| alarm(bytes)).collect();
             }
             Message::FetchReply(reply) => {
                 self.fetch_outcome = reply.outcome;

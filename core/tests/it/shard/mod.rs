@@ -3,4 +3,5 @@
 mod bench;
 mod hole;
 mod late;
+mod repair;
 mod stuck;

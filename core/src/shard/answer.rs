@@ -1,0 +1,134 @@
+//! Answers to peers whose disks have lost blocks. Whoever has them gives them, whatever its role.
+//!
+//! A block is named by its index and its sum, so it need not be decided to be given: who asks knows
+//! which one it lost. Keeps nothing between request and answer but the read under way. Knows no
+//! repair; the other side of this is `ask`.
+
+use bytes::Bytes;
+
+use crate::frame::Lane;
+use crate::frame::code::BlockOutcome;
+use crate::frame::peer::{ArchivedBlockRequest, BlockReply};
+use crate::id::{GroupId, Index, Nanos, NodeId};
+use crate::log::block::blocks;
+
+use super::group::Group;
+use super::load::Purpose;
+use super::locate::{Found, Job, Step, Want};
+use super::{Effects, Shard};
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockRequest {
+    from: NodeId,
+    number: u64,
+    group: GroupId,
+    first: Index,
+    last: Index,
+    sum: u32,
+}
+
+impl Shard {
+    pub(super) fn on_block_request(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        body: &ArchivedBlockRequest,
+        effects: &mut Effects,
+    ) {
+        let request = BlockRequest {
+            from,
+            number: body.number.to_native(),
+            group: GroupId(body.group.to_native()),
+            first: Index(body.first.to_native()),
+            last: Index(body.last.to_native()),
+            sum: body.sum.to_native(),
+        };
+        if request.first == Index(0) || request.last < request.first {
+            self.peer_fault_count += 1;
+            return;
+        }
+        let position = self.positions.get(&request.group).copied();
+        let position = position
+            .filter(|position| may_have(&self.groups[*position], request.last, request.sum));
+        match position {
+            None => self.reply_no_blocks(&request, BlockOutcome::Absent, effects),
+            Some(_) if self.loads.is_busy() => {
+                self.reply_no_blocks(&request, BlockOutcome::Busy, effects);
+            }
+            Some(position) => {
+                let want = Want::Index(request.first);
+                let job = Job::new(want, request.last, self.shape.catch_up_size);
+                let purpose = Purpose::Answer { position, request };
+                self.start_load(now, purpose, job, effects);
+            }
+        }
+    }
+
+    pub(super) fn on_answer_step(
+        &mut self,
+        request: &BlockRequest,
+        step: Step,
+        effects: &mut Effects,
+    ) {
+        match step {
+            Step::Found(found) if is_another(&found, request) => {
+                self.reply_no_blocks(request, BlockOutcome::Absent, effects);
+            }
+            Step::Found(found) => {
+                let count = found.count();
+                self.reply_to_request(request, BlockOutcome::Found, count, found.slices, effects);
+            }
+            Step::Absent => self.reply_no_blocks(request, BlockOutcome::Absent, effects),
+            Step::Damaged(_) => self.reply_no_blocks(request, BlockOutcome::Lost, effects),
+            Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),
+        }
+    }
+
+    fn reply_no_blocks(
+        &mut self,
+        request: &BlockRequest,
+        outcome: BlockOutcome,
+        effects: &mut Effects,
+    ) {
+        self.reply_to_request(request, outcome, 0, Vec::new(), effects);
+    }
+
+    fn reply_to_request(
+        &mut self,
+        request: &BlockRequest,
+        outcome: BlockOutcome,
+        count: u32,
+        payload: Vec<Bytes>,
+        effects: &mut Effects,
+    ) {
+        let body = BlockReply {
+            number: request.number,
+            first: request.first.0,
+            group: request.group.0,
+            count,
+            outcome: outcome.code(),
+        };
+        let frame = self.encoder.frame_with_blocks(&body, payload);
+        self.send(request.from, Lane::Bulk, frame, effects);
+    }
+}
+
+/// Whether the block may be here, by what memory knows: not above the end, and not where memory has
+/// another. Below the base only reading tells.
+fn may_have(group: &Group, last: Index, sum: u32) -> bool {
+    let tail = group.tail();
+    let base = tail.base();
+    let known = match tail.entry(last) {
+        Some(entry) => Some(entry.sum),
+        None => (last == base.index).then_some(base.sum),
+    };
+    last <= tail.last_index() && known.is_none_or(|known| known == sum)
+}
+
+/// Whether what was read ends with another block than the one asked for.
+fn is_another(found: &Found, request: &BlockRequest) -> bool {
+    let last = found.slices.iter().flat_map(|slice| blocks(slice)).last();
+    let last = last.and_then(Result::ok).map(|block| *block.header());
+    found.last == request.last && last.is_none_or(|header| header.sum != request.sum)
+}
