@@ -121,7 +121,7 @@ pub(crate) fn fetch_failure(log: &str, from: u64, error: FetchError) -> Failure 
             .fix("a longer --timeout; 'ringwood status' shows how the nodes are"),
         FetchError::UnknownLog => failure(Exit::Refused).fix("'ringwood status' lists the logs"),
         FetchError::Damaged => failure(Exit::Refused)
-            .fix("another replica has them: restart that node, then read again"),
+            .fix("'ringwood status' names the blocks, and what each node says of them"),
         // Nothing that anybody at a command line has done, or can mend there.
         error => Failure::new(Exit::Internal, format!("{log}: {error}")),
     }

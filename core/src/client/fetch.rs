@@ -23,6 +23,10 @@ pub(super) const WAIT_PIECE: Nanos = Nanos::from_millis(1_000);
 /// A question unanswered for this long, beyond the wait it asked for, is asked again.
 const OVERDUE: Nanos = Nanos::from_millis(1_000);
 
+/// Wait before replicas that all have lost a block are asked again: one of them may have been
+/// repaired meanwhile.
+const REPAIR_PAUSE: Nanos = Nanos::from_millis(100);
+
 /// Wait before a transfer that has begun is asked after, and after an answer "busy" without a time.
 const ASK_AGAIN: Nanos = Nanos::from_millis(10);
 
@@ -96,7 +100,8 @@ pub enum AskError {
         /// Offset of the oldest record kept.
         first_offset: Offset,
     },
-    /// The blocks asked for are damaged on the node that was asked.
+    /// The blocks asked for are damaged on the nodes that were asked, and no other had them within
+    /// the time for requests.
     Damaged,
     /// The node that shall lead is no voter of the log.
     NotVoter,
@@ -124,7 +129,7 @@ impl fmt::Display for AskError {
             Self::Trimmed { first_offset } => {
                 write!(f, "the oldest record kept has offset {first_offset}")
             }
-            Self::Damaged => f.write_str("the blocks are damaged on the node that was asked"),
+            Self::Damaged => f.write_str("the blocks are damaged on the nodes that were asked"),
             Self::NotVoter => f.write_str("the node is no voter of this log"),
             Self::Busy => f.write_str("another hand-over of this log is under way"),
             Self::NotTakenOver => f.write_str("the node did not take over in time"),
@@ -146,10 +151,6 @@ pub(super) enum Question {
 }
 
 impl Question {
-    fn needs_leader(&self) -> bool {
-        !matches!(self, Self::Fetch(fetch) if fetch.mode == ReadMode::AnyReplica)
-    }
-
     fn end(&self, token: u64, error: AskError, effects: &mut Effects) {
         effects.push(match self {
             Self::Fetch(_) => Effect::Fetched {
@@ -174,8 +175,42 @@ struct Ask {
     deadline: Nanos,
     not_before: Nanos,
     current: Option<Try>,
+    /// A fetch whose blocks a node has lost.
+    loss: Option<Loss>,
     /// A transfer that a leader has begun for us.
     begun: bool,
+}
+
+/// What is known of blocks that a node could not read. They are decided: that node found them below
+/// the log's end, after whatever the fetch must rely on was seen to. So any replica may give them.
+#[derive(Debug)]
+struct Loss {
+    /// Offset after the last record that was committed then.
+    end_offset: Offset,
+    /// Who did not give them: they are damaged there, or have not arrived yet.
+    asked: Vec<ConnectionId>,
+    /// When the last of them said so.
+    asked_at: Nanos,
+}
+
+impl Ask {
+    fn needs_leader(&self) -> bool {
+        let any =
+            matches!(self.question, Question::Fetch(fetch) if fetch.mode == ReadMode::AnyReplica);
+        !any && self.loss.is_none()
+    }
+
+    /// That node does not give the blocks, although they are decided.
+    fn on_loss(&mut self, now: Nanos, by: ConnectionId, end_offset: Offset) {
+        let loss = self.loss.get_or_insert(Loss {
+            end_offset,
+            asked: Vec::new(),
+            asked_at: now,
+        });
+        loss.asked_at = now;
+        loss.end_offset = loss.end_offset.max(end_offset);
+        loss.asked.push(by);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -218,25 +253,31 @@ impl Asks {
             deadline: now.after(wait).after(timeout),
             not_before: now,
             current: None,
+            loss: None,
             begun: false,
         });
     }
 
     /// Whether a question waits that any open connection would do for.
     pub(super) fn wants_any(&self) -> bool {
-        let any = |ask: &Ask| ask.current.is_none() && !ask.question.needs_leader();
+        let any = |ask: &Ask| ask.current.is_none() && !ask.needs_leader();
         self.list.iter().any(any)
+    }
+
+    /// Whether a question waits for blocks that some node has lost, and any other may have.
+    pub(super) fn wants_everybody(&self) -> bool {
+        self.list.iter().any(|ask| ask.loss.is_some())
     }
 
     /// Whether a question waits for the leader.
     pub(super) fn wants_leader(&self) -> bool {
-        self.list.iter().any(|ask| ask.question.needs_leader())
+        self.list.iter().any(|ask| ask.needs_leader())
     }
 
     /// Questions asked of a node that is not believed to lead any more are asked again.
     pub(super) fn aim_at(&mut self, leader: ConnectionId) {
         for ask in &mut self.list {
-            if ask.question.needs_leader() && ask.current.is_some_and(|t| t.connection != leader) {
+            if ask.needs_leader() && ask.current.is_some_and(|t| t.connection != leader) {
                 ask.current = None;
             }
         }
@@ -267,8 +308,18 @@ impl Asks {
             if ask.current.is_some() || ask.not_before > now {
                 continue;
             }
-            let connection = if ask.question.needs_leader() {
+            let connection = if ask.needs_leader() {
                 leader
+            } else if let Some(loss) = &mut ask.loss {
+                let mut others = any.iter().copied();
+                let other = others.find(|connection| !loss.asked.contains(connection));
+                if other.is_none() && loss.asked_at.after(REPAIR_PAUSE) <= now {
+                    loss.asked.clear();
+                    loss.asked_at = now;
+                    any.first().copied()
+                } else {
+                    other
+                }
             } else {
                 self.turn = self.turn.wrapping_add(1);
                 (!any.is_empty()).then(|| any[self.turn % any.len()])
@@ -281,7 +332,12 @@ impl Asks {
             let mut due = now;
             match ask.question {
                 Question::Fetch(fetch) => {
-                    let wait = ask.wait_until.since(now).min(WAIT_PIECE);
+                    let mut wait = ask.wait_until.since(now).min(WAIT_PIECE);
+                    let mut mode = fetch.mode;
+                    if ask.loss.is_some() {
+                        // Who has not got them yet may say so at once.
+                        (wait, mode) = (Nanos(0), ReadMode::AnyReplica);
+                    }
                     due = now.after(wait);
                     let body = Fetch {
                         request,
@@ -290,7 +346,7 @@ impl Asks {
                         size_max: fetch.size_max,
                         // A piece is far below what 32 bits of microseconds hold.
                         wait_us: (wait.0 / 1_000) as u32,
-                        mode: fetch.mode.code(),
+                        mode: mode.code(),
                     };
                     post.send(connection, &body, effects);
                 }
@@ -330,7 +386,7 @@ impl Asks {
             return Some(AskAdvice::None);
         };
         let ask = &mut self.list[place];
-        let served = if ask.question.needs_leader() {
+        let served = if ask.needs_leader() {
             AskAdvice::Serves
         } else {
             AskAdvice::None
@@ -338,13 +394,28 @@ impl Asks {
         let end_offset = Offset(reply.end_offset.to_native());
         let first_offset = Offset(reply.first_offset.to_native());
         ask.current = None;
+        let lacks = payload.is_empty() && outcome == FetchOutcome::Ok;
         let error = match outcome {
+            FetchOutcome::Damaged => {
+                ask.on_loss(now, connection, end_offset);
+                return Some(served);
+            }
+            FetchOutcome::BeyondEnd | FetchOutcome::NotLeader if ask.loss.is_some() => {
+                ask.on_loss(now, connection, Offset(0));
+                return Some(served);
+            }
+            FetchOutcome::Ok if lacks && ask.loss.is_some() => {
+                ask.on_loss(now, connection, Offset(0));
+                return Some(served);
+            }
             FetchOutcome::Ok if payload.is_empty() && now < ask.wait_until => return Some(served),
             FetchOutcome::Ok => {
                 let mut blocks = BytesMut::with_capacity(payload.size());
                 for chunk in payload.chunks() {
                     blocks.extend_from_slice(chunk);
                 }
+                let known = ask.loss.as_ref().map(|loss| loss.end_offset);
+                let end_offset = known.map_or(end_offset, |known| known.max(end_offset));
                 effects.push(Effect::Fetched {
                     token,
                     result: Ok(Fetched {
@@ -373,7 +444,6 @@ impl Asks {
             FetchOutcome::UnknownLog => AskError::UnknownLog,
             FetchOutcome::BeyondEnd => AskError::BeyondEnd { end_offset },
             FetchOutcome::Trimmed => AskError::Trimmed { first_offset },
-            FetchOutcome::Damaged => AskError::Damaged,
         };
         let ask = self.list.swap_remove(place);
         ask.question.end(token, error, effects);
@@ -430,7 +500,8 @@ impl Asks {
         self.list.retain(|ask| {
             let expired = ask.deadline <= now;
             if expired {
-                ask.question.end(ask.token, reason, effects);
+                let lost = ask.loss.as_ref().map(|_| AskError::Damaged);
+                ask.question.end(ask.token, lost.unwrap_or(reason), effects);
             }
             !expired
         });
@@ -452,10 +523,11 @@ impl Asks {
     /// When something is to be done whatever is heard.
     pub(super) fn next_timer(&self, now: Nanos) -> Option<Nanos> {
         let timers = self.list.iter().map(|ask| {
-            let own = match ask.current {
-                Some(current) => current.due.after(OVERDUE),
-                None if ask.not_before > now => ask.not_before,
-                None => ask.deadline,
+            let own = match (ask.current, &ask.loss) {
+                (Some(current), _) => current.due.after(OVERDUE),
+                (None, _) if ask.not_before > now => ask.not_before,
+                (None, Some(loss)) => loss.asked_at.after(REPAIR_PAUSE),
+                (None, None) => ask.deadline,
             };
             own.min(ask.deadline)
         });
@@ -464,7 +536,7 @@ impl Asks {
 
     /// When the oldest answer from a leader was due.
     pub(super) fn oldest_due(&self) -> Option<Nanos> {
-        let waiting = self.list.iter().filter(|ask| ask.question.needs_leader());
+        let waiting = self.list.iter().filter(|ask| ask.needs_leader());
         waiting.filter_map(|ask| ask.current).map(|t| t.due).min()
     }
 }

@@ -77,6 +77,14 @@ impl Log {
         };
         let asks = &mut self.asks;
         asks.send(now, self.group, connection, &any, cx.post, cx.effects);
+        if self.asks.wants_everybody() {
+            let nodes = cx.session.nodes().iter().map(|node| node.id);
+            for node in nodes.collect::<Vec<_>>() {
+                if cx.session.open(node).is_none() {
+                    cx.session.want(now, node, cx.effects);
+                }
+            }
+        }
         if self.needs_probe(now, connection, cx.session) {
             self.route.trouble(now);
             self.maybe_probe(now, connection, cx);

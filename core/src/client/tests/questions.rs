@@ -14,7 +14,6 @@ fn each_end_of_a_fetch_is_told() {
         (FetchOutcome::UnknownLog, AskError::UnknownLog),
         (FetchOutcome::BeyondEnd, AskError::BeyondEnd { end_offset }),
         (FetchOutcome::Trimmed, AskError::Trimmed { first_offset }),
-        (FetchOutcome::Damaged, AskError::Damaged),
     ];
     for (outcome, error) in rows {
         let (mut rig, a) = Rig::led();
@@ -270,4 +269,76 @@ fn stopping_ends_everything_that_waits() {
     assert_eq!(rig.fetched.pop().unwrap().unwrap_err(), AskError::Stopped);
     assert_eq!(rig.closed, [a]);
     assert_eq!(rig.client.deadline(), None);
+}
+
+/// Answers every fetch that was sent, by the node it went to.
+fn answer_fetches(rig: &mut Rig, outcomes: &mut dyn FnMut(ConnectionId) -> FetchOutcome) -> usize {
+    let mut count = 0;
+    while let Some((connection, sent)) = rig.sent.pop_front() {
+        let Sent::Fetch(fetch) = sent else { continue };
+        if fetch.from == u64::MAX {
+            continue;
+        }
+        count += 1;
+        let outcome = outcomes(connection);
+        let blocks: &[u8] = match outcome {
+            FetchOutcome::Ok => b"0123456789abcdef",
+            _ => b"",
+        };
+        rig.reply_with(
+            connection,
+            &fetch_reply(fetch.request, outcome, 1, 1),
+            blocks,
+        );
+    }
+    count
+}
+
+#[test]
+fn what_one_disk_has_lost_is_read_from_another() {
+    for mode in [ReadMode::Committed, ReadMode::Linearizable] {
+        let (mut rig, a) = Rig::led();
+        rig.fetch(ms(0), mode);
+        let (_, fetch) = rig.take_fetch();
+        rig.reply(a, &fetch_reply(fetch.request, FetchOutcome::Damaged, 1, 1));
+        let (b, _) = rig.accept();
+        // It has not got so far yet; the third has.
+        let (to, fetch) = rig.take_fetch();
+        assert_eq!((to, fetch.mode), (b, ReadMode::AnyReplica.code()));
+        rig.reply(
+            b,
+            &fetch_reply(fetch.request, FetchOutcome::BeyondEnd, 1, 1),
+        );
+        let (c, _) = rig.accept();
+        let (to, fetch) = rig.take_fetch();
+        assert_eq!((to, fetch.from), (c, 5));
+        let reply = fetch_reply(fetch.request, FetchOutcome::Ok, 1, 1);
+        rig.reply_with(c, &reply, b"0123456789abcdef");
+        let fetched = rig.fetched.pop().unwrap().unwrap();
+        assert_eq!(&fetched.blocks[..], b"0123456789abcdef");
+        assert_eq!(fetched.end_offset, Offset(10));
+    }
+}
+
+#[test]
+fn what_all_disks_have_lost_is_asked_for_until_one_is_repaired() {
+    for heals in [false, true] {
+        let (mut rig, a) = Rig::led();
+        rig.fetch(ms(0), ReadMode::Committed);
+        let mut count = 0;
+        for round in 0..60 {
+            while !rig.dials.is_empty() {
+                rig.accept();
+            }
+            count += answer_fetches(&mut rig, &mut |to| match to {
+                to if heals && round > 20 && to == a => FetchOutcome::Ok,
+                _ => FetchOutcome::Damaged,
+            });
+            rig.pass(ms(100));
+        }
+        // Not a storm either: three nodes, ten rounds a second, five seconds at most.
+        assert!((10..200).contains(&count), "asked {count} times");
+        let fetched = rig.fetched.pop().expect("it ends");
+        assert_eq!(fetched.err(), (!heals).then_some(AskError::Damaged));
+    }
 }
