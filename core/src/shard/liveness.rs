@@ -364,10 +364,12 @@ impl Liveness {
         if election > ELECTION_MAX {
             (election, reason) = (ELECTION_MAX, TimeoutReason::Ceiling);
         }
-        // Heartbeats follow the most impatient node's timeout, not only our own.
+        // Heartbeats follow the most impatient node's timeout, not only our own. One that cannot be
+        // reached hears none, however impatient it was when it was last heard of.
         let impatient = self
             .links
             .iter()
+            .filter(|link| link.connected)
             .map(|link| link.peer_timeout)
             .fold(election, std::cmp::min);
         self.timeouts = Timeouts {
@@ -544,15 +546,24 @@ mod tests {
     #[test]
     fn heartbeats_are_as_frequent_as_the_most_impatient_peer_needs() {
         let mut liveness = liveness();
-        let now = Nanos::from_millis(1_000);
+        let mut now = Nanos::from_millis(1_000);
         for _ in 0..50 {
             liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(50).0));
         }
+        liveness.on_connected(B, true);
         liveness.on_heartbeat(now, B, Nanos::from_millis(40));
         liveness.maybe_retune(now);
         assert_near(liveness.timeouts().election, Nanos::from_millis(500));
         assert_eq!(liveness.timeouts().patience, Nanos::from_millis(40));
         assert_eq!(liveness.timeouts().heartbeat, Nanos::from_millis(8));
+        // It is gone, and with it its haste.
+        liveness.on_connected(B, false);
+        now = now.after(RETUNE_INTERVAL);
+        liveness.maybe_retune(now);
+        let Timeouts {
+            election, patience, ..
+        } = liveness.timeouts();
+        assert_eq!(patience, election);
     }
 
     #[test]
