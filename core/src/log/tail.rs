@@ -212,9 +212,12 @@ impl Tail {
     pub fn durable_index(&self, durable: Lsn) -> Index {
         // Places of entries that are durable may stand in any order once copies were made, but
         // those that are not durable are the newest, so the durable ones still come first.
-        let count = self
-            .entries
-            .partition_point(|sized| sized.entry.place.lsn < durable);
+        let is_durable = |sized: &Sized| sized.entry.place.lsn < durable;
+        let count = match self.entries.back() {
+            // Most of the time nothing is under way.
+            Some(last) if is_durable(last) => self.entries.len(),
+            _ => self.entries.partition_point(is_durable),
+        };
         Index(self.base.index.0 + count as u64)
     }
 
