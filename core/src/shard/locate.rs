@@ -248,6 +248,7 @@ impl Job {
             return Err(segment_damage(group, before));
         }
         let mut found: Option<Found> = None;
+        let mut found_size = 0;
         while at < bytes.len() {
             // Each gathered write ends with zeros up to a sector.
             if bytes[at..]
@@ -289,9 +290,10 @@ impl Job {
                     ));
                 }
                 None => {}
-                Some(found) if found.size() + size > self.size_max => break,
+                Some(_) if found_size + size > self.size_max => break,
                 Some(found) => found.push(header, slice),
             }
+            found_size += if found.is_some() { size } else { 0 };
             at += size;
             before.position = begin + at as u64;
             (before.prev_index, before.prev_term) = (header.index, header.term);
