@@ -9,7 +9,7 @@ use super::chance::Chance;
 use super::history::History;
 use super::marks::Marks;
 use super::network::Chunk;
-use super::node::{CLUSTER, party_of};
+use super::node::{CLUSTER, Node, party_of};
 use super::oracle::Oracle;
 use super::producer::Producer;
 use super::reader::Reader;
@@ -58,6 +58,7 @@ pub(super) struct Context<'c> {
     pub(super) oracle: &'c Oracle,
     pub(super) history: &'c mut History,
     pub(super) marks: &'c mut Marks,
+    pub(super) nodes: &'c [Node],
     /// Clients have work; otherwise they do a little now and then.
     pub(super) is_loaded: bool,
     /// Somebody reads what clients note.
@@ -208,8 +209,10 @@ impl Client {
             assembler,
             is_suspect,
             role,
+            target,
             ..
         } = self;
+        let is_damaged = context.nodes[*target].is_damaged;
         assembler.push(chunk.bytes);
         loop {
             let frame = match assembler.next() {
@@ -237,7 +240,7 @@ impl Client {
                         line.turn_to(0);
                         break;
                     }
-                    reader.on_reply(reply, &payload, line, context);
+                    reader.on_reply(reply, &payload, is_damaged, line, context);
                 }
                 (Message::TransferReply(_) | Message::Status(_), Role::Reader(reader)) => {
                     reader.on_other_reply(context.now);

@@ -2,8 +2,10 @@
 //!
 //! The last is under an atlas. Nothing repairs a disk yet: a node that finds what it had promised
 //! damaged must refuse to start and stay down. So only so many disks are hit that the others are a
-//! majority, and only where later bytes on the same disk bear witness of the promise: where nothing
-//! does, no reader could tell damage from a write that was never done.
+//! majority, and have every acknowledged block; and only where later bytes on the same disk bear
+//! witness of the promise: where nothing does, no reader could tell damage from a write that was
+//! never done. A write that was lost while the process ran is put back if it ends before it has
+//! written on.
 
 use super::chance::Chance;
 use super::faults::Undo;
@@ -12,6 +14,7 @@ use super::network::Party;
 use super::node::Trap;
 use super::trace::Lane;
 use super::world::World;
+use crate::log::WriteId;
 use crate::raft::quorum;
 use crate::shard::Source;
 
@@ -39,12 +42,41 @@ impl World<'_> {
     /// it.
     pub(super) fn damage(&mut self, chance: &mut Chance) {
         let node = self.any_node(chance);
-        let extents = self.oracle.ledgers[node].witnessed();
-        if self.nodes[node].is_damaged || !self.can_damage() || extents.is_empty() {
+        if self.nodes[node].is_damaged || !self.can_damage() {
             return;
         }
         let power = chance.per_mille(self.swarm.power_per_mille);
         self.crash(node, power);
+        self.damage_run(node, chance);
+    }
+
+    /// The same, and the process runs on, over a disk that is not what it thinks; or one of its
+    /// next writes is lost.
+    pub(super) fn rot(&mut self, chance: &mut Chance) {
+        let node = self.any_node(chance);
+        let machine = &mut self.nodes[node];
+        if machine.is_damaged || machine.process.is_none() {
+            return;
+        }
+        if chance.one_in(3) {
+            machine.trap = Some(Trap::Lose(chance.below(20)));
+        } else if self.can_damage() && self.damage_run(node, chance) {
+            self.nodes[node].is_rotten = true;
+            self.marks.damages_in_use += 1;
+        }
+    }
+
+    /// Damages a run that a disk had promised to keep. False if there is none.
+    fn damage_run(&mut self, node: Party, chance: &mut Chance) -> bool {
+        let ledger = &self.oracle.ledgers[node];
+        let (extents, which) = if self.swarm.damage_last {
+            (ledger.unwitnessed(), "last run")
+        } else {
+            (ledger.witnessed(), "run")
+        };
+        if extents.is_empty() {
+            return false;
+        }
         let Extent { lsn, size } = chance.pick(&extents);
         let (slot, position) = self.swarm.shape.ring.locate(lsn);
         let machine = &mut self.nodes[node];
@@ -52,8 +84,45 @@ impl World<'_> {
         let source = Source::Journal { slot };
         let how = machine.disk.damage(source, position, size, chance);
         self.marks.damages += 1;
-        let text = format_args!("{how} in the run at {lsn} of {size} bytes");
+        let text = format_args!("{how} in the {which} at {lsn} of {size} bytes");
         self.trace.say(Lane::Node(node), "damage", text);
+        true
+    }
+
+    /// A write of a journal is reported done, and most often it is.
+    pub(super) fn complete_store(&mut self, node: Party, number: u64, write: WriteId) {
+        let loses = matches!(self.nodes[node].trap, Some(Trap::Lose(0)));
+        let can_lose = loses && !self.nodes[node].is_damaged && self.can_damage();
+        let machine = &mut self.nodes[node];
+        if loses {
+            machine.trap = None;
+        }
+        if !can_lose {
+            return machine.disk.complete(number);
+        }
+        let end = self.oracle.ledgers[node].end_of(write);
+        machine.lost = Some((machine.disk.lose(number, &mut self.chance), end));
+        machine.is_damaged = true;
+        machine.is_rotten = true;
+        self.marks.writes_lost += 1;
+        let text = format_args!("a write of runs up to {end} is lost");
+        self.trace.say(Lane::Node(node), "damage", text);
+    }
+
+    /// A process is gone. A write that its disk lost is not missed if nothing was written behind
+    /// it: then it is there after all.
+    pub(super) fn spare_lost(&mut self, node: Party) {
+        let machine = &mut self.nodes[node];
+        let Some((lost, end)) = machine.lost.take() else {
+            return;
+        };
+        if !self.swarm.damage_last && !self.oracle.ledgers[node].is_witnessed(end) {
+            machine.disk.put_back(&lost);
+            machine.is_damaged = false;
+            machine.is_rotten = false;
+            let text = format_args!("what was lost is there after all");
+            self.trace.say(Lane::Node(node), "damage", text);
+        }
     }
 
     /// A segment of some node is damaged while it is in use; says of which.
@@ -89,10 +158,11 @@ impl World<'_> {
         let machine = &mut self.nodes[node];
         let is_error = match &mut machine.trap {
             None => return false,
-            Some(Trap::Crash(left) | Trap::Error(left)) if *left > 0 => {
+            Some(Trap::Crash(left) | Trap::Error(left) | Trap::Lose(left)) if *left > 0 => {
                 *left -= 1;
                 return false;
             }
+            Some(Trap::Lose(_)) => return false,
             Some(Trap::Crash(_)) => false,
             Some(Trap::Error(_)) => true,
         };

@@ -68,6 +68,7 @@ impl World<'_> {
             now,
             trace,
             is_loaded,
+            nodes,
             ..
         } = self;
         let desk = &mut desks[client];
@@ -78,6 +79,7 @@ impl World<'_> {
             oracle,
             history,
             marks,
+            nodes,
             is_loaded: *is_loaded,
             is_traced: trace.is_read(),
         };

@@ -79,6 +79,14 @@ struct Write {
     bytes: Vec<Bytes>,
 }
 
+/// A write that was reported complete and is not there.
+#[derive(Debug)]
+pub(super) struct Lost {
+    target: Source,
+    position: usize,
+    bytes: Vec<u8>,
+}
+
 /// One node's disk.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -158,6 +166,38 @@ impl Disk {
             .expect("a write is refused once");
     }
 
+    /// A write is reported done, and some of it is not there. Gives what it should have left.
+    pub(super) fn lose(&mut self, number: u64, chance: &mut Chance) -> Lost {
+        let Write {
+            target,
+            position,
+            bytes,
+        } = self.writes.remove(&number).expect("a write completes once");
+        let bytes = bytes.concat();
+        let unit = chance.pick(&[PIECE, 8 * PIECE]);
+        let place = usize::try_from(position).expect("small files");
+        let unit_count = bytes.len().div_ceil(unit) as u64;
+        let lost = chance.below(unit_count) as usize;
+        let is_whole = chance.one_in(2);
+        for (number, piece) in bytes.chunks(unit).enumerate() {
+            if !is_whole && number != lost {
+                self.file_mut(target)
+                    .put(place + number * unit, piece, true);
+            }
+        }
+        Lost {
+            target,
+            position: place,
+            bytes,
+        }
+    }
+
+    /// What was lost is there after all.
+    pub(super) fn put_back(&mut self, lost: &Lost) {
+        self.file_mut(lost.target)
+            .put(lost.position, &lost.bytes, true);
+    }
+
     /// Puts something else where promised bytes are, and says what.
     pub(super) fn damage(
         &mut self,
@@ -200,6 +240,11 @@ impl Disk {
         };
         file.put(at, &is, true);
         how
+    }
+
+    /// Whether no write is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.writes.is_empty()
     }
 
     /// Everything in the journal is safe from here on.

@@ -6,12 +6,18 @@
 use super::chance::Chance;
 use super::cuts::Flap;
 use super::network::Party;
-use super::node::Trap;
+use super::node::{Arrival, Trap};
 use super::schedule::{Kind, Planned};
 use super::swarm::Swarm;
 use super::trace::Lane;
-use super::world::{Event, Moment, World};
+use super::world::{Ending, Event, Moment, World};
+use crate::frame::code::RefusedReason;
 use crate::id::Nanos;
+
+/// How long a process that is to stop may owe anybody anything, as in a real loop.
+pub(super) const STOP_PATIENCE: Nanos = Nanos::from_millis(1_000);
+/// And how long it then waits for its writes.
+const WRITE_PATIENCE: Nanos = Nanos::from_millis(2_000);
 
 /// How a fault that lasts ends.
 #[derive(Clone, Debug)]
@@ -63,6 +69,12 @@ impl World<'_> {
             Kind::DiskError => self.set_trap(chance, Trap::Error),
             Kind::DiskStall => self.stall_disk(chance),
             Kind::Damage => self.damage(chance),
+            Kind::Stop => {
+                let node = self.any_node(chance);
+                self.ask_to_stop(node);
+            }
+            Kind::TurnAway => self.turn_away(chance),
+            Kind::Rot => self.rot(chance),
         }
     }
 
@@ -122,6 +134,71 @@ impl World<'_> {
         let node = self.any_node(chance);
         self.nodes[node].next_fuse = Some(chance.below(12));
         self.crash(node, power);
+    }
+
+    /// As an operator or a service manager does: the process is to owe nobody anything by its end.
+    /// False if there is none, or it is on its way out already.
+    pub(super) fn ask_to_stop(&mut self, node: Party) -> bool {
+        let life = self.nodes[node].life;
+        let Some(process) = &mut self.nodes[node].process else {
+            return false;
+        };
+        if process.stop_by.is_some() {
+            return false;
+        }
+        process.stop_by = Some(self.now.after(STOP_PATIENCE));
+        self.marks.stops += 1;
+        self.trace
+            .say(Lane::Node(node), "stop", format_args!("is asked to"));
+        self.arrive(node, life, Arrival::Stop);
+        true
+    }
+
+    /// A process that has left waits for its writes, takes nothing more, and ends; the next one
+    /// starts.
+    pub(super) fn leave(&mut self, node: Party) {
+        let (now, machine) = (self.now, &mut self.nodes[node]);
+        let process = machine.process.as_mut().expect("it is leaving");
+        if !process.is_leaving {
+            process.is_leaving = true;
+            process.stop_by = Some(now.after(WRITE_PATIENCE));
+            self.marks.stops_in_peace += u64::from(process.shard.is_gone());
+        }
+        process.inbox.clear();
+        let until = process.stop_by.expect("set when it was asked");
+        if !machine.disk.is_idle() && now < until {
+            return self.plan_turn(node, until);
+        }
+        self.end_process(node, Ending::Left);
+        let restart = if self.is_hostile {
+            self.chance.about(self.swarm.restart_span)
+        } else {
+            Nanos(0)
+        };
+        self.plan(now.after(restart), Event::Start { node });
+    }
+
+    /// Whoever let something due pass is not waited for any longer, and whoever is one too many has
+    /// to go: some of a node's connections, peers' and clients'.
+    fn turn_away(&mut self, chance: &mut Chance) {
+        let node = self.any_node(chance);
+        let life = self.nodes[node].life;
+        let Some(process) = &self.nodes[node].process else {
+            return;
+        };
+        let one_in = chance.between(1, 4);
+        let connections: Vec<_> = process.connections.keys().copied().collect();
+        for connection in connections {
+            if chance.one_in(one_in) {
+                let reason = chance.pick(&[
+                    RefusedReason::Overloaded,
+                    RefusedReason::SlowReader,
+                    RefusedReason::TimedOut,
+                ]);
+                self.marks.turned_away += 1;
+                self.arrive(node, life, Arrival::Unwanted(connection, reason));
+            }
+        }
     }
 
     fn stall(&mut self, chance: &mut Chance, mean: Nanos) {
@@ -189,6 +266,11 @@ impl World<'_> {
             machine.trap = None;
             machine.next_fuse = None;
             machine.stuck_until = Nanos(0);
+            // Somebody has found out, and starts the process again: it sees what is left.
+            if machine.is_rotten {
+                self.stop(node, false);
+            }
+            let machine = &mut self.nodes[node];
             if machine.is_out {
                 continue;
             }

@@ -159,6 +159,25 @@ impl Ledger {
         self.kept.iter().filter(is_below).copied().collect()
     }
 
+    /// Durable runs of which no later one says so.
+    pub(super) fn unwitnessed(&self) -> Vec<Extent> {
+        let is_beyond = |extent: &&Extent| extent.lsn.0 + extent.size as u64 > self.witnessed.0;
+        self.kept.iter().filter(is_beyond).copied().collect()
+    }
+
+    /// Whether some later run says that all below was durable.
+    pub(super) fn is_witnessed(&self, end: Lsn) -> bool {
+        end <= self.witnessed
+    }
+
+    /// Where the runs of a write that is under way end.
+    pub(super) fn end_of(&self, write: WriteId) -> Lsn {
+        let mut issued = self.issued.iter().rev();
+        let last = issued.find(|issued| issued.write == write);
+        let run = &last.expect("it is under way").run;
+        Lsn(run.lsn.0 + run.size as u64)
+    }
+
     /// A write of runs is complete.
     pub(super) fn on_stored(&mut self, write: WriteId) {
         for issued in self

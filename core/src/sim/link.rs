@@ -1,10 +1,14 @@
 //! A node's links to its peers as a real node has them: one connection per lane, dialled by whoever
 //! sends on it, redialled with a growing pause. A refused redial means that the process is gone.
 
-use crate::frame::Lane;
-use crate::id::Nanos;
+use bytes::Bytes;
 
 use super::network::{Party, StreamId};
+use crate::frame::Lane;
+use crate::frame::assembler::{Assembler, TagPolicy};
+use crate::frame::code::RefusedReason;
+use crate::frame::message::Message;
+use crate::id::Nanos;
 
 /// The lanes between nodes, by their numbers here.
 pub(super) const LANES: [Lane; 3] = [Lane::Control, Lane::Data, Lane::Bulk];
@@ -25,8 +29,12 @@ pub(super) struct Link {
     pub(super) peer: Party,
     pub(super) lane: Lane,
     pub(super) state: LinkState,
+    /// When it was last connected.
+    since: Nanos,
     pause: Nanos,
     pause_max: Nanos,
+    /// What comes back: nothing, or why the other side refuses.
+    assembler: Assembler<Bytes>,
 }
 
 impl Link {
@@ -35,8 +43,10 @@ impl Link {
             peer,
             lane,
             state: LinkState::Waiting { until: now },
+            since: now,
             pause: PAUSE_MIN,
             pause_max,
+            assembler: Assembler::new(TagPolicy::Learn),
         }
     }
 
@@ -63,27 +73,56 @@ impl Link {
         self.state == LinkState::Dialling(stream) || self.state == LinkState::Up(stream)
     }
 
-    pub(super) fn on_connected(&mut self, stream: StreamId) {
+    pub(super) fn on_connected(&mut self, now: Nanos, stream: StreamId) {
         assert_eq!(
             self.state,
             LinkState::Dialling(stream),
             "connected without dialling"
         );
-        self.pause = PAUSE_MIN;
+        self.since = now;
         self.state = LinkState::Up(stream);
+        self.assembler = Assembler::new(TagPolicy::Learn);
     }
 
-    /// The connection, or the try to make one, is over. What stood is redialled at once, what did
-    /// not stand after a pause.
+    /// Bytes came back: why the other side does not take what is sent. Told once.
+    pub(super) fn on_received(&mut self, bytes: Bytes) -> Option<String> {
+        self.assembler.push(bytes);
+        let why = match self.assembler.next() {
+            Ok(None) => None,
+            Ok(Some(frame)) => match frame.message() {
+                Ok(Message::Refused(refused)) => {
+                    let reason = RefusedReason::from_code(refused.reason.to_native());
+                    let detail = String::from_utf8_lossy(&refused.detail);
+                    Some(format!("{}: {detail}", reason.expect("a known reason")))
+                }
+                Ok(_) => panic!("a node answers a peer with {}", frame.kind()),
+                Err(refusal) => Some(format!("it answers like no node: {refusal}")),
+            },
+            Err(refusal) => Some(format!("it answers like no node: {refusal}")),
+        };
+        if why.is_some() {
+            self.assembler.abandon();
+        }
+        self.assembler.take_released().for_each(drop);
+        why
+    }
+
+    /// The connection, or the try to make one, is over. What stood for a while is redialled at once;
+    /// what ended as soon as it stood was refused by whoever listens there, and is dialled after a
+    /// pause, as is what did not stand.
     pub(super) fn on_lost(&mut self, now: Nanos) {
-        let until = match self.state {
-            LinkState::Up(_) => now,
-            LinkState::Dialling(_) => {
-                let until = now.after(self.pause);
-                self.pause = Nanos((self.pause.0 * 2).min(self.pause_max.0));
-                until
-            }
+        let was_up = match self.state {
+            LinkState::Up(_) => true,
+            LinkState::Dialling(_) => false,
             LinkState::Waiting { .. } => panic!("nothing was there to be lost"),
+        };
+        let until = if was_up && now.since(self.since) > self.pause_max {
+            self.pause = PAUSE_MIN;
+            now
+        } else {
+            let until = now.after(self.pause);
+            self.pause = Nanos((self.pause.0 * 2).min(self.pause_max.0));
+            until
         };
         self.state = LinkState::Waiting { until };
     }

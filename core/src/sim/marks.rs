@@ -64,6 +64,14 @@ marks! {
     links_lost,
     /// Dials refused by a machine whose process was gone.
     dials_refused,
+    /// Connections that a node wanted no more.
+    turned_away,
+    /// Nodes that were told by a peer why it does not take what they send.
+    links_refused,
+    /// Processes asked to stop.
+    stops,
+    /// Those that owed nobody anything when they left.
+    stops_in_peace,
     /// Processes that crashed.
     crashes,
     /// Crashes within a turn.
@@ -94,9 +102,13 @@ marks! {
     disk_errors,
     /// Promised bytes that were damaged.
     damages,
+    /// Among them, those of a process that ran on.
+    damages_in_use,
+    /// Writes that were reported done and are not there.
+    writes_lost,
     /// Nodes that refused to start for it.
     damages_refused,
-    /// Readers that were told of a damaged segment, and got nothing wrong.
+    /// Readers that were told of damage, and got nothing wrong.
     damages_told,
     /// Reads and writes of one turn reported in another order than done.
     completions_swapped,

@@ -8,7 +8,7 @@
 //!
 //! | file | noun |
 //! | --- | --- |
-//! | `swarm`, `schedule` | what a seed is made of; which faults it has, and when |
+//! | `swarm`, `shown`, `schedule` | what a seed is made of, and for people; which faults it has, and when |
 //! | `faults`, `cuts`, `damage` | what goes wrong with processes and clocks, networks, disks |
 //! | `world`, `turn`, `wire`, `desks` | the heap of events; what loops, connections and clients do |
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
@@ -43,6 +43,7 @@ mod reader;
 mod runs;
 pub mod scenario;
 mod schedule;
+mod shown;
 mod shrink;
 mod swarm;
 mod trace;
@@ -58,11 +59,13 @@ pub use trace::{Lane, Record, Sink, Standing};
 
 use client::Role;
 use failure::{Broken, caught};
+use faults::STOP_PATIENCE;
 use reader::Reader;
 use trace::Trace;
 use world::World;
 
 use crate::id::Nanos;
+use crate::raft::Raft;
 use crate::shard::Shard;
 
 /// Once nothing is wrong every producer must be acknowledged within this: twelve times the longest
@@ -127,6 +130,9 @@ fn play(world: &mut World<'_>) -> Report {
         run_until(world, burst.until);
         let span = heal(world);
         heal_max = heal_max.max(span);
+        if world.wild.calm_stop {
+            stop_in_peace(world);
+        }
         let next = bursts.get(number + 1);
         be_quiet(world, next.map_or(fault_span, |next| next.from));
     }
@@ -163,6 +169,15 @@ fn heal(world: &mut World<'_>) -> Nanos {
     let mut span = wait_for(world, ACK_SPAN, Phase::Acks);
     let quota = world.swarm.quota;
     wait_for(world, QUOTA_SPAN, Phase::Quota(acked.saturating_add(quota)));
+    rest(world);
+    for phase in [Phase::Answers, Phase::Convergence] {
+        span = span.after(wait_for(world, Nanos(HEAL_SPAN.0 - span.0), phase));
+    }
+    span
+}
+
+/// Clients have no work.
+fn rest(world: &mut World<'_>) {
     for desk in &mut world.desks {
         match &mut desk.client.role {
             Role::Producer(producer) => producer.stop(),
@@ -170,10 +185,48 @@ fn heal(world: &mut World<'_>) -> Nanos {
             Role::Caller(_) => {}
         }
     }
-    for phase in [Phase::Answers, Phase::Convergence] {
-        span = span.after(wait_for(world, Nanos(HEAL_SPAN.0 - span.0), phase));
+}
+
+/// Under load and with nothing wrong, a node is asked to stop, most often one that leads: it owes
+/// nobody anything in time, no append ends in doubt for it, and who was handed over to leads on.
+fn stop_in_peace(world: &mut World<'_>) {
+    let node_count = world.swarm.node_count;
+    let is_in = |machine: &node::Node| !machine.is_out && !machine.is_damaged;
+    // Where the others are no majority, nobody can lead instead.
+    if node_count == 2 || !world.nodes.iter().all(is_in) {
+        return;
     }
-    span
+    world.load(true);
+    let patience = world.swarm.patience();
+    run_until(world, world.now.after(Nanos(4 * patience.0)));
+    let leader = shards(world).position(|shard| shard.rafts().any(Raft::is_leader));
+    let any = world.chance.below(node_count as u64) as usize;
+    let node = leader.filter(|_| !world.chance.one_in(4)).unwrap_or(any);
+    let (life, marks) = (world.nodes[node].life, world.marks.clone());
+    assert!(world.ask_to_stop(node), "all are up, and none was asked");
+    let from = world.now;
+    while world.nodes[node].life == life {
+        next(world);
+    }
+    let span = world.now.since(from);
+    run_until(world, world.now.after(Nanos(10 * patience.0)));
+    // With so long ways its time may well be too short.
+    if patience < STOP_PATIENCE {
+        let count = world.marks.stops_in_peace - marks.stops_in_peace;
+        assert!(
+            count == 1,
+            "a node that stops still owes somebody after {} ms",
+            span.0 / 1_000_000
+        );
+        let count = world.marks.unknown - marks.unknown;
+        assert!(count == 0, "a stop leaves appends in doubt: {count}");
+        let count = world.marks.elections - marks.elections;
+        let led = u64::from(world.swarm.group_count);
+        assert!(count <= led, "a stop brings {count} leaders to {led} logs");
+    }
+    rest(world);
+    wait_for(world, ACK_SPAN, Phase::Answers);
+    wait_for(world, HEAL_SPAN, Phase::Convergence);
 }
 
 /// Nothing is wrong: nobody is to be elected in such a time, and no term may grow (once whoever had

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::clock::Clock;
-use super::disk::Disk;
+use super::disk::{Disk, Lost};
 use super::link::{LANES, Link};
 use super::network::{Chunk, Party, StreamId};
 use super::swarm::Swarm;
 use super::world::Moment;
 use crate::frame::assembler::{Assembler, TagPolicy};
+use crate::frame::code::RefusedReason;
 use crate::frame::header::ClusterTag;
-use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId, ShardId};
+use crate::id::{ClusterId, ConnectionId, Incarnation, Lsn, Nanos, NodeId, ShardId};
 use crate::log::WriteId;
 use crate::log::ring::Ring;
 use crate::shard::{Config, Effects, LoadId, LogName, SegmentWriteId, Shard, Voter};
@@ -34,6 +35,12 @@ pub(super) enum Arrival {
     Connected(StreamId),
     /// A dialled connection ended, or was not made; `refused`: the peer's process is gone.
     Lost { stream: StreamId, refused: bool },
+    /// Bytes came back on a dialled connection: why the peer does not take what is sent there.
+    Answered(StreamId, Bytes),
+    /// An accepted connection is not wanted any more: it took too long, or there are too many.
+    Unwanted(ConnectionId, RefusedReason),
+    /// The process is asked to stop.
+    Stop,
     /// A journal write is done.
     Stored(WriteId),
     /// A segment write is done, or found no space.
@@ -72,6 +79,10 @@ pub(super) struct Process {
     pub(super) clock: Clock,
     /// Crash after so many more steps and effects.
     pub(super) fuse: Option<u64>,
+    /// It is on its way out, and leaves by then, whomever it owes what.
+    pub(super) stop_by: Option<Nanos>,
+    /// It has left, but for the writes that are under way.
+    pub(super) is_leaving: bool,
 }
 
 impl Process {
@@ -91,6 +102,8 @@ impl Process {
             sleep_span: swarm.sleep_span,
             clock,
             fuse: None,
+            stop_by: None,
+            is_leaving: false,
         }
     }
 
@@ -123,11 +136,20 @@ impl Process {
         }
     }
 
+    /// Whether it was asked to stop, and owes nobody anything any more or has had its time.
+    pub(super) fn is_over(&self, now: Nanos) -> bool {
+        self.stop_by
+            .is_some_and(|by| self.shard.is_gone() || by <= now)
+    }
+
     /// When the process wants its next turn, if nothing arrives before.
     pub(super) fn deadline(&self) -> Nanos {
         let mut deadline = self.clock.true_time(self.shard.deadline());
         for link in &self.links {
             deadline = link.due_at().map_or(deadline, |due| deadline.min(due));
+        }
+        if let Some(stop_by) = self.stop_by {
+            deadline = deadline.min(stop_by);
         }
         // A bound on how late a lost wake-up could make anything, as in a real loop.
         deadline.min(self.busy_until.after(self.sleep_span))
@@ -141,6 +163,8 @@ pub(super) enum Trap {
     Error(u64),
     /// The process ends before it hears of it.
     Crash(u64),
+    /// It is reported done, and is not there: for the next write of the journal.
+    Lose(u64),
 }
 
 /// A machine.
@@ -165,6 +189,10 @@ pub(super) struct Node {
     pub(super) next_fuse: Option<u64>,
     /// Promised bytes of its disk were damaged.
     pub(super) is_damaged: bool,
+    /// They were while its process ran, which does not know.
+    pub(super) is_rotten: bool,
+    /// What a lost write should have left, and where its runs end.
+    pub(super) lost: Option<(Lost, Lsn)>,
     /// Its process refuses to start, for good.
     pub(super) is_out: bool,
 }
@@ -184,6 +212,8 @@ impl Node {
             turn_factor: 1,
             next_fuse: None,
             is_damaged: false,
+            is_rotten: false,
+            lost: None,
             is_out: false,
         }
     }

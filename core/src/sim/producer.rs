@@ -301,7 +301,7 @@ impl Producer {
         self.pending[at].request = None;
         let leader = reply.leader.to_native();
         match reason {
-            NotCommittedReason::NotLeader => {
+            NotCommittedReason::NotLeader | NotCommittedReason::Stopping => {
                 self.maybe_replace(at, context);
                 // Nothing else in flight there will fare better.
                 line.turn_to(leader);

@@ -180,6 +180,7 @@ impl Reader {
         &mut self,
         reply: &ArchivedFetchReply,
         payload: &[u8],
+        is_damaged: bool,
         line: &mut Line,
         context: &mut Context<'_>,
     ) {
@@ -236,6 +237,10 @@ impl Reader {
                 context.marks.damages_told += 1;
                 self.audit = None;
                 self.is_done = true;
+            }
+            FetchOutcome::Damaged if self.audit.is_none() && is_damaged => {
+                context.marks.damages_told += 1;
+                line.turn_to(0);
             }
             outcome => panic!(
                 "a read of {} from {} ends: {outcome}",

@@ -80,6 +80,12 @@ kinds! {
     DiskStall disk_stall,
     /// What a disk had promised to keep is damaged while the process is down.
     Damage damage,
+    /// A process is asked to stop, does, and is started again.
+    Stop stop,
+    /// A node wants some of its connections no more, and says so.
+    TurnAway turn_away,
+    /// What a disk had promised to keep is damaged, or a write is lost, while the process runs on.
+    Rot rot,
 }
 
 /// One fault to come.

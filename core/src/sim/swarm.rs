@@ -6,6 +6,8 @@
 use std::fmt;
 
 use super::chance::Chance;
+use super::schedule;
+use super::shown::Shown as _;
 use crate::id::Nanos;
 use crate::limits::{APPEND_PAYLOAD_SIZE_MAX, RECORD_SIZE_MAX, RUN_SIZE_MAX};
 use crate::log::ring::Ring;
@@ -26,6 +28,12 @@ pub struct Choice {
     pub is_trouble: bool,
 }
 
+macro_rules! trouble {
+    ($name:ident, $off:expr) => {
+        stringify!($name)
+    };
+}
+
 // An option with a value behind it makes trouble, and makes none at that value.
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident: $type:ty $(= $off:expr)?,)*) => {
@@ -41,9 +49,15 @@ macro_rules! options {
             pub fn options(&self) -> Vec<Choice> {
                 vec![$(Choice {
                     name: stringify!($name),
-                    value: format!("{:?}", self.$name),
+                    value: self.$name.shown(),
                     is_trouble: false $(|| self.$name != $off)?,
                 },)*]
+            }
+
+            /// Names of the options that make trouble in some run, and that `without` takes away.
+            #[must_use]
+            pub fn troubles() -> Vec<&'static str> {
+                [$($(trouble!($name, $off),)?)*].to_vec()
             }
 
             /// The same run without the trouble that an option makes, or without the one fault of a
@@ -72,7 +86,7 @@ macro_rules! options {
 
         impl fmt::Display for Swarm {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(writeln!(f, "  {:<22} {:?}", stringify!($name), self.$name)?;)*
+                $(writeln!(f, "  {:<22} {}", stringify!($name), self.$name.shown())?;)*
                 Ok(())
             }
         }
@@ -150,6 +164,8 @@ options! {
     reset: u32 = 0,
     /// One end of a connection forgets it.
     half_open: u32 = 0,
+    /// A node wants some of its connections no more.
+    turn_away: u32 = 0,
 
     /// A process ends.
     crash: u32 = 0,
@@ -159,6 +175,10 @@ options! {
     crash_twice: u32 = 0,
     /// One does when a read or write is done.
     crash_at_completion: u32 = 0,
+    /// One is asked to stop.
+    stop: u32 = 0,
+    /// One is asked to stop when nothing is wrong.
+    calm_stop: bool = false,
     /// Until the restart.
     restart_span: Nanos,
     /// Crashes that take the power, per mille.
@@ -198,8 +218,13 @@ options! {
     disk_error: u32 = 0,
     /// A disk says nothing for a while.
     disk_stall: u32 = 0,
-    /// Promised bytes are damaged.
+    /// Promised bytes are damaged while their process is down.
     damage: u32 = 0,
+    /// They are while it runs.
+    rot: u32 = 0,
+    /// Such damage aims at the last run, which nothing bears witness of. No seed has it: recovery
+    /// cannot tell it from a run that was never done.
+    damage_last: bool = false,
     /// A segment is damaged before all logs are read at the end.
     segment_damage: bool = false,
 
@@ -312,6 +337,13 @@ impl Swarm {
         swarm
     }
 
+    /// Faults that the run has, or would have without those left out; they are counted from 1.
+    #[must_use]
+    pub fn fault_number_max(&self) -> u32 {
+        let burst_count = schedule::bursts(self).len() as u32;
+        burst_count * self.fault_count
+    }
+
     /// How long nodes wait for a leader on such a network, roughly.
     pub(super) fn patience(&self) -> Nanos {
         let round_trip = 2 * (self.delay.0 + self.delay_spread.0);
@@ -343,6 +375,8 @@ impl Swarm {
         };
         let span =
             |c: &mut Chance, low: u64, high: u64| Nanos(c.between(low, high) * MILLI * stretch);
+        // By itself: what a seed is otherwise hangs on the order of the draws.
+        let later = &mut Chance::new(seed ^ 0x4c41_5445_5200_0000);
         let quick = c.one_in(4);
         let group_count = c.pick(&[1, 1, 2, 3]);
         Self {
@@ -382,11 +416,14 @@ impl Swarm {
             slow_receiver: some(c, 4, 1, 2),
             reset: some(c, 3, 1, 4),
             half_open: some(c, 4, 1, 3),
+            turn_away: some(later, 4, 1, 3),
 
             crash: some(c, 2, 1, 4),
             crash_all: some(c, 5, 1, 1),
             crash_twice: some(c, 4, 1, 2),
             crash_at_completion: some(c, 3, 1, 3),
+            stop: some(later, 4, 1, 3),
+            calm_stop: later.one_in(4),
             restart_span: span(c, 1, 200),
             power_per_mille: c.pick(&[0, 300, 1000]),
             stall: some(c, 3, 1, 3),
@@ -408,7 +445,8 @@ impl Swarm {
             disk_error: some(c, 4, 1, 2),
             disk_stall: some(c, 4, 1, 2),
             damage: some(c, 4, 1, 2),
-            // By itself: what a seed is otherwise hangs on the order of the draws.
+            rot: some(later, 4, 1, 3),
+            damage_last: false,
             segment_damage: Chance::new(seed ^ 0x5345_474d).one_in(4),
 
             append_every: Nanos(if quick {

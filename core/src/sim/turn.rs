@@ -24,6 +24,9 @@ impl World<'_> {
     pub(super) fn on_turn(&mut self, node: Party) {
         let life = self.nodes[node].life;
         self.process(node).turn = Moment::default();
+        if self.process(node).is_leaving {
+            return self.leave(node);
+        }
         self.marks.turns += 1;
         self.dial_due(node, life);
         if self.turn(node).is_err() {
@@ -31,6 +34,10 @@ impl World<'_> {
             let power = self.chance.per_mille(self.swarm.power_per_mille);
             self.crash(node, power);
             return;
+        }
+        let now = self.now;
+        if self.process(node).is_over(now) {
+            return self.leave(node);
         }
         let factor = self.nodes[node].turn_factor;
         let process = self.nodes[node].process.as_mut().expect("it did not crash");
@@ -139,13 +146,18 @@ impl World<'_> {
             Arrival::Bytes(connection, chunk) => self.on_bytes(node, connection, chunk),
             Arrival::Ended(connection) => self.end_connection(node, connection),
             Arrival::Connected(stream) => {
+                let now = self.now;
                 let Some(link) = self.find_link(node, stream) else {
                     return Ok(());
                 };
-                link.on_connected(stream);
+                link.on_connected(now, stream);
                 let (peer, lane) = (link.peer, link.lane);
                 let hello = self.process(node).shard.hello(lane);
                 self.send(stream, Way::Forth, hello);
+                // Bulk is asked for again: its coming and going says nothing of what is in flight.
+                if lane == Lane::Bulk {
+                    return Ok(());
+                }
                 self.step(node, Input::PeerConnected(node_id(peer)))
             }
             Arrival::Lost { stream, refused } => {
@@ -154,15 +166,41 @@ impl World<'_> {
                     return Ok(());
                 };
                 link.on_lost(now);
-                let peer = node_id(link.peer);
+                let (peer, lane) = (node_id(link.peer), link.lane);
                 self.close(stream, Way::Forth);
-                let input = if refused {
-                    Input::PeerRefused(peer)
-                } else {
-                    Input::PeerLost(peer)
+                let input = match (refused, lane) {
+                    (true, _) => Input::PeerRefused(peer),
+                    (false, Lane::Control) => Input::PeerLost(peer),
+                    // Whether a peer is there is what heartbeats say.
+                    (false, _) => return Ok(()),
                 };
                 self.step(node, input)
             }
+            Arrival::Answered(stream, bytes) => {
+                let Some(link) = self.find_link(node, stream) else {
+                    return Ok(());
+                };
+                let peer = node_id(link.peer);
+                let Some(why) = link.on_received(bytes) else {
+                    return Ok(());
+                };
+                self.marks.links_refused += 1;
+                let why = why.as_str();
+                self.step(node, Input::LinkRefused { peer, why })
+            }
+            Arrival::Unwanted(connection, reason) => {
+                if !self.process(node).connections.contains_key(&connection) {
+                    return Ok(());
+                }
+                let detail = "not wanted any more";
+                let input = Input::ConnectionRefused {
+                    connection,
+                    reason,
+                    detail,
+                };
+                self.step(node, input)
+            }
+            Arrival::Stop => self.step(node, Input::Stop),
             Arrival::Stored(write) => self.step(node, Input::Stored(write)),
             Arrival::SegmentStored(write, true) => self.step(node, Input::SegmentStored(write)),
             Arrival::SegmentStored(write, false) => self.step(node, Input::SegmentRefused(write)),

@@ -207,8 +207,9 @@ impl World<'_> {
             (Way::Forth, Packet::End) => {
                 self.arrive(end.party, end.life, Arrival::Ended(connection));
             }
-            // Nothing comes back on a link but its end, or the reason why the peer refuses it.
-            (Way::Back, Packet::Bytes(_)) if is_node => {}
+            (Way::Back, Packet::Bytes(chunk)) if is_node => {
+                self.arrive(end.party, end.life, Arrival::Answered(id, chunk.bytes));
+            }
             (Way::Back, Packet::End) if is_node => {
                 self.arrive(
                     end.party,

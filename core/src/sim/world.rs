@@ -123,6 +123,17 @@ impl PartialEq for Due {
 
 impl Eq for Due {}
 
+/// How a process came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was asked to, and left.
+    Left,
+    /// It was killed, or gave up.
+    Killed,
+    /// Its machine lost power.
+    Unpowered,
+}
+
 /// A run under way.
 pub(super) struct World<'s> {
     /// The options of this moment: between bursts they make no trouble.
@@ -300,7 +311,7 @@ impl<'s> World<'s> {
                 write,
             } => {
                 if !self.springs_trap(node, Some(number)) {
-                    self.nodes[node].disk.complete(number);
+                    self.complete_store(node, number, write);
                     self.oracle.ledgers[node].on_stored(write);
                     self.arrive(node, life, Arrival::Stored(write));
                 }
@@ -405,6 +416,7 @@ impl<'s> World<'s> {
             }
         };
         self.marks.recoveries += u64::from(life > 1);
+        self.nodes[node].is_rotten = false;
         self.trace
             .say(Lane::Node(node), "start", format_args!("life {life}"));
         self.oracle.on_opened(node, &shard, &mut self.marks);
@@ -447,19 +459,40 @@ impl<'s> World<'s> {
 
     /// As [`World::crash`], and nobody starts it again. False if there was no process.
     pub(super) fn stop(&mut self, node: Party, power: bool) -> bool {
-        let machine = &mut self.nodes[node];
-        let Some(process) = machine.process.take() else {
+        let Some(process) = &self.nodes[node].process else {
             return false;
         };
         self.marks.crashes_in_recovery += u64::from(!process.shard.is_open());
         self.marks.crashes += 1;
         self.marks.power_losses += u64::from(power);
+        self.end_process(
+            node,
+            if power {
+                Ending::Unpowered
+            } else {
+                Ending::Killed
+            },
+        );
+        true
+    }
+
+    /// A process is gone: its machine closes what it had open, and tells the others.
+    pub(super) fn end_process(&mut self, node: Party, ending: Ending) {
+        let machine = &mut self.nodes[node];
+        let process = machine.process.take();
+        assert!(process.is_some(), "there was one");
+        let power = ending == Ending::Unpowered;
         machine.has_power = !power;
         machine.disk.crash(power, &mut self.chance);
+        self.spare_lost(node);
         self.oracle.on_crash(node);
-        let how = if power { "and loses power" } else { "" };
+        let (kind, how) = match ending {
+            Ending::Left => ("left", "as it was asked to"),
+            Ending::Killed => ("crash", "ends"),
+            Ending::Unpowered => ("crash", "ends and loses power"),
+        };
         self.trace
-            .say(Lane::Node(node), "crash", format_args!("ends {how}"));
+            .say(Lane::Node(node), kind, format_args!("{how}"));
         // The kernel closes what a process had open; a machine without power closes nothing.
         for id in self.network.of_party(node) {
             let stream = self.network.find(id).expect("listed just now");
@@ -482,11 +515,12 @@ impl<'s> World<'s> {
                 network.lose_power(id, way);
                 continue;
             }
-            let sent = network.end(self.now, id, way, true, swarm, chance);
+            // What it had sent still arrives if nobody killed it.
+            let is_abrupt = ending == Ending::Killed;
+            let sent = network.end(self.now, id, way, is_abrupt, swarm, chance);
             self.plan_look(id, way, sent);
         }
         self.nodes[node].trap = None;
-        true
     }
 
     /// Something reaches a process: it has a turn soon.

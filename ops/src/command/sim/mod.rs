@@ -91,9 +91,13 @@ pub(crate) struct Args {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=7))]
     nodes: Option<usize>,
 
-    /// Leave out a kind of trouble by its name in the list of options, or one fault by its number
+    /// Leave out a kind of trouble by its name in a run's list, or one fault by its number
     #[arg(long, value_name = "OPTION")]
     without: Vec<String>,
+
+    /// Fail if anything of what can happen did not happen in any of them
+    #[arg(long, conflicts_with_all = ["trace", "scenario", "list"])]
+    all_marks: bool,
 
     /// Print the whole story of one seed or scenario, a line an event
     #[arg(long, conflicts_with = "seeds", requires = "one")]
@@ -147,6 +151,12 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
         Output::Json => output::print_json(&document(&campaign, &totals, found.as_ref()))?,
         Output::Table => output::print(&page(&campaign, &totals, found.as_ref()))?,
     };
+    let never = totals.never();
+    if found.is_none() && args.all_marks && !never.is_empty() {
+        let cause = format!("never happened: {}", never.join(", "));
+        return Err(exit::Failure::new(Exit::Internal, cause)
+            .fix("play more seeds; if that does not help, the simulator is blind there"));
+    }
     Ok(if found.is_some() {
         Exit::Internal
     } else {
@@ -165,35 +175,61 @@ struct Change {
 
 impl Args {
     fn change(&self) -> Result<Change, exit::Failure> {
-        let names: Vec<_> = Swarm::new(0)
-            .options()
-            .iter()
-            .map(|choice| choice.name)
-            .collect();
-        if let Some(unknown) = self
-            .without
-            .iter()
-            .find(|name| !names.contains(&name.as_str()) && name.parse::<u32>().is_err())
-        {
-            let cause = format!("no run has an option '{unknown}'");
-            return Err(
-                exit::Failure::new(Exit::Usage, cause).fix(format!("one of: {}", names.join(", ")))
-            );
+        for name in &self.without {
+            check_trouble(name)?;
         }
         let minutes = self
             .minutes
             .map(|minutes| Duration::from_secs(60 * minutes));
         let span = self.span.or(minutes);
-        Ok(Change {
+        let change = Change {
             is_whole: self.whole,
             span: span.map(|span| Nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))),
             node_count: self.nodes,
             without: self.without.clone(),
-        })
+        };
+        if let Some(seed) = self.seed
+            && self.seeds.is_none_or(|count| count == 1)
+        {
+            change.check_numbers(seed)?;
+        }
+        Ok(change)
     }
 }
 
+/// Whether something is a kind of trouble, or might be a fault's number.
+fn check_trouble(name: &str) -> Result<(), exit::Failure> {
+    let troubles = Swarm::troubles();
+    let is_number = name.parse::<u32>().is_ok_and(|number| number > 0);
+    if is_number || troubles.contains(&name) {
+        return Ok(());
+    }
+    let mut options = Swarm::new(0).options().into_iter();
+    let cause = if options.any(|choice| choice.name == name) {
+        format!("'{name}' makes no trouble that could be left out")
+    } else {
+        format!("no run has an option '{name}'")
+    };
+    let fix = format!("one of: {}; or the number of a fault", troubles.join(", "));
+    Err(exit::Failure::new(Exit::Usage, cause).fix(fix))
+}
+
 impl Change {
+    /// Whether the faults that are to be left out by number are there at all.
+    fn check_numbers(&self, seed: u64) -> Result<(), exit::Failure> {
+        let number_max = self.applied(seed).fault_number_max();
+        let mut numbers = self.without.iter().filter_map(|name| name.parse().ok());
+        let Some(beyond) = numbers.find(|number: &u32| *number > number_max) else {
+            return Ok(());
+        };
+        let cause = format!("seed {seed} has no fault of number {beyond}");
+        let fix = match number_max {
+            0 => "it has none at all".to_owned(),
+            last => format!("they are numbered from 1 to {last}"),
+        };
+        Err(exit::Failure::new(Exit::Usage, cause).fix(fix))
+    }
+
     /// The run of a seed, changed.
     fn applied(&self, seed: u64) -> Swarm {
         let mut swarm = if self.is_whole {

@@ -52,7 +52,7 @@ impl Story {
             self.nodes.resize(lane_count, Mark::Down);
             self.nodes[node] = match (record.kind, text.as_str()) {
                 ("start", _) => Mark::Follower,
-                ("crash", _) => Mark::Down,
+                ("crash" | "left", _) => Mark::Down,
                 ("role", "leads") => Mark::Leader,
                 ("role", "follows") => Mark::Follower,
                 ("role", _) => Mark::Candidate,
