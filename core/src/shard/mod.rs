@@ -25,6 +25,7 @@ mod open;
 mod peer;
 mod repair;
 mod retries;
+mod samples;
 mod segments;
 mod session;
 mod shape;
