@@ -60,6 +60,11 @@ number! {
     Nanos(u64)
 }
 number! {
+    /// Seconds since 1970 by some node's wall clock; 0 is unknown. Clocks differ and jump, so nothing
+    /// rests on it but how long something is kept beyond need.
+    UnixSeconds(u64)
+}
+number! {
     /// A producer of records: chosen at random by the client.
     ProducerId(u64)
 }

@@ -45,6 +45,13 @@ pub const JOURNAL_WRITES_MAX: usize = 2;
 /// Size at which a segment is closed and the next begun.
 pub const SEGMENT_SIZE_MAX: u64 = 64 << 20;
 
+/// Bytes between two places in a segment that its footer names, at least: half of what a reader
+/// takes at a time, so that entering costs about one read.
+pub const SEGMENT_POINT_DISTANCE: u64 = 512 << 10;
+
+/// Segments of a log whose footers a shard keeps in mind: one for each of a few readers.
+pub const SEGMENT_INDEX_COUNT_MAX: usize = 4;
+
 /// Committed bytes of one log that wait in the journal before they are gathered into its segment.
 pub const SEGMENT_WRITE_SIZE: usize = 2 << 20;
 

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what either is used for. Off the data path but for one reading a turn.
 
-use ringwood_core::id::Nanos;
+use ringwood_core::id::{Nanos, UnixSeconds};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,6 +16,13 @@ pub fn now() -> Nanos {
     let time = clock_gettime(ClockId::Boottime);
     assert!(time.tv_sec >= 0, "time before the machine started");
     Nanos(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+}
+
+/// Seconds since 1970, as whoever set this machine's clock has it: for ages, never for order.
+#[must_use]
+pub fn date() -> UnixSeconds {
+    let time = clock_gettime(ClockId::Realtime);
+    UnixSeconds(u64::try_from(time.tv_sec).unwrap_or(0))
 }
 
 /// Fills `bytes` from the kernel's generator, waiting for it to be seeded (once, early in boot).

@@ -112,6 +112,8 @@ pub(crate) struct Turn {
     pub(crate) accept_at: Option<Nanos>,
     /// When connections are next asked whether something is overdue.
     pub(crate) sweep_at: Nanos,
+    /// When the shard is next told the date.
+    date_at: Nanos,
 }
 
 impl Turn {
@@ -138,6 +140,7 @@ impl Turn {
             batch: Vec::new(),
             accept_at: None,
             sweep_at: Nanos(0),
+            date_at: Nanos(0),
         }
     }
 
@@ -166,6 +169,7 @@ impl Turn {
             self.write_made(now)?;
             self.peers.find_moved(now);
             self.sweep(now);
+            self.tell_date(now);
             self.shard.step(now, Input::TurnEnd, &mut self.effects);
             self.perform(now)?;
             let is_gone = self.shard.is_gone() && !self.connections.is_closing_any();
@@ -187,6 +191,15 @@ impl Turn {
             }
         }
         Ok(())
+    }
+
+    /// The wall clock's word, once a second while there are turns.
+    fn tell_date(&mut self, now: Nanos) {
+        if self.date_at <= now {
+            self.date_at = now.after(Nanos::from_millis(1_000));
+            let input = Input::Date(clock::date());
+            self.shard.step(now, input, &mut self.effects);
+        }
     }
 
     /// How long nothing is planned.

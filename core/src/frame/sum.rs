@@ -29,6 +29,16 @@ impl Sum {
         }
     }
 
+    /// Goes on where a sum of earlier bytes ended with `value`.
+    #[must_use]
+    pub fn resumed(value: u32) -> Self {
+        // The value is the inner state with all its bits turned over.
+        let state = u64::from(!value);
+        Self {
+            digest: Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, state),
+        }
+    }
+
     /// Adds the next bytes.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
@@ -87,8 +97,11 @@ mod tests {
         for cut in 0..bytes.len() {
             let mut sum = Sum::new();
             sum.update(&bytes[..cut]);
-            sum.update(&bytes[cut..]);
-            assert_eq!(sum.value(), crc32c(&bytes), "cut at {cut}");
+            let mut resumed = Sum::resumed(sum.value());
+            for sum in [&mut sum, &mut resumed] {
+                sum.update(&bytes[cut..]);
+                assert_eq!(sum.value(), crc32c(&bytes), "cut at {cut}");
+            }
         }
     }
 }

@@ -6,8 +6,8 @@
 //! ```text
 //!  0             16      24     32            40             48          52        56
 //!  | item header | index | term | next offset | segment size | block sum | segment | ...
-//!  56               60     64
-//!  | producer count | zero | producers, padded with zeros to a multiple of 16
+//!  56               60           64
+//!  | producer count | blocks sum | producers, padded with zeros to a multiple of 16
 //!
 //!  producer:  0    8               16      20             24
 //!             | id | next sequence | epoch | append count | appends, oldest first
@@ -58,6 +58,8 @@ pub struct Checkpoint {
     pub segment: u32,
     /// Bytes of it that are synced; what lies beyond is written again.
     pub segment_size: u64,
+    /// Sum over the sums of its blocks, 4 bytes each, in order: what its footer will say.
+    pub blocks_sum: u32,
     /// Producers as of `index`.
     pub producers: ProducerTable,
 }
@@ -97,7 +99,7 @@ impl Checkpoint {
         out.put_u32_le(self.block_sum);
         out.put_u32_le(self.segment);
         out.put_u32_le(self.producers.len() as u32);
-        out.put_u32_le(0);
+        out.put_u32_le(self.blocks_sum);
         self.producers.encode(self.index, self.term, &mut out);
         assert_eq!(out.len(), unpadded, "the table takes what it said");
         pad(&mut out, ITEM_ALIGN);
@@ -138,7 +140,7 @@ impl Checkpoint {
         let table = &bytes[CHECKPOINT_HEADER_SIZE..];
         let (producers, table_size) = ProducerTable::decode(table, count, index, term)?;
         let padding = &table[table_size..];
-        if u32_at(fields, 44) != 0 || padding.len() >= ITEM_ALIGN || !all_zero(padding) {
+        if padding.len() >= ITEM_ALIGN || !all_zero(padding) {
             return Err(ItemError::Contradiction);
         }
         Ok(Self {
@@ -149,6 +151,7 @@ impl Checkpoint {
             segment_size: u64_at(fields, 24),
             block_sum: u32_at(fields, 32),
             segment: u32_at(fields, 36),
+            blocks_sum: u32_at(fields, 44),
             producers,
         })
     }
@@ -183,6 +186,7 @@ mod tests {
             next_offset: Offset(1234),
             segment: 2,
             segment_size: 8192,
+            blocks_sum: 0x1357_9BDF,
             producers: producers.snapshot_at(index),
         }
     }

@@ -348,6 +348,7 @@ mod tests {
             next_offset: Offset(0),
             segment: 0,
             segment_size: 8192,
+            blocks_sum: 0,
             producers: ProducerTable::default(),
         };
         journal.put_checkpoint(&checkpoint).expect("room");

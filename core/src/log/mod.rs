@@ -13,13 +13,14 @@
 //! | `flush`, `votes`, `journal` (`flights`, `grants`) | a run made durable; its votes; the writer |
 //! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
 //! | `tail`, `producers` | what a group remembers of its blocks |
-//! | `segment` | the head of a file of committed blocks |
+//! | `segment`, `footer` | how a file of committed blocks begins and ends |
 
 pub mod arena;
 pub mod block;
 pub mod builder;
 pub mod checkpoint;
 pub mod flush;
+pub mod footer;
 pub mod journal;
 pub mod producers;
 pub mod recovery;

@@ -1,43 +1,69 @@
-//! A segment file's first sector: whose blocks it holds, and from where on.
+//! The head of a segment: whose file it is, where its blocks begin, how the segment before it ended,
+//! and what nothing else could tell once the segments before it are gone.
 //!
 //! Keeps the layout. Knows no block and no other segment. Hop *segment* of the data path.
 //!
 //! ```text
+//!  | header, a sector | state, whole sectors | block block .. zeros | block .. zeros | footer |
+//!  |<------------ head ------------------->|  |<- one write ------>|
+//!
+//!  header:
 //!  0       4     8         9      12         16        32      36        40
 //!  | magic | sum | version | zero | node tag | cluster | group | segment | ...
 //!  40            48             56              64             68
-//!  | first index | first offset | previous term | previous sum | zero | ...
-//!  72
-//!  | previous size | zeros to the sector's end
+//!  | first index | first offset | previous term | previous sum | state sum | ...
+//!  72              80        88          92            96               100
+//!  | previous size | made at | head size | voter count | producer count | zeros to the sector's end
+//!
+//!  state:    | voters, 8 bytes each | producers as in a checkpoint | zeros to a sector's end |
 //! ```
-//! Behind it lie the group's blocks as they are everywhere, gathered in writes that are each padded
-//! with zeros to a sector. The file is only ever appended to.
+//! The state is as of just before the first block, which is where the producers' appends count back
+//! from; the previous term is then the log's highest fencing token. A state that says nothing takes
+//! no sector. A file is only ever appended to; what ends it is in `footer`.
 
 use std::fmt;
 
-use super::fields::{all_zero, put_u32, put_u64, u32_at, u64_at};
-use crate::frame::sum::{Sum, crc32c};
-use crate::id::{ClusterId, GroupId, Index, Offset, Term};
-use crate::limits::SECTOR_SIZE;
+use bytes::{BufMut, BytesMut};
 
-/// Bytes in front of a segment's first block.
+use super::fields::{all_zero, pad, put_u32, put_u64, round_up, u32_at, u64_at};
+use super::producer_table::{NOTED_SIZE, PRODUCER_SIZE, ProducerTable};
+use crate::frame::sum::{Sum, crc32c};
+use crate::id::{ClusterId, GroupId, Index, NodeId, Offset, Term, UnixSeconds};
+use crate::limits::{PRODUCER_COUNT_MAX, PRODUCER_WINDOW, SECTOR_SIZE, VOTER_COUNT_MAX};
+
+/// Bytes of a segment's first sector.
 pub const SEGMENT_HEADER_SIZE: usize = SECTOR_SIZE;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"RWSG");
-const VERSION: u8 = 1;
+/// Bytes in front of a segment's first block, at most: a full table of producers.
+pub const SEGMENT_HEAD_SIZE_MAX: usize = SEGMENT_HEADER_SIZE
+    + round_up(
+        VOTER_COUNT_MAX * VOTER_SIZE
+            + PRODUCER_COUNT_MAX * (PRODUCER_SIZE + PRODUCER_WINDOW * NOTED_SIZE),
+        SECTOR_SIZE,
+    );
 
-const SUM_AT: usize = 4;
-const VERSION_AT: usize = SUM_AT + 4;
-const NODE_TAG_AT: usize = VERSION_AT + 4;
-const CLUSTER_AT: usize = NODE_TAG_AT + 4;
-const GROUP_AT: usize = CLUSTER_AT + 16;
-const SEGMENT_AT: usize = GROUP_AT + 4;
-const FIRST_INDEX_AT: usize = SEGMENT_AT + 4;
-const FIRST_OFFSET_AT: usize = FIRST_INDEX_AT + 8;
+const VOTER_SIZE: usize = 8;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"RWSG");
+pub(super) const VERSION: u8 = 1;
+
+pub(super) const SUM_AT: usize = 4;
+pub(super) const VERSION_AT: usize = SUM_AT + 4;
+pub(super) const NODE_TAG_AT: usize = VERSION_AT + 4;
+pub(super) const CLUSTER_AT: usize = NODE_TAG_AT + 4;
+pub(super) const GROUP_AT: usize = CLUSTER_AT + 16;
+pub(super) const SEGMENT_AT: usize = GROUP_AT + 4;
+pub(super) const FIRST_INDEX_AT: usize = SEGMENT_AT + 4;
+pub(super) const FIRST_OFFSET_AT: usize = FIRST_INDEX_AT + 8;
 const PREVIOUS_TERM_AT: usize = FIRST_OFFSET_AT + 8;
 const PREVIOUS_SUM_AT: usize = PREVIOUS_TERM_AT + 8;
-const PREVIOUS_SIZE_AT: usize = PREVIOUS_SUM_AT + 8;
-const END_AT: usize = PREVIOUS_SIZE_AT + 8;
+const STATE_SUM_AT: usize = PREVIOUS_SUM_AT + 4;
+const PREVIOUS_SIZE_AT: usize = STATE_SUM_AT + 4;
+const MADE_AT: usize = PREVIOUS_SIZE_AT + 8;
+const HEAD_SIZE_AT: usize = MADE_AT + 8;
+const VOTER_COUNT_AT: usize = HEAD_SIZE_AT + 4;
+const PRODUCER_COUNT_AT: usize = VOTER_COUNT_AT + 4;
+const END_AT: usize = PRODUCER_COUNT_AT + 4;
 
 /// What a segment's first sector says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,43 +80,144 @@ pub struct SegmentHeader {
     pub first_index: Index,
     /// Offset of its first record.
     pub first_offset: Offset,
-    /// Term of the block before the first; 0 if there is none.
+    /// Term of the block before the first, and so the highest fencing token up to there; 0 if there
+    /// is none.
     pub previous_term: Term,
     /// Sum of the block before the first; 0 if there is none.
     pub previous_sum: u32,
-    /// Synced bytes of the segment before this one; 0 if there is none. What its file holds beyond
-    /// was never vouched for.
+    /// Synced bytes of the segment before this one, its footer not counted; 0 if there is none. What
+    /// its file holds beyond the footer was never vouched for.
     pub previous_size: u64,
+    /// When it was begun: all blocks of the segments before it are at least as old.
+    pub made_at: UnixSeconds,
+    /// What stands behind this sector.
+    pub state: StatePlace,
 }
 
-/// Why a sector is not a segment's first. The disk is at fault; nothing was changed.
+/// Where a segment's state ends and what it must sum up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatePlace {
+    /// Bytes of header and state: where the first block stands. Whole sectors.
+    pub head_size: u32,
+    /// Sum over the state with its padding.
+    pub sum: u32,
+    /// Voters in it.
+    pub voter_count: u32,
+    /// Producers in it.
+    pub producer_count: u32,
+}
+
+/// What a log is just before a segment's first block, as far as its blocks from there on cannot tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegmentState {
+    /// Who votes in the group.
+    pub voters: Vec<NodeId>,
+    /// Who appended what last.
+    pub producers: ProducerTable,
+}
+
+/// Why bytes are not a part of a segment. The disk is at fault; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentError {
-    /// Fewer bytes than a sector.
+    /// Fewer bytes than there must be.
     Truncated,
-    /// No segment begins here.
+    /// No such part of a segment begins here.
     Magic,
     /// A version this program does not know.
     Version,
-    /// The sector's sum is wrong.
+    /// The part's sum is wrong.
     Sum,
-    /// Reserved bytes that are not zero, or an index 0.
+    /// Reserved bytes that are not zero, or numbers that cannot be.
     Reserved,
 }
 
 impl fmt::Display for SegmentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Truncated => "the segment's first sector is cut short",
-            Self::Magic => "no segment begins here",
+            Self::Truncated => "this part of the segment is cut short",
+            Self::Magic => "no such part of a segment begins here",
             Self::Version => "the segment is of an unknown version",
-            Self::Sum => "the sum of the segment's first sector is wrong",
-            Self::Reserved => "reserved bytes of the segment's first sector are not zero",
+            Self::Sum => "the sum of this part of the segment is wrong",
+            Self::Reserved => "this part of the segment holds what it cannot hold",
         })
     }
 }
 
 impl std::error::Error for SegmentError {}
+
+impl StatePlace {
+    /// Of a state that says nothing.
+    pub const NONE: Self = Self {
+        head_size: SEGMENT_HEADER_SIZE as u32,
+        sum: 0,
+        voter_count: 0,
+        producer_count: 0,
+    };
+}
+
+impl SegmentState {
+    /// The state's bytes, as of a block with this index and term, and what the header says of them.
+    #[must_use]
+    pub fn encode(&self, index: Index, term: Term) -> (StatePlace, BytesMut) {
+        let size = self.voters.len() * VOTER_SIZE + self.producers.encoded_size();
+        let mut bytes = BytesMut::with_capacity(round_up(size, SECTOR_SIZE));
+        self.voters
+            .iter()
+            .for_each(|voter| bytes.put_u64_le(voter.0));
+        self.producers.encode(index, term, &mut bytes);
+        assert_eq!(bytes.len(), size, "the table takes what it said");
+        pad(&mut bytes, SECTOR_SIZE);
+        let place = StatePlace {
+            head_size: (SEGMENT_HEADER_SIZE + bytes.len()) as u32,
+            sum: crc32c(&bytes),
+            voter_count: self.voters.len() as u32,
+            producer_count: self.producers.len() as u32,
+        };
+        assert!(place.is_possible(), "the table is bounded");
+        (place, bytes)
+    }
+
+    /// Reads and checks the state of the segment with this header. `bytes` begin where the header
+    /// ends, and may be longer.
+    ///
+    /// # Errors
+    /// The first misdeed found.
+    pub fn check(header: &SegmentHeader, bytes: &[u8]) -> Result<Self, SegmentError> {
+        let place = header.state;
+        let Some(bytes) = bytes.get(..place.head_size as usize - SEGMENT_HEADER_SIZE) else {
+            return Err(SegmentError::Truncated);
+        };
+        if crc32c(bytes) != place.sum {
+            return Err(SegmentError::Sum);
+        }
+        let (index, term) = (Index(header.first_index.0 - 1), header.previous_term);
+        let Some((voters, table)) = bytes.split_at_checked(place.voter_count as usize * VOTER_SIZE)
+        else {
+            return Err(SegmentError::Truncated);
+        };
+        let count = place.producer_count as usize;
+        let (producers, size) =
+            ProducerTable::decode(table, count, index, term).map_err(|_| SegmentError::Reserved)?;
+        if table.len() - size >= SECTOR_SIZE || !all_zero(&table[size..]) {
+            return Err(SegmentError::Reserved);
+        }
+        let voters = voters.chunks_exact(VOTER_SIZE);
+        Ok(Self {
+            voters: voters.map(|id| NodeId(u64_at(id, 0))).collect(),
+            producers,
+        })
+    }
+}
+
+impl StatePlace {
+    fn is_possible(&self) -> bool {
+        let size = self.head_size as usize;
+        (SEGMENT_HEADER_SIZE..=SEGMENT_HEAD_SIZE_MAX).contains(&size)
+            && size.is_multiple_of(SECTOR_SIZE)
+            && self.voter_count as usize <= VOTER_COUNT_MAX
+            && self.producer_count as usize <= PRODUCER_COUNT_MAX
+    }
+}
 
 impl SegmentHeader {
     /// The sector's bytes.
@@ -108,7 +235,12 @@ impl SegmentHeader {
         put_u64(&mut bytes, FIRST_OFFSET_AT, self.first_offset.0);
         put_u64(&mut bytes, PREVIOUS_TERM_AT, self.previous_term.0);
         put_u32(&mut bytes, PREVIOUS_SUM_AT, self.previous_sum);
+        put_u32(&mut bytes, STATE_SUM_AT, self.state.sum);
         put_u64(&mut bytes, PREVIOUS_SIZE_AT, self.previous_size);
+        put_u64(&mut bytes, MADE_AT, self.made_at.0);
+        put_u32(&mut bytes, HEAD_SIZE_AT, self.state.head_size);
+        put_u32(&mut bytes, VOTER_COUNT_AT, self.state.voter_count);
+        put_u32(&mut bytes, PRODUCER_COUNT_AT, self.state.producer_count);
         let sum = crc32c(&bytes);
         put_u32(&mut bytes, SUM_AT, sum);
         bytes
@@ -119,35 +251,9 @@ impl SegmentHeader {
     /// # Errors
     /// The first misdeed found.
     pub fn check(bytes: &[u8]) -> Result<Self, SegmentError> {
-        let Some(bytes) = bytes.get(..SEGMENT_HEADER_SIZE) else {
-            return Err(SegmentError::Truncated);
-        };
-        if u32_at(bytes, 0) != MAGIC {
-            return Err(SegmentError::Magic);
-        }
-        if bytes[VERSION_AT] != VERSION {
-            return Err(SegmentError::Version);
-        }
-        let mut sum = Sum::new();
-        sum.update(&bytes[..SUM_AT]);
-        sum.update(&[0; 4]);
-        sum.update(&bytes[SUM_AT + 4..]);
-        if sum.value() != u32_at(bytes, SUM_AT) {
-            return Err(SegmentError::Sum);
-        }
-        let reserved = [
-            &bytes[VERSION_AT + 1..NODE_TAG_AT],
-            &bytes[PREVIOUS_SUM_AT + 4..PREVIOUS_SIZE_AT],
-            &bytes[END_AT..],
-        ];
-        if !reserved.into_iter().all(all_zero) || u64_at(bytes, FIRST_INDEX_AT) == 0 {
-            return Err(SegmentError::Reserved);
-        }
-        let cluster = bytes[CLUSTER_AT..GROUP_AT]
-            .try_into()
-            .expect("sixteen bytes were sliced");
-        Ok(Self {
-            cluster: ClusterId(u128::from_le_bytes(cluster)),
+        let bytes = check_sector(bytes, MAGIC)?;
+        let header = Self {
+            cluster: cluster_of(bytes),
             node_tag: u32_at(bytes, NODE_TAG_AT),
             group: GroupId(u32_at(bytes, GROUP_AT)),
             segment: u32_at(bytes, SEGMENT_AT),
@@ -156,17 +262,64 @@ impl SegmentHeader {
             previous_term: Term(u64_at(bytes, PREVIOUS_TERM_AT)),
             previous_sum: u32_at(bytes, PREVIOUS_SUM_AT),
             previous_size: u64_at(bytes, PREVIOUS_SIZE_AT),
-        })
+            made_at: UnixSeconds(u64_at(bytes, MADE_AT)),
+            state: StatePlace {
+                head_size: u32_at(bytes, HEAD_SIZE_AT),
+                sum: u32_at(bytes, STATE_SUM_AT),
+                voter_count: u32_at(bytes, VOTER_COUNT_AT),
+                producer_count: u32_at(bytes, PRODUCER_COUNT_AT),
+            },
+        };
+        let is_possible = header.state.is_possible() && header.first_index.0 > 0;
+        if all_zero(&bytes[END_AT..]) && is_possible {
+            Ok(header)
+        } else {
+            Err(SegmentError::Reserved)
+        }
     }
+}
+
+/// What a segment's header and its footer begin with alike: magic, sum of the sector, version.
+pub(super) fn check_sector(bytes: &[u8], magic: u32) -> Result<&[u8], SegmentError> {
+    let Some(bytes) = bytes.get(..SECTOR_SIZE) else {
+        return Err(SegmentError::Truncated);
+    };
+    if u32_at(bytes, 0) != magic {
+        return Err(SegmentError::Magic);
+    }
+    if bytes[VERSION_AT] != VERSION {
+        return Err(SegmentError::Version);
+    }
+    let mut sum = Sum::new();
+    sum.update(&bytes[..SUM_AT]);
+    sum.update(&[0; 4]);
+    sum.update(&bytes[SUM_AT + 4..]);
+    if sum.value() != u32_at(bytes, SUM_AT) {
+        return Err(SegmentError::Sum);
+    }
+    if all_zero(&bytes[VERSION_AT + 1..NODE_TAG_AT]) {
+        Ok(bytes)
+    } else {
+        Err(SegmentError::Reserved)
+    }
+}
+
+pub(super) fn cluster_of(sector: &[u8]) -> ClusterId {
+    let bytes = sector[CLUSTER_AT..GROUP_AT]
+        .try_into()
+        .expect("sixteen bytes were sliced");
+    ClusterId(u128::from_le_bytes(bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::block::AppendHeader;
+    use super::super::producers::Producers;
     use super::*;
+    use crate::id::{Epoch, ProducerId, Sequence};
 
-    #[test]
-    fn a_header_comes_back_and_no_flipped_bit_passes() {
-        let header = SegmentHeader {
+    fn header() -> SegmentHeader {
+        SegmentHeader {
             cluster: ClusterId(0x0123_4567_89AB_CDEF_0011_2233_4455_6677),
             node_tag: 9,
             group: GroupId(3),
@@ -176,7 +329,19 @@ mod tests {
             previous_term: Term(4),
             previous_sum: 0xFEED_BEEF,
             previous_size: 0x0000_0000_0203_1000,
-        };
+            made_at: UnixSeconds(1_800_000_000),
+            state: StatePlace {
+                head_size: 8192,
+                sum: 0x1234_5678,
+                voter_count: 3,
+                producer_count: 5,
+            },
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_and_no_flipped_bit_passes() {
+        let header = header();
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::check(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {
@@ -188,5 +353,53 @@ mod tests {
             SegmentHeader::check(&bytes[1..]),
             Err(SegmentError::Truncated)
         );
+    }
+
+    fn state(producer_count: u64) -> SegmentState {
+        let mut producers = Producers::default();
+        for offset in 0..producer_count * PRODUCER_WINDOW as u64 {
+            let header = AppendHeader {
+                payload_sum: 0,
+                payload_size: 8,
+                producer: ProducerId(offset / PRODUCER_WINDOW as u64),
+                sequence: Sequence(offset % PRODUCER_WINDOW as u64),
+                epoch: Epoch(1),
+                record_count: 1,
+            };
+            producers.note(Index(1 + offset), Term(1), &header, Offset(offset));
+        }
+        SegmentState {
+            voters: vec![NodeId(3), NodeId(70), NodeId(u64::MAX)],
+            producers: producers.snapshot_at(Index(9999)),
+        }
+    }
+
+    #[test]
+    fn states_of_all_sizes_come_back_and_no_flipped_bit_passes() {
+        for count in [0, 1, PRODUCER_COUNT_MAX as u64] {
+            let state = state(count);
+            let mut header = header();
+            header.first_index = Index(10_000);
+            let (place, mut bytes) = state.encode(Index(9999), header.previous_term);
+            header.state = place;
+            assert_eq!(SegmentHeader::check(&header.encode()), Ok(header));
+            assert_eq!(SegmentState::check(&header, &bytes), Ok(state));
+            for bit in (0..bytes.len() * 8).step_by(41) {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(SegmentState::check(&header, &bytes).is_err(), "bit {bit}");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let cut = &bytes[..bytes.len() - 1];
+            assert_eq!(
+                SegmentState::check(&header, cut),
+                Err(SegmentError::Truncated)
+            );
+        }
+    }
+
+    #[test]
+    fn a_state_that_says_nothing_takes_no_sector() {
+        let (place, bytes) = SegmentState::default().encode(Index(0), Term(0));
+        assert_eq!((place, bytes.len()), (StatePlace::NONE, 0));
     }
 }

@@ -58,7 +58,7 @@ impl Shard {
             }
             Some(position) => {
                 let want = Want::Index(request.first);
-                let job = Job::new(want, request.last, self.shape.catch_up_size);
+                let job = Job::new(&self.shape, want, request.last, self.shape.catch_up_size);
                 let purpose = Purpose::Answer { position, request };
                 self.start_load(now, purpose, job, effects);
             }
@@ -81,7 +81,9 @@ impl Shard {
             }
             Step::Absent => self.reply_no_blocks(request, BlockOutcome::Absent, effects),
             Step::Damaged(_) => self.reply_no_blocks(request, BlockOutcome::Lost, effects),
-            Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),
+            Step::Read { .. } | Step::Indexed => {
+                unreachable!("a read is asked for by whoever owns the job")
+            }
         }
     }
 

@@ -116,7 +116,7 @@ impl Shard {
             let (last, _) = same_run(tail, first, tail.last_index(), size_max);
             self.carry.next = last.next();
             self.carry.read_count += 1;
-            let job = Job::new(Want::Index(first), last, size_max);
+            let job = Job::new(&self.shape, Want::Index(first), last, size_max);
             self.start_load(now, Purpose::Carry { position }, job, effects);
         }
     }

@@ -105,7 +105,12 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let last = self.groups[position].tail().last_index();
-        let job = Job::new(Want::Index(next), last, self.shape.catch_up_size);
+        let job = Job::new(
+            &self.shape,
+            Want::Index(next),
+            last,
+            self.shape.catch_up_size,
+        );
         self.start_load(now, Purpose::Peer { position, peer }, job, effects);
     }
 
@@ -132,7 +137,9 @@ impl Shard {
             Step::Absent | Step::Damaged(_) => {
                 self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
             }
-            Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),
+            Step::Read { .. } | Step::Indexed => {
+                unreachable!("a read is asked for by whoever owns the job")
+            }
         }
     }
 }

@@ -105,6 +105,7 @@ impl Shard {
         } else if request.from < end {
             let commit = group.raft.commit();
             let job = Job::new(
+                &self.shape,
                 Want::Offset(request.from),
                 commit,
                 request.size_max as usize,
@@ -159,7 +160,9 @@ impl Shard {
             Step::Absent | Step::Damaged(_) => {
                 self.reply_fetch(Some(position), request, FetchOutcome::Damaged, effects);
             }
-            Step::Read { .. } => unreachable!("a read is asked for by whoever owns the job"),
+            Step::Read { .. } | Step::Indexed => {
+                unreachable!("a read is asked for by whoever owns the job")
+            }
         }
     }
 

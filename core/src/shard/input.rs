@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::frame::Frame;
 use crate::frame::code::RefusedReason;
 use crate::frame::refusal::Refusal;
-use crate::id::{ConnectionId, NodeId};
+use crate::id::{ConnectionId, NodeId, UnixSeconds};
 use crate::log::WriteId;
 
 use super::effects::{LoadId, SegmentWriteId};
@@ -66,6 +66,8 @@ pub enum Input<'a> {
         /// What was read.
         bytes: Bytes,
     },
+    /// What the wall clock says, now and then. It may go back and stand still.
+    Date(UnixSeconds),
     /// This node is to stop soon: it should owe nobody anything by then.
     Stop,
     /// All that has arrived was stepped: fire timers, seal the run, send what may leave.

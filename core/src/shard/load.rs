@@ -10,7 +10,7 @@ use crate::limits::LOAD_COUNT_MAX;
 use super::answer::BlockRequest;
 use super::effects::LoadId;
 use super::group::FetchRequest;
-use super::locate::{Job, Step};
+use super::locate::{Job, Learned, Step};
 use super::{Effect, Effects, Shard};
 
 /// Who wants the blocks of a job.
@@ -89,10 +89,17 @@ impl Shard {
             .list
             .remove(&load)
             .expect("a load comes back once");
-        let position = purpose.position();
-        let step = job.loaded(&self.groups[purpose.position()], &self.journal, bytes);
-        if let Some(point) = job.take_learned() {
-            self.groups[position].segments.learn(point);
+        let group = &mut self.groups[purpose.position()];
+        let mut step = job.loaded(group, &self.journal, bytes);
+        match job.take_learned() {
+            Some(Learned::Place(point)) => group.segments.map.learn(point),
+            Some(Learned::Index { number, points }) => {
+                group.segments.map.put_index(number, points);
+            }
+            None => {}
+        }
+        if matches!(step, Step::Indexed) {
+            step = job.start(group, &self.journal);
         }
         self.on_load_step(now, purpose, job, step, effects);
     }

@@ -10,11 +10,13 @@ use crate::id::{Index, Offset, Term};
 use crate::limits::SECTOR_SIZE;
 use crate::log::Tail;
 use crate::log::block::{Block, BlockError, BlockHeader, ITEM_HEADER_SIZE};
+use crate::log::footer::{SEGMENT_FOOTER_SIZE, SegmentFooter};
 use crate::log::journal::Journal;
 
+use super::Shape;
 use super::effects::Source;
 use super::group::Group;
-use super::segments::Point;
+use super::segment_map::Point;
 
 /// Reads that may come back with something else than was asked for, before the blocks count as
 /// damaged. A journal file may be reused while a read of it is in flight; then the blocks are in a
@@ -59,6 +61,8 @@ pub(super) enum Step {
         position: u64,
         size: usize,
     },
+    /// A segment's footer was read: once what it says is remembered, the job begins anew.
+    Indexed,
     /// Nothing committed there, or not any more.
     Absent,
     /// What is on this disk is not what was written.
@@ -87,6 +91,18 @@ enum Reading {
     Segment {
         from: Point,
     },
+    Footer {
+        number: u32,
+    },
+}
+
+/// What a job came to know of a group's segments, for those that come after it.
+#[derive(Debug)]
+pub(super) enum Learned {
+    /// Where the last read of a segment ended: the next reader may begin there.
+    Place(Point),
+    /// What a segment's footer says; nothing if it is damaged.
+    Index { number: u32, points: Vec<Point> },
 }
 
 /// One search for blocks.
@@ -96,26 +112,29 @@ pub(super) struct Job {
     /// Blocks above this index are not wanted (not committed, or not asked for).
     last_max: Index,
     size_max: usize,
+    /// Bytes read from a segment at a time: one largest block always fits.
+    read_size: usize,
     reading: Option<Reading>,
-    /// Where the last read of a segment ended: the next reader may begin there.
-    learned: Option<Point>,
+    learned: Option<Learned>,
     tries: u8,
 }
 
 impl Job {
-    pub(super) fn new(want: Want, last_max: Index, size_max: usize) -> Self {
+    /// Wants blocks up to `last_max`, at most `size_max` bytes of them, but at least one.
+    pub(super) fn new(shape: &Shape, want: Want, last_max: Index, size_max: usize) -> Self {
         Self {
             want,
             last_max,
             size_max,
+            read_size: shape.segment_read_size,
             reading: None,
             learned: None,
             tries: 0,
         }
     }
 
-    /// A place in a segment that was not known before.
-    pub(super) fn take_learned(&mut self) -> Option<Point> {
+    /// What was not known of the group's segments before.
+    pub(super) fn take_learned(&mut self) -> Option<Learned> {
         self.learned.take()
     }
 
@@ -139,7 +158,7 @@ impl Job {
         }
     }
 
-    /// Takes what a read brought. Bytes that do not fit are asked for again, a few times.
+    /// Takes what a read brought. Of a footer it makes what is to be learned. Bytes that do not fit are asked for again, a few times.
     pub(super) fn loaded(&mut self, group: &Group, journal: &Journal, bytes: &Bytes) -> Step {
         let reading = self
             .reading
@@ -156,6 +175,11 @@ impl Job {
                 found.map(Step::Found).ok_or(damage)
             }
             Reading::Segment { from } => self.walk_segment(group, bytes, from),
+            Reading::Footer { number } => {
+                let points = footer_points(group, number, bytes).unwrap_or_default();
+                self.learned = Some(Learned::Index { number, points });
+                Ok(Step::Indexed)
+            }
         };
         match step {
             Ok(step) => step,
@@ -198,17 +222,48 @@ impl Job {
     }
 
     fn read_segment_start(&mut self, group: &Group) -> Step {
-        let point = match self.want {
-            Want::Index(index) => group.segments.point_of_index(index),
-            Want::Offset(offset) => group.segments.point_of_offset(offset),
+        let map = &group.segments.map;
+        let (point, is_exact) = match self.want {
+            Want::Index(index) => {
+                let point = map.point_of_index(index);
+                (
+                    point,
+                    point.is_some_and(|point| point.prev_index.next() == index),
+                )
+            }
+            Want::Offset(offset) => {
+                let point = map.point_of_offset(offset);
+                (
+                    point,
+                    point.is_some_and(|point| point.next_offset == offset),
+                )
+            }
         };
-        point.map_or(Step::Absent, |point| self.read_segment(group, point))
+        let Some(point) = point else {
+            return Step::Absent;
+        };
+        if is_exact || !map.lacks_index(point.number) {
+            return self.read_segment(group, point);
+        }
+        let number = point.number;
+        let file = map.file(number).expect("a point is in a file");
+        self.reading = Some(Reading::Footer { number });
+        Step::Read {
+            source: Source::Segment {
+                group: group.id,
+                number,
+            },
+            position: file.size,
+            size: SEGMENT_FOOTER_SIZE,
+        }
     }
 
     fn read_segment(&mut self, group: &Group, from: Point) -> Step {
+        let map = &group.segments.map;
+        let size_of = |number: u32| map.file(number).map(|file| file.size);
         // A segment is read to its end before the next one is begun.
-        let from = if from.position == group.segments.size_of(from.number) {
-            match group.segments.first_point(from.number + 1) {
+        let from = if size_of(from.number) == Some(from.position) {
+            match map.first_point(from.number + 1) {
                 // Zeros where the last blocks were look like the padding behind them.
                 Some(next) if next.prev_index != from.prev_index => {
                     return Step::Damaged(segment_damage(group, from));
@@ -222,10 +277,12 @@ impl Job {
         } else {
             from
         };
+        let Some(file_size) = size_of(from.number) else {
+            return Step::Absent;
+        };
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
-        let rest = group.segments.size_of(from.number) - begin;
-        let rest = usize::try_from(rest).expect("a segment fits in memory");
-        let size = group.segments.read_size().min(rest);
+        let rest = usize::try_from(file_size - begin).expect("a segment fits in memory");
+        let size = self.read_size.min(rest);
         self.reading = Some(Reading::Segment { from });
         let source = Source::Segment {
             group: group.id,
@@ -299,7 +356,7 @@ impl Job {
             (before.prev_index, before.prev_term) = (header.index, header.term);
             before.next_offset = header.next_offset();
         }
-        self.learned = Some(before);
+        self.learned = Some(Learned::Place(before));
         Ok(match found {
             Some(found) => Step::Found(found),
             None => self.read_segment(group, before),
@@ -312,6 +369,20 @@ impl Job {
             Want::Offset(offset) => header.next_offset() > offset,
         }
     }
+}
+
+/// Where a sealed segment may be entered, if these bytes are its footer.
+fn footer_points(group: &Group, number: u32, bytes: &[u8]) -> Option<Vec<Point>> {
+    let footer = SegmentFooter::check(bytes).ok()?;
+    let file = group.segments.map.file(number)?;
+    let header = &file.header;
+    let is_its = footer.cluster == header.cluster
+        && footer.node_tag == header.node_tag
+        && (footer.group, footer.segment) == (header.group, header.segment)
+        && (footer.first_index, footer.first_offset) == (header.first_index, header.first_offset)
+        && footer.data_size == file.size;
+    let points = footer.points.iter();
+    is_its.then(|| points.map(|point| Point::of(number, point)).collect())
 }
 
 impl Found {

@@ -26,6 +26,7 @@ mod peer;
 mod repair;
 mod retries;
 mod samples;
+mod segment_map;
 mod segments;
 mod session;
 mod shape;
@@ -40,7 +41,7 @@ use crate::bugs::{self, Switch};
 use crate::frame::greeting::{Hello, NodeAddress, Welcome};
 use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
 use crate::frame::{Lane, greeting};
-use crate::id::{ClusterId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term};
+use crate::id::{ClusterId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
@@ -143,6 +144,8 @@ pub struct Shard {
     segment_memory: Arenas,
     next_read: u64,
     next_segment_write: u64,
+    /// The wall clock's word, as last told.
+    date: UnixSeconds,
     /// A segment write was refused for want of space, and none has succeeded since.
     is_disk_full: bool,
     /// Appends refused because the journal was full.
@@ -181,9 +184,10 @@ impl Shard {
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
             Input::SegmentStored(_) | Input::SegmentRefused(_) if bugs::is_on(Switch::B36) => {}
-            Input::SegmentStored(write) => self.on_segment_stored(write),
+            Input::SegmentStored(write) => self.on_segment_stored(write, effects),
             Input::SegmentRefused(write) => self.on_segment_refused(now, write),
             Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),
+            Input::Date(date) => self.date = date,
             Input::Stop => self.on_stop(),
             Input::TurnEnd => self.on_turn_end(now, effects),
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::frame::sum::crc32c;
-use crate::id::{GroupId, Index, Nanos, NodeId};
+use crate::id::{GroupId, Index, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::Journal;
 use crate::log::producers::{ProducerTable, Producers};
@@ -22,6 +22,7 @@ use super::group::Group;
 use super::liveness::Liveness;
 use super::load::Loads;
 use super::repair::Repairs;
+use super::segment_map::SegmentMap;
 use super::segments::Segments;
 use super::session::Sessions;
 use super::stop::Stop;
@@ -135,6 +136,7 @@ impl Shard {
             segment_memory: Arenas::new(shape.segment_memory_size(), SEGMENT_MEMORY_COUNT),
             next_read: 0,
             next_segment_write: 0,
+            date: UnixSeconds(0),
             is_disk_full: false,
             refused_full_count: 0,
             peer_fault_count: 0,
@@ -162,17 +164,13 @@ impl Shard {
         let config = &self.config;
         let group = config.logs[position].group;
         let segments = match &found.checkpoint {
-            None => Segments::recovered(&[], 0, self.shape.segment_read_size),
+            None => SegmentMap::recovered(&[], 0, 0),
             Some(checkpoint) => {
                 let mut headers = Vec::with_capacity(checkpoint.segment as usize + 1);
                 for number in 0..=checkpoint.segment {
                     headers.push(read_header(config, group, number, read)?);
                 }
-                Segments::recovered(
-                    &headers,
-                    checkpoint.segment_size,
-                    self.shape.segment_read_size,
-                )
+                SegmentMap::recovered(&headers, checkpoint.segment_size, checkpoint.blocks_sum)
             }
         };
         let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();
@@ -185,6 +183,7 @@ impl Shard {
             bounds: self.shape.bounds,
         };
         let raft = Raft::new(now, raft_config, found.hard, found.tail);
+        let segments = Segments::recovered(segments);
         Ok(Group::new(group, raft, found.producers, segments))
     }
 }

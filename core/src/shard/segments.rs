@@ -1,22 +1,33 @@
-//! One log's segments as this shard plans them: which file is written, how far it is synced, and
-//! where in it a reader begins. Files themselves are net's.
+//! One log's segments as this shard writes them: which file, how far, and when. Files themselves are
+//! net's; where in them a reader begins is in `segment_map`.
 //!
 //! Committed blocks wait in the journal until enough of them make one large write. The write is
 //! durable before a checkpoint says so, and the checkpoint is durable before the journal forgets.
+//!
+//! ```text
+//!                           the last segment is full
+//!  idle ─▶ gathering ──┬──────────▶ sealing ─────────┐ footer durable
+//!    ▲                 └──────────────────────────▶ writing ─▶ stored ─▶ checkpointing ─┐ durable
+//!    └──────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! A crash in any of these finds what the last checkpoint says, and begins at idle again: whatever
+//! stands behind the synced size, a footer too, is written over.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::bugs::{self, Switch};
-use crate::id::{Index, Lsn, Nanos, Offset, Term};
+use crate::id::{Index, Lsn, Nanos};
 use crate::limits::SECTOR_SIZE;
 use crate::log::checkpoint::Checkpoint;
+use crate::log::footer::{FooterBuilder, SEGMENT_FOOTER_SIZE, SegmentFooter};
 use crate::log::ring::Strain;
-use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::log::segment::{SEGMENT_HEAD_SIZE_MAX, SegmentHeader, SegmentState};
 
 use super::effects::SegmentWriteId;
 use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
 use super::open::node_tag;
+use super::segment_map::{SegmentFile, SegmentMap};
 use super::{Effect, Effects, Shard};
 
 /// How long a write that found the disk full waits before it is tried again.
@@ -25,30 +36,20 @@ const FULL_PAUSE: Nanos = Nanos::from_millis(500);
 /// With so few files left, blocks in older ones are written however few they are.
 const FILES_FREE_LOW: u32 = 1;
 
-/// Bytes between two places learned by reading, at least; a segment has so few of them.
-const POINT_DISTANCE: u64 = 512 << 10;
-
-/// A place in a segment at which a block begins, and what comes before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Point {
-    pub(super) number: u32,
-    pub(super) position: u64,
-    pub(super) prev_index: Index,
-    pub(super) prev_term: Term,
-    /// Offset of the first record at or after this place.
-    pub(super) next_offset: Offset,
-}
-
 /// How far a gathered write has come.
 #[derive(Debug)]
 enum Stage {
     Idle,
     /// Blocks are being collected; those that the cache has lost are read from the journal.
     Gathering(Gather),
+    /// They go to a new segment: the footer of the one before is on its way to the disk.
+    Sealing {
+        footer: Write,
+        gather: Gather,
+    },
     /// On its way to the disk, and what the checkpoint will say once it is there.
     Writing {
-        write: SegmentWriteId,
-        retry_at: Option<Nanos>,
+        write: Write,
         plan: Plan,
     },
     /// On the disk; the checkpoint waits for room in the journal.
@@ -68,114 +69,59 @@ struct Gather {
     through: Index,
 }
 
-/// A write, and where the log's segments stand after it.
-#[derive(Clone, Debug)]
-struct Plan {
+/// A write to a segment's file.
+#[derive(Debug)]
+struct Write {
+    id: SegmentWriteId,
     number: u32,
     position: u64,
     buffer: Bytes,
+    /// It found the disk full, and is tried again.
+    retry_at: Option<Nanos>,
+}
+
+/// Where the log's segments stand after a write.
+#[derive(Debug)]
+struct Plan {
+    file: SegmentFile,
+    growing: FooterBuilder,
     through: Index,
 }
 
 /// One log's segments.
 #[derive(Debug)]
 pub(super) struct Segments {
-    /// Synced bytes of every segment, by number; the last is the active one.
-    sizes: Vec<u64>,
-    /// Ascending: one per segment from its header, and one per write since the start.
-    points: Vec<Point>,
+    /// What is synced.
+    pub(super) map: SegmentMap,
     stage: Stage,
-    /// Bytes read at a time while looking for a block: one largest always fits.
-    read_size: usize,
     /// The last gathering met a block that the journal has no more; tried again from then on.
     lost_until: Option<Nanos>,
 }
 
 impl Segments {
-    /// A log's segments as recovery found them: `headers` of all files in order, and the synced
-    /// size of the last.
-    pub(super) fn recovered(headers: &[SegmentHeader], active_size: u64, read_size: usize) -> Self {
-        let mut sizes = Vec::with_capacity(headers.len());
-        let mut points = Vec::with_capacity(headers.len());
-        for (number, header) in (0..).zip(headers) {
-            if number > 0 {
-                sizes.push(header.previous_size);
-            }
-            points.push(Point {
-                number,
-                position: SEGMENT_HEADER_SIZE as u64,
-                prev_index: Index(header.first_index.0 - 1),
-                prev_term: header.previous_term,
-                next_offset: header.first_offset,
-            });
-        }
-        if !headers.is_empty() {
-            sizes.push(active_size);
-        }
+    /// A log's segments as recovery found them.
+    pub(super) fn recovered(map: SegmentMap) -> Self {
         Self {
-            sizes,
-            points,
+            map,
             stage: Stage::Idle,
             lost_until: None,
-            read_size,
+        }
+    }
+}
+
+impl Stage {
+    fn write(&self) -> Option<&Write> {
+        match self {
+            Self::Sealing { footer: write, .. } | Self::Writing { write, .. } => Some(write),
+            _ => None,
         }
     }
 
-    /// Bytes to read at a time.
-    pub(super) fn read_size(&self) -> usize {
-        self.read_size
-    }
-
-    /// Synced bytes of a segment.
-    pub(super) fn size_of(&self, number: u32) -> u64 {
-        self.sizes[number as usize]
-    }
-
-    /// Where a reader enters a segment at its beginning; none beyond the last.
-    pub(super) fn first_point(&self, number: u32) -> Option<Point> {
-        let at = self.points.partition_point(|point| point.number < number);
-        self.points
-            .get(at)
-            .filter(|point| point.number == number)
-            .copied()
-    }
-
-    /// The last known place at or before the block with this index.
-    pub(super) fn point_of_index(&self, index: Index) -> Option<Point> {
-        let at = self
-            .points
-            .partition_point(|point| point.prev_index < index);
-        at.checked_sub(1).map(|at| self.points[at])
-    }
-
-    /// The last known place at or before the record with this offset.
-    pub(super) fn point_of_offset(&self, offset: Offset) -> Option<Point> {
-        let at = self
-            .points
-            .partition_point(|point| point.next_offset <= offset);
-        at.checked_sub(1).map(|at| self.points[at])
-    }
-
-    /// Remembers a place that a reader came past, unless one is known near before it.
-    pub(super) fn learn(&mut self, point: Point) {
-        let at = self
-            .points
-            .partition_point(|known| known.prev_index <= point.prev_index);
-        let is_known = at.checked_sub(1).is_some_and(|before| {
-            let before = self.points[before];
-            before.number == point.number && point.position < before.position + POINT_DISTANCE
-        });
-        // The end of a segment is the beginning of the next, which has a point already.
-        if !is_known && point.position < self.size_of(point.number) {
-            self.points.insert(at, point);
+    fn write_mut(&mut self) -> Option<&mut Write> {
+        match self {
+            Self::Sealing { footer: write, .. } | Self::Writing { write, .. } => Some(write),
+            _ => None,
         }
-    }
-
-    fn active(&self) -> Option<u32> {
-        self.sizes
-            .len()
-            .checked_sub(1)
-            .map(|last| u32::try_from(last).expect("few segments"))
     }
 }
 
@@ -185,8 +131,8 @@ impl Shard {
         match &self.groups[position].segments.stage {
             Stage::Idle => self.maybe_gather(now, position, effects),
             Stage::Gathering(_) | Stage::Checkpointing { .. } => {}
-            Stage::Writing { retry_at, .. } => {
-                if retry_at.is_some_and(|at| at <= now) {
+            Stage::Sealing { footer: write, .. } | Stage::Writing { write, .. } => {
+                if write.retry_at.is_some_and(|at| at <= now) {
                     self.write_segment(position, effects);
                 }
             }
@@ -228,7 +174,7 @@ impl Shard {
         };
         let decided = group.raft.commit().min(group.raft.durable());
         let size_max = self.shape.segment_write_size - gather.size;
-        let job = Job::new(Want::Index(next), decided, size_max);
+        let job = Job::new(&self.shape, Want::Index(next), decided, size_max);
         self.start_load(now, Purpose::Gather { position }, job, effects);
     }
 
@@ -258,125 +204,215 @@ impl Shard {
         if last < decided && gather.size < self.shape.segment_write_size / 2 {
             self.gather(now, position, last.next(), effects);
         } else {
-            self.plan_segment(position, effects);
+            self.place_gathered(position, effects);
         }
     }
 
-    /// Lays the gathered blocks out: behind what the active segment has, or in a new one.
-    fn plan_segment(&mut self, position: usize, effects: &mut Effects) {
-        let config = &self.config;
-        let group = &mut self.groups[position];
-        let stage = std::mem::replace(&mut group.segments.stage, Stage::Idle);
+    /// Decides where the gathered blocks go: behind what the last segment has, or to a new one once
+    /// that is sealed.
+    fn place_gathered(&mut self, position: usize, effects: &mut Effects) {
+        let segments = &mut self.groups[position].segments;
+        let stage = std::mem::replace(&mut segments.stage, Stage::Idle);
         let Stage::Gathering(gather) = stage else {
-            panic!("planned what was not gathered")
+            panic!("placed what was not gathered")
         };
-        let size = (gather.size + SEGMENT_HEADER_SIZE).next_multiple_of(SECTOR_SIZE);
-        if !self.segment_memory.make_room(size) {
+        let last = segments.map.last();
+        let is_full =
+            |file: &SegmentFile| file.size + gather.size as u64 > self.shape.segment_size_max;
+        if last.is_some_and(is_full) {
+            self.seal_segment(position, gather, effects);
+        } else {
+            let grows = last.copied();
+            self.plan_segment(position, gather, grows, effects);
+        }
+    }
+
+    /// Ends the last segment with its footer. A crash finds it again unsealed, and what is written
+    /// then may take the footer's place.
+    fn seal_segment(&mut self, position: usize, gather: Gather, effects: &mut Effects) {
+        if !self.segment_memory.make_room(SEGMENT_FOOTER_SIZE) {
             // Earlier writes still hold the memory; the blocks are gathered again later.
             return;
         }
-        let buffer: &mut BytesMut = self.segment_memory.current();
-        let active = group.segments.active();
-        let grows = active.filter(|number| {
-            group.segments.size_of(*number) + gather.size as u64 <= self.shape.segment_size_max
-        });
-        let (number, at) = match grows {
-            Some(number) => (number, group.segments.size_of(number)),
+        let group = &self.groups[position];
+        let (tail, map) = (group.tail(), &group.segments.map);
+        let file = map.last().expect("only what was begun is sealed");
+        let last_term = tail.term_at(group.segmented);
+        let last_term = last_term.expect("just below what was gathered");
+        let next = tail.entry(group.segmented.next());
+        let header = file.header;
+        let footer = SegmentFooter {
+            cluster: header.cluster,
+            node_tag: header.node_tag,
+            group: header.group,
+            segment: header.segment,
+            first_index: header.first_index,
+            first_offset: header.first_offset,
+            last_index: group.segmented,
+            last_term,
+            last_sum: group.segmented_sum,
+            next_offset: next.expect("gathered from the tail").first_offset,
+            data_size: file.size,
+            sealed_at: self.date,
+            blocks_sum: map.growing().blocks_sum(),
+            points: map.growing().listed(last_term),
+            header: Some(header),
+        };
+        self.segment_memory.current().put_slice(&footer.encode());
+        let footer = self.cut_write(header.segment, file.size);
+        self.groups[position].segments.stage = Stage::Sealing { footer, gather };
+        self.write_segment(position, effects);
+    }
+
+    /// Lays the gathered blocks out behind what the segment `grows` has, or in a new one.
+    fn plan_segment(
+        &mut self,
+        position: usize,
+        gather: Gather,
+        grows: Option<SegmentFile>,
+        effects: &mut Effects,
+    ) {
+        let size = gather.size + SEGMENT_HEAD_SIZE_MAX;
+        if !self
+            .segment_memory
+            .make_room(size.next_multiple_of(SECTOR_SIZE))
+        {
+            // Earlier writes still hold the memory; the blocks are gathered again later.
+            return;
+        }
+        let (mut file, mut growing) = match grows {
+            Some(file) => {
+                let growing = self.groups[position].segments.map.growing().clone();
+                (file, growing)
+            }
             None => {
-                let before = group.segmented;
-                let first = group
-                    .tail()
-                    .entry(before.next())
-                    .expect("gathered from the tail");
-                let number = active.map_or(0, |number| number + 1);
-                let tail = group.tail();
-                let header = SegmentHeader {
-                    cluster: config.cluster,
-                    node_tag: node_tag(config),
-                    group: group.id,
-                    segment: number,
-                    first_index: before.next(),
-                    first_offset: first.first_offset,
-                    previous_term: tail.term_at(before).expect("just below the first"),
-                    previous_sum: group.segmented_sum,
-                    previous_size: active.map_or(0, |number| group.segments.size_of(number)),
-                };
-                buffer.put_slice(&header.encode());
-                (number, 0)
+                let header = self.put_segment_head(position);
+                let growing = FooterBuilder::new(u64::from(header.state.head_size));
+                (SegmentFile { header, size: 0 }, growing)
             }
         };
+        let number = file.header.segment;
+        let buffer: &mut BytesMut = self.segment_memory.current();
+        let at = file.size;
+        let mut place = at + buffer.len() as u64;
         for slice in &gather.slices {
             buffer.put_slice(slice);
         }
         let padded = buffer.len().next_multiple_of(SECTOR_SIZE);
         buffer.resize(padded, 0);
-        let buffer = self.segment_memory.cut().freeze();
-        self.next_segment_write += 1;
-        let write = SegmentWriteId(self.next_segment_write);
+        file.size += padded as u64;
+        let group = &self.groups[position];
+        let mut prev_term = group.tail().term_at(group.segmented);
+        for index in group.segmented.0 + 1..=gather.through.0 {
+            let entry = group.tail().entry(Index(index));
+            let entry = entry.expect("gathered from the tail");
+            let term = prev_term.expect("just below the first");
+            growing.push(entry, Index(index), place, term);
+            prev_term = Some(entry.term);
+            place += u64::from(entry.size);
+        }
+        let write = self.cut_write(number, at);
+        let id = write.id;
+        let through = gather.through;
         let plan = Plan {
-            number,
-            position: at,
-            buffer,
-            through: gather.through,
+            file,
+            growing,
+            through,
         };
-        self.groups[position].segments.stage = Stage::Writing {
-            write,
-            retry_at: None,
-            plan,
-        };
+        self.groups[position].segments.stage = Stage::Writing { write, plan };
         self.write_segment(position, effects);
         if bugs::is_on(Switch::B36) {
-            self.on_segment_stored(write);
+            self.on_segment_stored(id, effects);
+        }
+    }
+
+    /// Puts the head of the group's next segment into the memory that is being filled.
+    fn put_segment_head(&mut self, position: usize) -> SegmentHeader {
+        let config = &self.config;
+        let group = &mut self.groups[position];
+        let before = group.segmented;
+        let state = SegmentState {
+            voters: group.raft.voters().to_vec(),
+            producers: group.producers.snapshot_at(before),
+        };
+        let (tail, last) = (group.tail(), group.segments.map.last());
+        let previous_term = tail.term_at(before).expect("just below the first");
+        let first = tail.entry(before.next()).expect("gathered from the tail");
+        let (place, bytes) = state.encode(before, previous_term);
+        let header = SegmentHeader {
+            cluster: config.cluster,
+            node_tag: node_tag(config),
+            group: group.id,
+            segment: last.map_or(0, |last| last.header.segment + 1),
+            first_index: before.next(),
+            first_offset: first.first_offset,
+            previous_term,
+            previous_sum: group.segmented_sum,
+            previous_size: last.map_or(0, |last| last.size),
+            made_at: self.date,
+            state: place,
+        };
+        let buffer = self.segment_memory.current();
+        buffer.put_slice(&header.encode());
+        buffer.put_slice(&bytes);
+        header
+    }
+
+    /// What was put into the memory being filled, as a write.
+    fn cut_write(&mut self, number: u32, position: u64) -> Write {
+        self.next_segment_write += 1;
+        Write {
+            id: SegmentWriteId(self.next_segment_write),
+            number,
+            position,
+            buffer: self.segment_memory.cut().freeze(),
+            retry_at: None,
         }
     }
 
     fn write_segment(&mut self, position: usize, effects: &mut Effects) {
         let group = &mut self.groups[position];
-        let Stage::Writing {
-            write,
-            retry_at,
-            plan,
-        } = &mut group.segments.stage
-        else {
-            panic!("only a planned write is written")
-        };
-        *retry_at = None;
+        let write = group.segments.stage.write_mut();
+        let write = write.expect("only a planned write is written");
+        write.retry_at = None;
         effects.push(Effect::SegmentWrite {
-            write: *write,
+            write: write.id,
             group: group.id,
-            number: plan.number,
-            position: plan.position,
-            buffer: plan.buffer.clone(),
+            number: write.number,
+            position: write.position,
+            buffer: write.buffer.clone(),
         });
     }
 
-    pub(super) fn on_segment_stored(&mut self, write: SegmentWriteId) {
+    pub(super) fn on_segment_stored(&mut self, write: SegmentWriteId, effects: &mut Effects) {
         self.is_disk_full = false;
-        let group = self.writing_group(write);
-        let stage = std::mem::replace(&mut group.segments.stage, Stage::Idle);
-        let Stage::Writing { plan, .. } = stage else {
-            panic!("a write that was asked for")
-        };
-        group.segments.stage = Stage::Stored(plan);
+        let position = self.writing_group(write);
+        let stage = &mut self.groups[position].segments.stage;
+        match std::mem::replace(stage, Stage::Idle) {
+            Stage::Sealing { footer, gather } => {
+                drop(footer); // Its memory may be what the next write needs.
+                self.plan_segment(position, gather, None, effects);
+            }
+            Stage::Writing { plan, .. } => *stage = Stage::Stored(plan),
+            _ => unreachable!("a stage that writes"),
+        }
     }
 
     /// No space: the journal still has the blocks, and the write is tried again.
     pub(super) fn on_segment_refused(&mut self, now: Nanos, write: SegmentWriteId) {
         self.is_disk_full = true;
-        let group = self.writing_group(write);
-        let Stage::Writing { retry_at, .. } = &mut group.segments.stage else {
-            panic!("a write that was asked for")
-        };
-        *retry_at = Some(now.after(FULL_PAUSE));
+        let position = self.writing_group(write);
+        let write = self.groups[position].segments.stage.write_mut();
+        write.expect("a stage that writes").retry_at = Some(now.after(FULL_PAUSE));
     }
 
-    fn writing_group(&mut self, id: SegmentWriteId) -> &mut super::group::Group {
-        let is_it = |stage: &Stage| matches!(stage, Stage::Writing { write, .. } if *write == id);
-        let group = self
-            .groups
-            .iter_mut()
-            .find(|group| is_it(&group.segments.stage));
-        group.expect("a write comes back to the group that asked for it")
+    fn writing_group(&self, id: SegmentWriteId) -> usize {
+        let is_it = |group: &super::group::Group| {
+            let write = group.segments.stage.write();
+            write.is_some_and(|write| write.id == id)
+        };
+        let position = self.groups.iter().position(is_it);
+        position.expect("a write comes back to the group that asked for it")
     }
 
     /// Says in the journal how far the segments are synced.
@@ -389,54 +425,31 @@ impl Shard {
         let Stage::Stored(plan) = &group.segments.stage else {
             panic!("a checkpoint speaks of what is stored")
         };
-        let plan = plan.clone();
-        let before = group.segmented;
+        let (file, through) = (plan.file, plan.through);
         let entry = *group
             .tail()
-            .entry(plan.through)
+            .entry(through)
             .expect("it waits for this checkpoint");
-        let first = *group
-            .tail()
-            .entry(before.next())
-            .expect("it waits for this checkpoint");
-        let prev_term = group.tail().term_at(before).expect("just below the first");
-        let size = plan.position + plan.buffer.len() as u64;
         let checkpoint = Checkpoint {
             group: group.id,
-            index: plan.through,
+            index: through,
             term: entry.term,
             block_sum: entry.sum,
             next_offset: entry.next_offset(),
-            segment: plan.number,
-            segment_size: size,
-            producers: group.producers.snapshot_at(plan.through),
+            segment: file.header.segment,
+            segment_size: file.size,
+            blocks_sum: plan.growing.blocks_sum(),
+            producers: group.producers.snapshot_at(through),
         };
         let Some(lsn) = self.journal.put_checkpoint(&checkpoint) else {
             return;
         };
-        let segments = &mut group.segments;
-        let header = if plan.position == 0 {
-            SEGMENT_HEADER_SIZE as u64
-        } else {
-            0
+        let stage = Stage::Checkpointing { lsn, through };
+        let Stage::Stored(plan) = std::mem::replace(&mut group.segments.stage, stage) else {
+            unreachable!("seen just now")
         };
-        segments.points.push(Point {
-            number: plan.number,
-            position: plan.position + header,
-            prev_index: before,
-            prev_term,
-            next_offset: first.first_offset,
-        });
-        if plan.number as usize == segments.sizes.len() {
-            segments.sizes.push(size);
-        } else {
-            segments.sizes[plan.number as usize] = size;
-        }
-        segments.stage = Stage::Checkpointing {
-            lsn,
-            through: plan.through,
-        };
-        group.segmented = plan.through;
+        group.segments.map.grow(plan.file, plan.growing);
+        group.segmented = through;
         group.segmented_sum = entry.sum;
     }
 
@@ -477,10 +490,7 @@ impl Shard {
 
     /// When a write that found the disk full is tried again.
     pub(super) fn segment_deadline(&self) -> Option<Nanos> {
-        let retry = |group: &super::group::Group| match group.segments.stage {
-            Stage::Writing { retry_at, .. } => retry_at,
-            _ => None,
-        };
+        let retry = |group: &super::group::Group| group.segments.stage.write()?.retry_at;
         self.groups.iter().filter_map(retry).min()
     }
 }

@@ -8,7 +8,7 @@ use crate::limits::{
     SEGMENT_WRITE_SIZE,
 };
 use crate::log::ring::Ring;
-use crate::log::segment::SEGMENT_HEADER_SIZE;
+use crate::log::segment::SEGMENT_HEAD_SIZE_MAX;
 use crate::raft::Bounds;
 
 /// Sizes of a shard, in bytes where nothing else is said.
@@ -45,13 +45,13 @@ impl Shape {
         bounds: Bounds::STANDARD,
     };
 
-    /// One segment write with its header and padding. What is less than half a write is gathered
+    /// One segment write with its head and padding. What is less than half a write is gathered
     /// on, and the block that then comes may be the largest.
     pub(super) fn segment_memory_size(&self) -> usize {
         let gathered = self
             .segment_write_size
             .max(self.segment_write_size / 2 + self.block_size_max());
-        (gathered + SEGMENT_HEADER_SIZE + SECTOR_SIZE).next_multiple_of(SECTOR_SIZE)
+        (gathered + SEGMENT_HEAD_SIZE_MAX + SECTOR_SIZE).next_multiple_of(SECTOR_SIZE)
     }
 
     /// No block is larger than a run, nor than the limit.
@@ -69,6 +69,10 @@ impl Shape {
             self.segment_read_size >= self.block_size_max() + SECTOR_SIZE
                 && self.segment_read_size.is_multiple_of(SECTOR_SIZE),
             "a block must be whole in one read, wherever it begins"
+        );
+        assert!(
+            self.segment_size_max <= SEGMENT_SIZE_MAX,
+            "a footer names places in so much"
         );
     }
 }

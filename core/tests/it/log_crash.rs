@@ -286,6 +286,7 @@ impl World {
             next_offset: base.next_offset,
             segment: 1,
             segment_size: live.segment_size,
+            blocks_sum: 0,
             producers: live.producers.snapshot_at(index),
         };
         live.checkpoint = index;

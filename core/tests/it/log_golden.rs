@@ -8,15 +8,16 @@ use std::fmt::Write;
 use bytes::BytesMut;
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::id::{
-    ClusterId, Epoch, GroupId, Index, NodeId, Offset, ProducerId, Sequence, Term,
+    ClusterId, Epoch, GroupId, Index, NodeId, Offset, ProducerId, Sequence, Term, UnixSeconds,
 };
 use ringwood_core::log::block::{AppendHeader, Block, BlockKind, write_record};
 use ringwood_core::log::builder::{BlockBuilder, BlockStart};
 use ringwood_core::log::checkpoint::Checkpoint;
+use ringwood_core::log::footer::{SegmentFooter, SegmentPoint};
 use ringwood_core::log::journal::JournalRecovered;
 use ringwood_core::log::producers::Producers;
 use ringwood_core::log::ring::Ring;
-use ringwood_core::log::segment::SegmentHeader;
+use ringwood_core::log::segment::{SegmentHeader, SegmentState};
 use ringwood_core::log::{HardState, Journal};
 
 fn check(golden: &str, bytes: &[u8]) {
@@ -79,6 +80,7 @@ fn checkpoint() -> Checkpoint {
         next_offset: block.header().next_offset(),
         segment: 1,
         segment_size: 8192,
+        blocks_sum: 0x0C0B_0A09,
         producers: producers.snapshot_at(Index(8)),
     }
 }
@@ -122,21 +124,69 @@ fn a_flush_is_written_as_ever() {
     );
 }
 
-#[test]
-fn a_segment_begins_as_ever() {
+fn segment_header() -> (SegmentHeader, BytesMut) {
+    let bytes = block();
+    let block = Block::check(&bytes).expect("as built");
+    let mut producers = Producers::default();
+    producers.note_block(&block);
+    let state = SegmentState {
+        voters: vec![NodeId(0x99), NodeId(0xAA)],
+        producers: producers.snapshot_at(Index(9)),
+    };
+    let (place, bytes) = state.encode(Index(9), Term(2));
     let header = SegmentHeader {
         cluster: ClusterId(0x0F0E_0D0C_0B0A_0908_0706_0504_0302_0100),
         node_tag: 0xCAFE_F00D,
         group: GroupId(3),
         segment: 1,
-        first_index: Index(8),
-        first_offset: Offset(100),
+        first_index: Index(10),
+        first_offset: Offset(103),
         previous_term: Term(2),
         previous_sum: 0x0403_0201,
-        previous_size: 0x0403_1000,
+        previous_size: 0x0003_1000,
+        made_at: UnixSeconds(1_800_000_000),
+        state: place,
+    };
+    (header, bytes)
+}
+
+#[test]
+fn a_segment_begins_as_ever() {
+    let (header, state) = segment_header();
+    check(
+        include_str!("../golden/log_segment_head.hex"),
+        &[&header.encode()[..], &state].concat(),
+    );
+}
+
+#[test]
+fn a_segment_ends_as_ever() {
+    let (header, _) = segment_header();
+    let point = |number: u64| SegmentPoint {
+        index: Index(10 + number),
+        first_offset: Offset(103 + 4 * number),
+        previous_term: Term(1 + number),
+        position: number << 19,
+    };
+    let footer = SegmentFooter {
+        cluster: header.cluster,
+        node_tag: header.node_tag,
+        group: header.group,
+        segment: header.segment,
+        first_index: header.first_index,
+        first_offset: header.first_offset,
+        last_index: Index(30),
+        last_term: Term(5),
+        last_sum: 0x0807_0605,
+        next_offset: Offset(200),
+        data_size: 0x0013_1000,
+        sealed_at: UnixSeconds(1_800_000_060),
+        blocks_sum: 0x0C0B_0A09,
+        points: (1..3).map(point).collect(),
+        header: Some(header),
     };
     check(
-        include_str!("../golden/log_segment_header.hex"),
-        &header.encode(),
+        include_str!("../golden/log_segment_footer.hex"),
+        &footer.encode(),
     );
 }

@@ -112,6 +112,7 @@ impl Node {
             next_offset: base.next_offset,
             segment: 0,
             segment_size: 4096,
+            blocks_sum: 0,
             producers: ProducerTable::default(),
         })
     }

@@ -114,6 +114,7 @@ fn with_much_state() -> (Node, Vec<Checkpoint>) {
         next_offset: Offset(2048),
         segment: 0,
         segment_size: 8192,
+        blocks_sum: 0,
         producers: table.clone(),
     };
     let mut node = Node::new();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::client::{Append, AppendReply, Fetch, StatusRequest};
-use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, ReadMode};
+use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
@@ -17,6 +17,7 @@ use ringwood_core::frame::{Frame, Lane};
 use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::block::{blocks, write_record};
+use ringwood_core::log::footer::SegmentFooter;
 use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::log::ring::Ring;
 use ringwood_core::raft::Bounds;
@@ -94,6 +95,10 @@ pub(super) struct Bench {
     pub(super) alarms: Vec<String>,
     /// Whether segments find no space.
     pub(super) is_disk_full: bool,
+    /// Whether nobody hears that a footer was written.
+    pub(super) is_mute_at_footers: bool,
+    /// Bytes read from segments.
+    pub(super) read_size: u64,
     /// What the client was answered, by request.
     pub(super) replies: BTreeMap<u64, AppendReply>,
     /// Records of the last answer to a fetch, with their length prefixes.
@@ -183,6 +188,8 @@ impl Bench {
             ask_count: 0,
             alarms: Vec::new(),
             is_disk_full: false,
+            is_mute_at_footers: false,
+            read_size: 0,
             replies: BTreeMap::new(),
             fetched: Vec::new(),
             fetch_outcome: FetchOutcome::Ok.code(),
@@ -266,6 +273,27 @@ impl Bench {
         self.next_request
     }
 
+    /// Appends records of a size, one after the other, until there is a segment of this number; says
+    /// how many there are by then. `count` are there already.
+    pub(super) fn fill_to_segment(
+        &mut self,
+        group: u32,
+        number: u32,
+        count: u64,
+        size: usize,
+    ) -> u64 {
+        let mut count = count;
+        while !self.has_segment(group, number) {
+            let request = self.append(group, count, &record(size, count as u8));
+            for _ in 0..4 {
+                self.turn();
+            }
+            let outcome = self.replies[&request].outcome;
+            count += u64::from(outcome == Outcome::Committed.code());
+        }
+        count
+    }
+
     /// What the log holds from an offset on, as far as one answer goes.
     pub(super) fn fetch(&mut self, group: u32, from: u64) -> Vec<u8> {
         self.next_request += 1;
@@ -347,6 +375,9 @@ impl Bench {
                     let end = position as usize + buffer.len();
                     file.resize(file.len().max(end), 0);
                     file[position as usize..end].copy_from_slice(&buffer);
+                    if self.is_mute_at_footers && SegmentFooter::check(&buffer).is_ok() {
+                        continue;
+                    }
                     Input::SegmentStored(write)
                 }
                 Effect::Load {
@@ -356,6 +387,9 @@ impl Bench {
                     size,
                 } => {
                     let bytes = self.disk.read(source, position, size).expect("it is there");
+                    if matches!(source, Source::Segment { .. }) {
+                        self.read_size += bytes.len() as u64;
+                    }
                     Input::Loaded { load, bytes }
                 }
             };
@@ -493,10 +527,15 @@ impl Bench {
         self.disk.segments.contains_key(&(group, number))
     }
 
+    /// The bytes of a segment.
+    pub(super) fn segment(&mut self, group: u32, number: u32) -> &mut Vec<u8> {
+        let file = self.disk.segments.get_mut(&(group, number));
+        file.expect("it is there")
+    }
+
     /// Zeros from where the last block of a segment begins.
     pub(super) fn lose_last_block(&mut self, group: u32, number: u32) {
-        let file = self.disk.segments.get_mut(&(group, number));
-        let file = file.expect("it is there");
+        let file = self.segment(group, number);
         let (mut at, mut last) = (SECTOR_SIZE, 0);
         while at < file.len() {
             match blocks(&file[at..]).next() {

@@ -1,6 +1,6 @@
 //! A hole at a segment's end: whoever reads is told, and nothing behind it is taken for what follows.
 
-use ringwood_core::frame::code::{FetchOutcome, Outcome};
+use ringwood_core::frame::code::FetchOutcome;
 
 use super::bench::{Bench, record};
 
@@ -10,15 +10,7 @@ const RECORD_SIZE: usize = 40_000;
 #[test]
 fn zeros_for_the_last_block_of_a_segment_are_damage() {
     let mut bench = Bench::new();
-    let mut count = 0;
-    while !bench.has_segment(LOG, 2) {
-        let request = bench.append(LOG, count, &record(RECORD_SIZE, count as u8));
-        for _ in 0..4 {
-            bench.turn();
-        }
-        let outcome = bench.replies[&request].outcome;
-        count += u64::from(outcome == Outcome::Committed.code());
-    }
+    let count = bench.fill_to_segment(LOG, 2, 0, RECORD_SIZE);
     bench.restart();
     bench.lose_last_block(LOG, 0);
     let mut from = 0;

@@ -4,4 +4,5 @@ mod bench;
 mod hole;
 mod late;
 mod repair;
+mod sealed;
 mod stuck;

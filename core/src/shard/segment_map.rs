@@ -1,0 +1,331 @@
+//! Where in a log's segments a reader may enter, and how far each of them is synced.
+//!
+//! Keeps a few dozen bytes for each file, the points of the one that grows, and of a few sealed ones
+//! what their footers say. Knows no bytes: footers are read by whoever looks for blocks. All but the
+//! files' heads is a cache; where nothing is known, a reader walks.
+
+use std::collections::VecDeque;
+
+use crate::id::{Index, Offset, Term};
+use crate::limits::SEGMENT_INDEX_COUNT_MAX;
+use crate::log::footer::{FooterBuilder, SegmentPoint};
+use crate::log::segment::SegmentHeader;
+
+/// Places where readers ended that are remembered: each reads on from there.
+const CURSOR_COUNT_MAX: usize = 8;
+
+/// A place in a segment at which a block begins, and what comes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) number: u32,
+    pub(super) position: u64,
+    pub(super) prev_index: Index,
+    pub(super) prev_term: Term,
+    /// Offset of the first record at or after this place.
+    pub(super) next_offset: Offset,
+}
+
+impl Point {
+    /// A point of the segment with this number.
+    pub(super) fn of(number: u32, point: &SegmentPoint) -> Self {
+        Self {
+            number,
+            position: point.position,
+            prev_index: Index(point.index.0 - 1),
+            prev_term: point.previous_term,
+            next_offset: point.first_offset,
+        }
+    }
+}
+
+/// One file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SegmentFile {
+    /// What its first sector says.
+    pub(super) header: SegmentHeader,
+    /// Synced bytes, the footer not counted.
+    pub(super) size: u64,
+}
+
+impl SegmentFile {
+    /// Where its first block stands.
+    fn begin(&self) -> Point {
+        Point {
+            number: self.header.segment,
+            position: u64::from(self.header.state.head_size),
+            prev_index: Index(self.header.first_index.0 - 1),
+            prev_term: self.header.previous_term,
+            next_offset: self.header.first_offset,
+        }
+    }
+}
+
+/// The points of one sealed segment.
+#[derive(Debug)]
+struct SegmentIndex {
+    number: u32,
+    points: Vec<Point>,
+}
+
+/// One log's segments, as far as they are synced.
+#[derive(Debug)]
+pub(super) struct SegmentMap {
+    /// By number, dense; the last is the one that grows.
+    files: VecDeque<SegmentFile>,
+    /// Of the one that grows.
+    growing: FooterBuilder,
+    /// Of sealed ones; the one used last stands last.
+    indexes: VecDeque<SegmentIndex>,
+    /// Where readers ended, the latest last.
+    cursors: VecDeque<Point>,
+}
+
+impl SegmentMap {
+    /// As a checkpoint left them: the headers of all files in order, how far the last is synced, and
+    /// the sum over its blocks' sums.
+    pub(super) fn recovered(headers: &[SegmentHeader], growing_size: u64, blocks_sum: u32) -> Self {
+        let sizes = headers.iter().skip(1).map(|header| header.previous_size);
+        let files = headers.iter().zip(sizes.chain([growing_size]));
+        Self {
+            files: files
+                .map(|(header, size)| SegmentFile {
+                    header: *header,
+                    size,
+                })
+                .collect(),
+            growing: FooterBuilder::resumed(blocks_sum, growing_size),
+            indexes: VecDeque::new(),
+            cursors: VecDeque::new(),
+        }
+    }
+
+    /// The file that grows; none before the first.
+    pub(super) fn last(&self) -> Option<&SegmentFile> {
+        self.files.back()
+    }
+
+    /// What its footer will say.
+    pub(super) fn growing(&self) -> &FooterBuilder {
+        &self.growing
+    }
+
+    /// The file with this number.
+    pub(super) fn file(&self, number: u32) -> Option<&SegmentFile> {
+        let first = self.files.front()?.header.segment;
+        self.files.get(number.checked_sub(first)? as usize)
+    }
+
+    /// A segment was begun or has grown, and is synced.
+    pub(super) fn grow(&mut self, file: SegmentFile, growing: FooterBuilder) {
+        let number = file.header.segment;
+        match self.files.back_mut() {
+            Some(last) if last.header.segment == number => {
+                assert!(file.size > last.size, "segments only grow");
+                *last = file;
+            }
+            last => {
+                assert!(
+                    last.is_none_or(|last| last.header.segment + 1 == number),
+                    "segments have no gaps"
+                );
+                // Readers of what grew until now go on by its points.
+                let points = self.growing.points().iter();
+                let points = points.map(|point| Point::of(number.saturating_sub(1), point));
+                let points: Vec<Point> = points.collect();
+                self.files.push_back(file);
+                if !points.is_empty() {
+                    self.put_index(number - 1, points);
+                }
+            }
+        }
+        self.growing = growing;
+    }
+
+    /// Whether a footer should be asked before this sealed segment is walked.
+    pub(super) fn lacks_index(&self, number: u32) -> bool {
+        let is_sealed = self.last().is_some_and(|last| number < last.header.segment);
+        is_sealed && self.indexes.iter().all(|index| index.number != number)
+    }
+
+    /// What a sealed segment's footer says, or nothing if it says nothing.
+    pub(super) fn put_index(&mut self, number: u32, points: Vec<Point>) {
+        self.indexes.retain(|index| index.number != number);
+        if self.indexes.len() == SEGMENT_INDEX_COUNT_MAX {
+            self.indexes.pop_front();
+        }
+        self.indexes.push_back(SegmentIndex { number, points });
+    }
+
+    /// Where a reader ended: most likely it goes on there.
+    pub(super) fn learn(&mut self, point: Point) {
+        // The end of a segment is the beginning of the next.
+        let is_within = self
+            .file(point.number)
+            .is_some_and(|file| point.position < file.size);
+        if !is_within || self.cursors.contains(&point) {
+            return;
+        }
+        if self.cursors.len() == CURSOR_COUNT_MAX {
+            self.cursors.pop_front();
+        }
+        self.cursors.push_back(point);
+    }
+
+    /// Where a reader enters a segment at its beginning; none beyond the last.
+    pub(super) fn first_point(&self, number: u32) -> Option<Point> {
+        self.file(number).map(SegmentFile::begin)
+    }
+
+    /// The last known place at or before the block with this index; none before the first.
+    pub(super) fn point_of_index(&self, index: Index) -> Option<Point> {
+        self.last_where(|point| point.prev_index < index)
+    }
+
+    /// The last known place at or before the record with this offset; none before the first.
+    pub(super) fn point_of_offset(&self, offset: Offset) -> Option<Point> {
+        self.last_where(|point| point.next_offset <= offset)
+    }
+
+    /// `is_before` holds up to some place in the log, and nowhere behind it.
+    fn last_where(&self, is_before: impl Fn(&Point) -> bool) -> Option<Point> {
+        let count = self.files.partition_point(|file| is_before(&file.begin()));
+        let file = &self.files[count.checked_sub(1)?];
+        let number = file.header.segment;
+        let last = |points: &[Point]| {
+            let count = points.partition_point(&is_before);
+            count.checked_sub(1).map(|at| points[at])
+        };
+        let growing = self.growing.points();
+        let in_growing = || {
+            let count = growing.partition_point(|point| is_before(&Point::of(number, point)));
+            count
+                .checked_sub(1)
+                .map(|at| Point::of(number, &growing[at]))
+        };
+        let index = self.indexes.iter().find(|index| index.number == number);
+        let indexed = match index {
+            Some(index) => last(&index.points),
+            None if count == self.files.len() => in_growing(),
+            None => None,
+        };
+        let cursors = self.cursors.iter().copied();
+        let cursors = cursors.filter(|point| point.number == number && is_before(point));
+        let known = cursors.chain(indexed).chain([file.begin()]);
+        known.max_by_key(|point| point.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClusterId, GroupId, Term, UnixSeconds};
+    use crate::log::segment::StatePlace;
+
+    /// Blocks of 1000 bytes and two records each, eight to a file, which has a point before its
+    /// fifth once it is sealed.
+    fn file(number: u32) -> SegmentFile {
+        let before = u64::from(number) * 8;
+        SegmentFile {
+            header: SegmentHeader {
+                cluster: ClusterId(1),
+                node_tag: 2,
+                group: GroupId(3),
+                segment: number,
+                first_index: Index(before + 1),
+                first_offset: Offset(before * 2),
+                previous_term: Term(4),
+                previous_sum: 5,
+                previous_size: 12_288,
+                made_at: UnixSeconds(0),
+                state: StatePlace::NONE,
+            },
+            size: 12_288,
+        }
+    }
+
+    fn point(number: u32, block: u64) -> Point {
+        let before = u64::from(number) * 8 + block;
+        Point {
+            number,
+            position: 4096 + 1000 * block,
+            prev_index: Index(before),
+            prev_term: Term(4),
+            next_offset: Offset(before * 2),
+        }
+    }
+
+    fn map(count: u32) -> SegmentMap {
+        let headers: Vec<SegmentHeader> = (0..count).map(|number| file(number).header).collect();
+        SegmentMap::recovered(&headers, 12_288, 0)
+    }
+
+    #[test]
+    fn the_last_place_before_what_is_wanted_is_found() {
+        let mut map = map(3);
+        assert!(map.lacks_index(0) && map.lacks_index(1) && !map.lacks_index(2));
+        map.put_index(1, vec![point(1, 4)]);
+        assert!(!map.lacks_index(1));
+        map.learn(point(1, 6));
+        map.learn(point(1, 2));
+        let known = [(1, 0), (1, 2), (1, 4), (1, 6), (2, 0)].map(|(number, at)| point(number, at));
+        for before in 8..18 {
+            let wanted = known.iter().rfind(|point| point.prev_index.0 <= before);
+            let index = Index(before + 1);
+            assert_eq!(map.point_of_index(index).as_ref(), wanted, "{index}");
+            for offset in [Offset(before * 2), Offset(before * 2 + 1)] {
+                assert_eq!(map.point_of_offset(offset).as_ref(), wanted, "{offset}");
+            }
+        }
+        assert_eq!(map.point_of_index(Index(0)), None);
+        assert_eq!(map.first_point(3), None);
+    }
+
+    #[test]
+    fn what_is_remembered_of_sealed_segments_is_bounded() {
+        let count = 3 * CURSOR_COUNT_MAX as u32;
+        let mut map = map(count);
+        for number in 0..count {
+            map.put_index(number, vec![point(number, 4)]);
+            map.learn(point(number, 6));
+            assert_eq!(
+                map.point_of_index(Index(u64::from(number) * 8 + 8)),
+                Some(point(number, 6))
+            );
+        }
+        assert_eq!(map.indexes.len(), SEGMENT_INDEX_COUNT_MAX);
+        assert_eq!(map.cursors.len(), CURSOR_COUNT_MAX);
+        assert!(map.lacks_index(0), "the one used longest ago is forgotten");
+        assert_eq!(map.point_of_index(Index(8)), Some(point(0, 0)));
+        // The end of a file is no place to begin.
+        map.learn(Point {
+            position: 12_288,
+            ..point(5, 8)
+        });
+        assert_eq!(map.point_of_index(Index(48)), Some(point(5, 0)));
+    }
+
+    #[test]
+    fn a_sealed_segment_keeps_the_points_it_grew_with() {
+        let mut map = SegmentMap::recovered(&[], 0, 0);
+        let mut growing = FooterBuilder::new(4096);
+        let entry = crate::log::Entry {
+            term: Term(4),
+            size: 600_000,
+            sum: 1,
+            place: crate::log::Place::default(),
+            first_offset: Offset(0),
+            record_count: 1,
+        };
+        growing.push(&entry, Index(1), 4096, Term(4));
+        growing.push(&entry, Index(2), 604_096, Term(4));
+        let mut first = file(0);
+        first.size = 1 << 21;
+        map.grow(first, growing);
+        let inner = map.point_of_index(Index(2)).expect("a point");
+        assert_eq!((inner.number, inner.position), (0, 604_096));
+        map.grow(file(1), FooterBuilder::new(4096));
+        assert!(!map.lacks_index(0));
+        assert_eq!(map.point_of_index(Index(2)), Some(inner));
+        assert_eq!(map.point_of_index(Index(9)), Some(point(1, 0)));
+    }
+}
