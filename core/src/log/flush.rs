@@ -284,7 +284,7 @@ impl<'a> Flush<'a> {
 }
 
 /// Checks the item at the start of `bytes`, and says its size.
-fn check_item(bytes: &[u8]) -> Result<(Item<'_>, usize), FlushError> {
+pub(super) fn check_item(bytes: &[u8]) -> Result<(Item<'_>, usize), FlushError> {
     let header = ItemHeader::read(bytes).map_err(FlushError::Item)?;
     let size = header.size as usize;
     let item = match header.kind {

@@ -7,6 +7,7 @@ mod log_disk;
 mod log_golden;
 mod log_journal;
 mod log_node;
+mod log_offline;
 mod log_recovery;
 mod log_ring;
 mod raft;

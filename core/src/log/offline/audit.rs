@@ -1,0 +1,286 @@
+//! One log's segments, piece by piece: that they are one chain of blocks without a hole, from the
+//! first one's beginning to where the journal's checkpoint says that they end.
+//!
+//! Keeps the chain's last link and the faults found. Reads nothing: whoever has the files hands over
+//! their pieces, in order. Blocks name each other by sums, segments name the block before them, and
+//! the checkpoint names the last one: so blocks that are whole, but not the ones that were written
+//! here (a stale file, another log's), are found as well.
+
+use super::super::block::{BlockError, BlockHeader};
+use super::super::recovery::DiskFault;
+use super::super::segment::{SegmentError, SegmentHeader};
+use super::super::tail::Base;
+use super::{Piece, What};
+use crate::id::{ClusterId, GroupId, Index, Offset, Term};
+use crate::limits::SECTOR_SIZE;
+
+/// What is wrong with a part of a segment.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Number of the segment.
+    pub number: u32,
+    /// Byte of its file.
+    pub position: u64,
+    /// Bytes in question; 0 where they are not there.
+    pub size: u64,
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// The blocks that cannot be had from here, first and last; none if it costs none.
+    pub blocks: Option<(Index, Index)>,
+    /// Their records: the first offset, and the one behind the last.
+    pub offsets: Option<(Offset, Offset)>,
+}
+
+/// Kinds of [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The first sector is damaged.
+    Head(SegmentError),
+    /// The first sector is whole, but of another node, log or place.
+    Foreign,
+    /// A block is damaged.
+    Block(BlockError),
+    /// Bytes that are nothing that was written here.
+    Unknown,
+    /// The disk does not give the bytes.
+    Unreadable(DiskFault),
+    /// Blocks are not where they should be: lost writes, a file cut short, or no file.
+    Missing,
+    /// A sound block that does not follow the one before, or is not the one that the checkpoint
+    /// means.
+    Unchained,
+}
+
+/// Looks through the segments of one log.
+#[derive(Debug)]
+pub struct Audit {
+    cluster: ClusterId,
+    node_tag: u32,
+    group: GroupId,
+    /// The last block that is known, sound or not, and what follows it; none before the first.
+    last: Option<Base>,
+    /// Whether `last` was seen, so that what follows must name its sum.
+    is_seen: bool,
+    /// Where the last sound block ended.
+    end: (u32, u64),
+    /// What is wrong since then: its blocks are known when the next sound one is met.
+    open: Option<(u32, u64, u64, FaultKind)>,
+    faults: Vec<Fault>,
+    block_count: u64,
+    block_size: u64,
+}
+
+impl Audit {
+    /// Begins at the log's first segment. `node_tag` marks the node's files.
+    #[must_use]
+    pub fn new(cluster: ClusterId, node_tag: u32, group: GroupId) -> Self {
+        Self {
+            cluster,
+            node_tag,
+            group,
+            last: None,
+            is_seen: false,
+            end: (0, 0),
+            open: None,
+            faults: Vec::new(),
+            block_count: 0,
+            block_size: 0,
+        }
+    }
+
+    /// Takes the next segment. `vouched` bytes of it were synced, as the next one or the checkpoint
+    /// says, and must be sound; if nobody says so, it is looked at up to the first thing that is no
+    /// block. `pieces` is empty where there is no such file.
+    pub fn segment(
+        &mut self,
+        number: u32,
+        vouched: Option<u64>,
+        pieces: impl Iterator<Item = Piece>,
+    ) {
+        let mut covered = 0;
+        for piece in pieces {
+            if vouched.is_some_and(|vouched| piece.position >= vouched) {
+                break;
+            }
+            if let What::Head(Ok(header)) = &piece.what
+                && !self.is_ours(number, header)
+            {
+                let size = vouched.unwrap_or(piece.size);
+                return self.note(number, 0, size, FaultKind::Foreign);
+            }
+            let is_known = matches!(piece.what, What::Head(Ok(_)) | What::Zeros)
+                || matches!(&piece.what, What::Block(block) if block.error.is_none());
+            if vouched.is_none() && !is_known {
+                return;
+            }
+            covered = piece.position + piece.size;
+            self.take(number, &piece);
+        }
+        if let Some(vouched) = vouched
+            && covered < vouched
+        {
+            self.note(number, covered, 0, FaultKind::Missing);
+        }
+    }
+
+    fn take(&mut self, number: u32, piece: &Piece) {
+        let (position, size) = (piece.position, piece.size);
+        match &piece.what {
+            What::Head(Ok(header)) => self.take_head(number, header),
+            What::Head(Err(error)) => self.note(number, position, size, FaultKind::Head(*error)),
+            What::Block(block) => match block.error {
+                None if block.header.group != self.group => {
+                    self.note(number, position, size, FaultKind::Unknown);
+                }
+                None => self.take_block(number, position, &block.header),
+                Some(error) => self.note(number, position, size, FaultKind::Block(error)),
+            },
+            What::Zeros => {}
+            What::Unreadable(fault) => {
+                self.note(number, position, size, FaultKind::Unreadable(*fault));
+            }
+            What::Unknown | What::Flush(_) => {
+                self.note(number, position, size, FaultKind::Unknown);
+            }
+        }
+    }
+
+    fn is_ours(&self, number: u32, header: &SegmentHeader) -> bool {
+        header.cluster == self.cluster
+            && header.node_tag == self.node_tag
+            && header.group == self.group
+            && header.segment == number
+    }
+
+    fn take_head(&mut self, number: u32, header: &SegmentHeader) {
+        let before = Base {
+            index: Index(header.first_index.0 - 1),
+            term: header.previous_term,
+            sum: header.previous_sum,
+            next_offset: header.first_offset,
+        };
+        self.arrive(&before);
+        self.end = (number, SECTOR_SIZE as u64);
+        (self.last, self.is_seen) = (Some(before), true);
+    }
+
+    /// What is sound says which block came before it. What should lie between is missing.
+    fn arrive(&mut self, before: &Base) {
+        let Some(last) = self.last else {
+            // The first of all, unless its segment's first sector was damaged.
+            return self.close(before);
+        };
+        let follows = before.index == last.index && (!self.is_seen || before.sum == last.sum);
+        if !follows && self.open.is_none() {
+            let (number, position) = self.end;
+            let kind = if before.index > last.index {
+                FaultKind::Missing
+            } else {
+                FaultKind::Unchained
+            };
+            self.open = Some((number, position, 0, kind));
+        }
+        self.close(before);
+    }
+
+    /// Ends what is wrong before the block after `before`.
+    fn close(&mut self, before: &Base) {
+        let Some((number, position, size, kind)) = self.open.take() else {
+            return;
+        };
+        let (first, first_offset) = match self.last {
+            Some(last) => (last.index.next(), last.next_offset),
+            None => (Index(1), Offset(0)),
+        };
+        let is_lost = before.index >= first;
+        self.faults.push(Fault {
+            number,
+            position,
+            size,
+            kind,
+            blocks: is_lost.then_some((first, before.index)),
+            offsets: (is_lost && before.next_offset >= first_offset)
+                .then_some((first_offset, before.next_offset)),
+        });
+    }
+
+    fn take_block(&mut self, number: u32, position: u64, header: &BlockHeader) {
+        let before = Base {
+            index: Index(header.index.0 - 1),
+            // Known to nobody here, and compared by nobody.
+            term: Term(0),
+            sum: header.previous_sum,
+            next_offset: header.first_offset,
+        };
+        if self
+            .last
+            .is_some_and(|last| before.index == last.index && before.sum != last.sum)
+            && self.is_seen
+            && self.open.is_none()
+        {
+            // Both are whole, and one of them was never written here. It is this one's place that
+            // is named: what comes behind a stale block does not follow it either.
+            self.faults.push(Fault {
+                number,
+                position,
+                size: u64::from(header.size),
+                kind: FaultKind::Unchained,
+                blocks: Some((header.index, header.index)),
+                offsets: Some((header.first_offset, header.next_offset())),
+            });
+        } else {
+            self.arrive(&before);
+        }
+        self.block_count += 1;
+        self.block_size += u64::from(header.size);
+        self.end = (number, position + u64::from(header.size));
+        self.is_seen = true;
+        self.last = Some(Base {
+            index: header.index,
+            term: header.term,
+            sum: header.sum,
+            next_offset: header.next_offset(),
+        });
+    }
+
+    /// Notes that something is wrong behind the last sound block, or one thing more.
+    fn note(&mut self, number: u32, position: u64, size: u64, kind: FaultKind) {
+        match &mut self.open {
+            Some((at, from, so_far, _)) if *at == number && *from + *so_far == position => {
+                *so_far += size;
+            }
+            Some(_) => {}
+            None => self.open = Some((number, position, size, kind)),
+        }
+    }
+
+    /// The last block in segments, as the checkpoint names it, if there is one. Gives all faults.
+    #[must_use]
+    pub fn finish(mut self, checkpoint: Option<Base>) -> Findings {
+        if let Some(base) = checkpoint {
+            self.arrive(&base);
+            self.last = Some(base);
+        } else if let (Some(last), Some(_)) = (self.last, self.open) {
+            self.close(&last);
+        }
+        Findings {
+            faults: self.faults,
+            block_count: self.block_count,
+            block_size: self.block_size,
+            last: self.last.unwrap_or_default(),
+        }
+    }
+}
+
+/// What an audit found.
+#[derive(Debug)]
+pub struct Findings {
+    /// What is wrong, in the order of the log.
+    pub faults: Vec<Fault>,
+    /// Sound blocks.
+    pub block_count: u64,
+    /// Their bytes.
+    pub block_size: u64,
+    /// The last block, as known best.
+    pub last: Base,
+}
