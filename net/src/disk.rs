@@ -426,15 +426,21 @@ pub fn size(file: &File) -> Result<u64, IoError> {
     Ok(u64::try_from(at.st_size).unwrap_or(0))
 }
 
-fn journal_name(slot: u32) -> String {
+/// Name of a journal's file in its directory.
+#[must_use]
+pub fn journal_name(slot: u32) -> String {
     format!("journal-{slot}")
 }
 
-fn log_name(group: GroupId) -> String {
+/// Name of a log's directory.
+#[must_use]
+pub fn log_name(group: GroupId) -> String {
     format!("log-{group}")
 }
 
-fn segment_name(number: u32) -> String {
+/// Name of a segment's file in its log's directory.
+#[must_use]
+pub fn segment_name(number: u32) -> String {
     format!("segment-{number:08}")
 }
 

@@ -54,7 +54,7 @@ use group::{Group, Replicate};
 pub use input::Input;
 use liveness::Liveness;
 use load::Loads;
-pub use open::{OpenError, Read};
+pub use open::{OpenError, Read, directory_tag};
 use repair::Repairs;
 use session::Sessions;
 pub use session::WIRE_VERSION;

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::frame::sum::crc32c;
-use crate::id::{GroupId, Index, Nanos, NodeId, UnixSeconds};
+use crate::id::{ClusterId, GroupId, Incarnation, Index, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::Journal;
 use crate::log::producers::{ProducerTable, Producers};
@@ -198,13 +198,18 @@ fn nothing() -> GroupRecovered {
     }
 }
 
-/// Marks this directory's flushes: a client cannot know the incarnation, so no record of its can
-/// look like a flush of this journal.
-pub(super) fn node_tag(config: &Config) -> u32 {
-    let mut bytes = config.incarnation.0.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&config.me.0.to_le_bytes());
-    bytes.extend_from_slice(&config.cluster.0.to_le_bytes());
+/// Marks a directory's files: a client cannot know the incarnation, so no record of its can look
+/// like a flush of this journal.
+#[must_use]
+pub fn directory_tag(cluster: ClusterId, node: NodeId, incarnation: Incarnation) -> u32 {
+    let mut bytes = incarnation.0.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&node.0.to_le_bytes());
+    bytes.extend_from_slice(&cluster.0.to_le_bytes());
     crc32c(&bytes)
+}
+
+pub(super) fn node_tag(config: &Config) -> u32 {
+    directory_tag(config.cluster, config.me, config.incarnation)
 }
 
 fn read_header(
