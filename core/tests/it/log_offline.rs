@@ -417,6 +417,17 @@ fn a_segment_that_nobody_vouches_for_ends_with_its_blocks() {
     assert!(found.faults.is_empty(), "{found:#?}");
     assert_eq!((found.block_count, found.last), (6, made[1].after));
     assert_eq!(found.last.next_offset, Offset(15));
+    // What stands before a sound block was written, whoever says so.
+    let (position, header) = made[1].blocks[2];
+    image[position as usize + 100] ^= 1;
+    let mut audit = Audit::new(CLUSTER, NODE_TAG, GROUP);
+    audit.segment(
+        1,
+        None,
+        SegmentPieces::new(image.len() as u64, reader(&image, None)),
+    );
+    let found = audit.finish(None);
+    assert_eq!(only(&found).blocks, Some((header.index, header.index)));
 }
 
 #[test]

@@ -89,8 +89,8 @@ impl Audit {
     }
 
     /// Takes the next segment. `vouched` bytes of it were synced, as the next one or the checkpoint
-    /// says, and must be sound; if nobody says so, it is looked at up to the first thing that is no
-    /// block. `pieces` is empty where there is no such file.
+    /// says, and must be sound; if nobody says so, it ends with its last sound block. `pieces` is
+    /// empty where there is no such file.
     pub fn segment(
         &mut self,
         number: u32,
@@ -98,23 +98,28 @@ impl Audit {
         pieces: impl Iterator<Item = Piece>,
     ) {
         let mut covered = 0;
+        // What nobody vouches for is wrong only if something sound stands behind it.
+        let mut doubtful = Vec::new();
         for piece in pieces {
             if vouched.is_some_and(|vouched| piece.position >= vouched) {
                 break;
             }
-            if let What::Head(Ok(header)) = &piece.what
-                && !self.is_ours(number, header)
-            {
-                let size = vouched.unwrap_or(piece.size);
-                return self.note(number, 0, size, FaultKind::Foreign);
-            }
-            let is_known = matches!(piece.what, What::Head(Ok(_)) | What::Zeros)
-                || matches!(&piece.what, What::Block(block) if block.error.is_none());
-            if vouched.is_none() && !is_known {
-                return;
-            }
             covered = piece.position + piece.size;
-            self.take(number, &piece);
+            match &piece.what {
+                What::Head(Ok(header)) if !self.is_ours(number, header) => {
+                    let size = vouched.unwrap_or(piece.size);
+                    return self.note(number, 0, size, FaultKind::Foreign);
+                }
+                What::Zeros => {}
+                What::Block(block) if block.error.is_none() => {
+                    for piece in doubtful.drain(..) {
+                        self.take(number, &piece);
+                    }
+                    self.take(number, &piece);
+                }
+                _ if vouched.is_none() && piece.position > 0 => doubtful.push(piece),
+                _ => self.take(number, &piece),
+            }
         }
         if let Some(vouched) = vouched
             && covered < vouched
