@@ -18,7 +18,7 @@ use ringwood_core::log::{Base, HardState, Journal, Place, Tail};
 
 use crate::log_disk::{Disk, Rng, recover_image};
 
-const RING: Ring = Ring {
+pub(crate) const RING: Ring = Ring {
     file_size: 512 << 10,
     file_count: 3,
     run_size: 64 << 10,
@@ -77,10 +77,10 @@ impl Model {
     }
 }
 
-struct World {
-    rng: Rng,
-    disk: Disk,
-    journal: Journal,
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) disk: Disk,
+    pub(crate) journal: Journal,
     /// Everything put, in order, with its run.
     puts: Vec<(Lsn, GroupId, Put)>,
     /// Bytes of blocks by place, copies included.
@@ -115,7 +115,7 @@ fn payload(rng: &mut Rng, size: u64) -> (u32, Vec<u8>) {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let disk = Disk::new(RING);
         let recovered = disk.recover().expect("zeros are a fresh node's journal");
         assert!(recovered.groups.is_empty() && recovered.findings.is_empty());
@@ -361,7 +361,7 @@ impl World {
         self.journal.release_below(release);
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         for _ in 0..1 + self.rng.below(4) {
             let group = GroupId(self.rng.below(GROUPS) as u32);
             if self.live[&group].hard.term == Term(0) {
@@ -416,7 +416,7 @@ impl World {
         models
     }
 
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let durable = self.journal.durable();
         self.disk.crash(&mut self.rng);
         let recovered = match self.disk.recover() {
@@ -451,8 +451,20 @@ impl World {
         assert!(self.journal.life() > life);
     }
 
+    /// Whether a block put in this run took the place of another one.
+    pub(crate) fn overrules(&self, group: GroupId, index: Index, lsn: Lsn) -> bool {
+        let stood = |(at, id, put): &(Lsn, GroupId, Put)| {
+            let Put::Block(place) = put else { return false };
+            *at < lsn
+                && *id == group
+                && Block::check(&self.places[place])
+                    .is_ok_and(|block| block.header().index >= index)
+        };
+        self.puts.iter().any(stood)
+    }
+
     /// That a recovery found exactly what was put below its head.
-    fn check(&self, recovered: &Recovered, image: &[Vec<u8>]) {
+    pub(crate) fn check(&self, recovered: &Recovered, image: &[Vec<u8>]) {
         let models = self.model_at(recovered.journal.head());
         for id in (0..GROUPS).map(|id| GroupId(id as u32)) {
             let model = models.get(&id).cloned().unwrap_or_default();

@@ -64,6 +64,16 @@ impl Disk {
         self.flying.len()
     }
 
+    /// What is in flight.
+    pub(crate) fn flying(&self) -> &[Store] {
+        &self.flying
+    }
+
+    /// What survives any crash.
+    pub(crate) fn stable(&self) -> &Vec<Vec<u8>> {
+        &self.stable
+    }
+
     /// Completes the write at `at` of those in flight.
     pub(crate) fn complete(&mut self, at: usize) -> WriteId {
         let store = self.flying.remove(at);
