@@ -18,7 +18,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// No endpoint answered in time; nothing was changed.
     Unreachable = 3,
-    /// The cluster answered, and is not well: a node down, a log without a leader, an alarm.
+    /// Not well: the cluster (a node down, a log without a leader, an alarm), or what is on a disk.
     Unhealthy = 4,
     /// The cluster or the machine understood and said no; what was refused was not done.
     Refused = 5,
@@ -49,7 +49,7 @@ Exit codes:
     1  internal error
     2  bad command line
     3  no node could be reached
-    4  the cluster is not healthy
+    4  not healthy: the cluster, or what is on a disk
     5  refused; nothing was done
     6  outcome unknown, or still running
     7  no leader

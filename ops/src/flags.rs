@@ -45,6 +45,9 @@ pub(crate) enum Verb {
     Bench(command::bench::Args),
     Init(command::init::Args),
     Serve(command::serve::Args),
+    Inspect(command::inspect::Args),
+    Verify(command::verify::Args),
+    Dump(command::dump::Args),
     Sim(command::sim::Args),
 }
 
@@ -94,12 +97,15 @@ impl Global {
 
 /// Global flags that would mean nothing to a verb. They are kept out of its help, and refused
 /// rather than ignored: a flag that does nothing is a lie a script believes for years.
-const FOREIGN: [(&str, &[&str]); 6] = [
+const FOREIGN: [(&str, &[&str]); 9] = [
     ("dev", &["endpoints", "timeout", "output"]),
     ("init", &["endpoints", "timeout", "output"]),
     ("serve", &["endpoints", "timeout", "output"]),
     ("read", &["output"]),
     ("tail", &["output"]),
+    ("inspect", &["endpoints", "timeout"]),
+    ("verify", &["endpoints", "timeout"]),
+    ("dump", &["endpoints", "timeout"]),
     ("sim", &["endpoints", "timeout"]),
 ];
 

@@ -8,6 +8,7 @@ mod command;
 mod connect;
 mod exit;
 mod flags;
+mod offline;
 mod output;
 mod panics;
 mod records;
@@ -19,7 +20,9 @@ mod units;
 
 use std::process::ExitCode;
 
-use crate::command::{append, bench, dev, init, read, serve, sim, status, tail};
+use crate::command::{
+    append, bench, dev, dump, init, inspect, read, serve, sim, status, tail, verify,
+};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
 
@@ -54,6 +57,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Bench(args) => bench::run(args, &global).await,
             Verb::Init(args) => init::run(args),
             Verb::Serve(args) => serve::run(args).await,
+            Verb::Inspect(args) => inspect::run(&args, &global),
+            Verb::Verify(args) => verify::run(&args, &global),
+            Verb::Dump(args) => dump::run(&args, &global),
             Verb::Sim(args) => sim::run(&args, &global),
         }
     });

@@ -33,7 +33,7 @@ pub(crate) enum Reader {
 
 /// A 64-bit number in JSON: a string, because readers that keep numbers as doubles (jq, browsers)
 /// would silently change it beyond 2^53.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wide(pub(crate) u64);
 
 impl Serialize for Wide {

@@ -5,9 +5,12 @@
 pub(crate) mod append;
 pub(crate) mod bench;
 pub(crate) mod dev;
+pub(crate) mod dump;
 pub(crate) mod init;
+pub(crate) mod inspect;
 pub(crate) mod read;
 pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod tail;
+pub(crate) mod verify;

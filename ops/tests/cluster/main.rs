@@ -3,6 +3,8 @@
 //!
 //! Few clusters, each with a story: starting one writes its journals out once, which is slow.
 
+mod offline;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
