@@ -171,7 +171,7 @@ assert_layout! {
     NodeAddress: 24 bytes, align 8, address at 16;
     LogName: 12 bytes, align 4, name at 4;
     Refused: 12 bytes, align 4, reason at 8;
-    Heartbeat: 24 bytes, align 8, beats at 16;
+    Heartbeat: 40 bytes, align 8, beats at 32;
     Beat: 40 bytes, align 8, group at 32;
     HeartbeatAck: 16 bytes, align 8, acks at 8;
     BeatAck: 32 bytes, align 8, group at 24;

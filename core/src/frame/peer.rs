@@ -13,6 +13,12 @@ pub struct Heartbeat {
     pub sent_at: u64,
     /// The sender's election timeout, nanoseconds.
     pub timeout: u64,
+    /// How long the oldest of the sender's journal writes has been under way, nanoseconds; 0 if
+    /// none is.
+    pub write_age: u64,
+    /// The longest that a journal write of the sender took lately, one under way included,
+    /// nanoseconds.
+    pub write_span: u64,
     /// One for each group that the sender leads and the receiver votes in.
     pub beats: Vec<Beat>,
 }

@@ -84,6 +84,14 @@ impl Raft {
         }
     }
 
+    /// Leads no more, at the shard's wish: it has reason to believe that others can, and this node
+    /// cannot. They find out by its silence.
+    pub fn resign(&mut self, now: Nanos, out: &mut Outbox) {
+        self.pass(now);
+        assert!(self.is_leader(), "only a leader resigns");
+        self.become_follower(self.hard, None, out);
+    }
+
     pub(super) fn on_timeout_now(&mut self, from: NodeId, out: &mut Outbox) {
         let follows = self.leader.is_none_or(|leader| leader == from);
         if matches!(self.role, RoleState::Follower { .. }) && follows {

@@ -7,6 +7,7 @@ use crate::id::{Nanos, NodeId};
 use crate::raft::Timeouts;
 
 use super::samples::Samples;
+use super::stall::STALL_FACTOR;
 
 /// Shortest election timeout: below it, scheduling noise of an ordinary kernel would elect.
 const ELECTION_MIN: Nanos = Nanos::from_millis(30);
@@ -37,8 +38,20 @@ struct Link {
     word_at: Nanos,
     /// The timeout the peer itself uses: our heartbeats must be frequent enough for it.
     peer_timeout: Nanos,
+    /// The longest that a journal write of the peer took lately, as it says; none if it said nothing
+    /// on this connection.
+    write_span: Option<Nanos>,
     /// Why the peer, or whoever has its address, does not take what we send.
     refusal: Option<String>,
+}
+
+/// What a heartbeat says of the node that sent it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    /// Its election timeout.
+    pub(super) timeout: Nanos,
+    /// The longest that a journal write of its took lately.
+    pub(super) write_span: Nanos,
 }
 
 /// Characters kept of what a peer says about itself.
@@ -81,6 +94,7 @@ impl Liveness {
                 echoing_since: None,
                 word_at: now,
                 peer_timeout: ELECTION_UNMEASURED,
+                write_span: None,
                 refusal: None,
             })
             .collect();
@@ -118,12 +132,22 @@ impl Liveness {
         links.any(|link| link.peer == peer && link.connected && now.since(link.word_at) <= patience)
     }
 
+    /// Whether a peer is there, and says that its disk lately did in a fraction of `age` what this
+    /// node's has not done in it.
+    pub(super) fn is_quick(&self, now: Nanos, peer: NodeId, age: Nanos) -> bool {
+        let mut links = self.links.iter().filter(|link| link.peer == peer);
+        let span = links.next().and_then(|link| link.write_span);
+        let enough = span.and_then(|span| span.0.checked_mul(STALL_FACTOR));
+        enough.is_some_and(|enough| enough <= age.0) && self.is_heard(now, peer)
+    }
+
     pub(super) fn on_connected(&mut self, peer: NodeId, connected: bool) {
         if let Some(link) = self.link(peer) {
             link.connected = connected;
             // The time between two lives of a link says nothing about its rhythm.
             link.heard_at = None;
             link.echoing_since = None;
+            link.write_span = None;
         }
     }
 
@@ -144,7 +168,7 @@ impl Liveness {
     }
 
     /// A heartbeat came in: the time since the one before is a sample of this link's rhythm.
-    pub(super) fn on_heartbeat(&mut self, now: Nanos, peer: NodeId, peer_timeout: Nanos) {
+    pub(super) fn on_heartbeat(&mut self, now: Nanos, peer: NodeId, word: Word) {
         let patience = self.timeouts.election;
         if let Some(link) = self.link(peer) {
             link.on_word(now, patience);
@@ -157,7 +181,8 @@ impl Liveness {
                     link.gaps.record(gap);
                 }
             }
-            link.peer_timeout = Nanos(peer_timeout.0.clamp(ELECTION_MIN.0, ELECTION_MAX.0));
+            link.peer_timeout = Nanos(word.timeout.0.clamp(ELECTION_MIN.0, ELECTION_MAX.0));
+            link.write_span = Some(word.write_span);
         }
     }
 
@@ -319,6 +344,14 @@ mod tests {
         liveness
     }
 
+    fn word(timeout: Nanos) -> Word {
+        let write_span = Nanos::from_millis(2);
+        Word {
+            timeout,
+            write_span,
+        }
+    }
+
     /// Values are kept to an eighth, rounded up.
     fn assert_near(found: Nanos, expected: Nanos) {
         assert!(
@@ -333,7 +366,7 @@ mod tests {
         let now = Nanos::from_millis(1_000);
         liveness.on_connected(A, true);
         assert!(!liveness.is_heard(now, A), "nothing came yet");
-        liveness.on_heartbeat(now, A, ELECTION_MIN);
+        liveness.on_heartbeat(now, A, word(ELECTION_MIN));
         assert!(liveness.is_heard(now, A));
         assert!(liveness.is_heard(now.after(ELECTION_UNMEASURED), A));
         let late = now.after(Nanos(ELECTION_UNMEASURED.0 + 1));
@@ -342,6 +375,34 @@ mod tests {
         assert!(liveness.is_heard(late, A));
         liveness.on_connected(A, false);
         assert!(!liveness.is_heard(late, A));
+    }
+
+    #[test]
+    fn a_disk_is_quick_by_its_own_word_while_its_node_is_heard() {
+        let mut liveness = Liveness::new(Nanos(0), [A, B].into_iter());
+        let (now, span) = (Nanos::from_millis(1_000), Nanos::from_millis(2));
+        liveness.on_connected(A, true);
+        assert!(!liveness.is_quick(now, A, ELECTION_MAX), "it said nothing");
+        liveness.on_heartbeat(now, A, word(ELECTION_MIN));
+        assert!(liveness.is_quick(now, A, Nanos(STALL_FACTOR * span.0)));
+        assert!(!liveness.is_quick(now, A, Nanos(STALL_FACTOR * span.0 - 1)));
+        let late = now.after(Nanos(ELECTION_UNMEASURED.0 + 1));
+        assert!(!liveness.is_quick(late, A, ELECTION_MAX), "it is silent");
+        liveness.on_connected(A, true);
+        liveness.on_echo(late, Nanos(0), A, now);
+        assert!(
+            !liveness.is_quick(late, A, ELECTION_MAX),
+            "that was another life"
+        );
+        let endless = Word {
+            write_span: Nanos(u64::MAX),
+            ..word(ELECTION_MIN)
+        };
+        liveness.on_heartbeat(late, A, endless);
+        assert!(
+            !liveness.is_quick(late, A, Nanos(u64::MAX)),
+            "anybody can say anything"
+        );
     }
 
     #[test]
@@ -416,10 +477,10 @@ mod tests {
         for _ in 0..50 {
             now = now.after(Nanos::from_millis(6));
             liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - 50_000));
-            liveness.on_heartbeat(now, A, ELECTION_MIN);
+            liveness.on_heartbeat(now, A, word(ELECTION_MIN));
         }
         now = now.after(Nanos::from_millis(60_000));
-        liveness.on_heartbeat(now, A, ELECTION_MIN);
+        liveness.on_heartbeat(now, A, word(ELECTION_MIN));
         liveness.maybe_retune(now);
         assert_eq!(liveness.timeouts().election, ELECTION_MIN);
         assert_eq!(liveness.reason(), TimeoutReason::Floor);
@@ -433,7 +494,7 @@ mod tests {
             liveness.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(50).0));
         }
         liveness.on_connected(B, true);
-        liveness.on_heartbeat(now, B, Nanos::from_millis(40));
+        liveness.on_heartbeat(now, B, word(Nanos::from_millis(40)));
         liveness.maybe_retune(now);
         assert_near(liveness.timeouts().election, Nanos::from_millis(500));
         assert_eq!(liveness.timeouts().patience, Nanos::from_millis(40));
@@ -477,7 +538,7 @@ mod tests {
             liveness.on_stall(Nanos::from_millis(freeze));
             let sent_at = Nanos(now.0 - Nanos::from_millis(freeze).0 - 200_000);
             liveness.on_echo(now, Nanos::from_millis(freeze), A, sent_at);
-            liveness.on_heartbeat(now, A, ELECTION_MIN);
+            liveness.on_heartbeat(now, A, word(ELECTION_MIN));
             liveness.maybe_retune(now);
         }
         assert_eq!(liveness.timeouts().election, ELECTION_MIN);

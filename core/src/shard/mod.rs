@@ -30,6 +30,7 @@ mod segment_map;
 mod segments;
 mod session;
 mod shape;
+mod stall;
 mod status;
 mod stop;
 
@@ -59,6 +60,7 @@ use repair::Repairs;
 use session::Sessions;
 pub use session::WIRE_VERSION;
 pub use shape::Shape;
+use stall::Stall;
 use stop::Stop;
 
 /// A voter of the cluster, as `init` was told.
@@ -154,6 +156,7 @@ pub struct Shard {
     peer_fault_count: u64,
     /// Bytes copied for readers in this turn.
     fetched_size: usize,
+    stall: Stall,
     stop: Stop,
     /// Requests for votes that a late turn has yet to answer.
     questions: Vec<(NodeId, GroupId, raft::Message)>,
@@ -246,6 +249,8 @@ impl Shard {
 
     /// A journal write is done: what waited for the durable prefix may leave.
     fn on_stored(&mut self, now: Nanos, write: WriteId, effects: &mut Effects) {
+        let late = now.since(self.planned);
+        self.stall.writes.stored(now, late, write);
         let before = self.journal.durable();
         let durable = self.journal.stored(write);
         assert!(durable >= before, "the durable prefix never shrinks");
@@ -268,9 +273,7 @@ impl Shard {
     /// a loop that was late finds the heartbeats that came meanwhile before it misses them.
     fn on_turn_end(&mut self, now: Nanos, effects: &mut Effects) {
         if !self.journal.is_open() {
-            effects
-                .list
-                .extend(self.journal.next_store().map(Effect::Store));
+            self.store_sealed(now, effects);
             self.planned = now.after(OPENING_PATIENCE);
             return;
         }
@@ -286,9 +289,7 @@ impl Shard {
         }
         self.close_block();
         for position in 0..self.groups.len() {
-            if self.groups[position].raft.deadline() <= now {
-                self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
-            }
+            self.maybe_tick(now, position, effects);
             self.maybe_put_no_op(position);
             self.wake_waiting(now, position, effects);
             self.advance_segments(now, position, effects);
@@ -298,6 +299,7 @@ impl Shard {
         self.advance_stop(now, effects);
         self.advance_asks(now, effects);
         self.advance_repairs(now, effects);
+        self.advance_stall(now, effects);
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
@@ -312,12 +314,32 @@ impl Shard {
         for position in 0..self.groups.len() {
             self.send_replicates(now, position, effects);
         }
-        while let Some(store) = self.journal.next_store() {
-            effects.push(Effect::Store(store));
-        }
+        self.store_sealed(now, effects);
         self.fetched_size = 0;
         self.undecided_size = self.groups.iter().map(Group::undecided_size).sum();
         self.planned = self.next_deadline(now);
+    }
+
+    /// What is sealed leaves for the disk, as far as writes may be under way.
+    fn store_sealed(&mut self, now: Nanos, effects: &mut Effects) {
+        while let Some(store) = self.journal.next_store() {
+            self.stall.writes.leave(now, store.write);
+            effects.push(Effect::Store(store));
+        }
+    }
+
+    /// Fires a group's timers. A leader's put nothing into the journal: one whose journal takes no
+    /// more must still find out that nobody follows it.
+    fn maybe_tick(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
+        let raft = &self.groups[position].raft;
+        if raft.deadline() > now {
+            return;
+        }
+        if raft.is_leader() {
+            self.tell_raft(now, position, effects, |raft, out| raft.tick(now, out));
+        } else if !self.stall.is_declared() {
+            self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
+        }
     }
 
     fn next_deadline(&self, now: Nanos) -> Nanos {
@@ -474,6 +496,7 @@ impl Shard {
                 self.is_release_due = true;
             }
             Output::Committed { index } => {
+                self.note_outpaced(now, position, index);
                 self.acknowledge(position, index, effects);
                 self.wake_waiting(now, position, effects);
             }

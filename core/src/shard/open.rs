@@ -25,6 +25,7 @@ use super::repair::Repairs;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
 use super::session::Sessions;
+use super::stall::Stall;
 use super::stop::Stop;
 use super::{Config, Shape, Shard, Source};
 
@@ -141,6 +142,7 @@ impl Shard {
             refused_full_count: 0,
             peer_fault_count: 0,
             fetched_size: 0,
+            stall: Stall::new(now),
             stop: Stop::Running,
             planned: now,
             config,

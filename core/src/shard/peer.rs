@@ -13,6 +13,7 @@ use crate::log::Entry;
 use crate::log::block::{BLOCK_HEADER_SIZE, Block, BlockKind, blocks};
 use crate::raft::{self, AppendRequest, BlockId, Outbox, Raft};
 
+use super::liveness::Word;
 use super::{Effects, Shard};
 
 impl Shard {
@@ -130,8 +131,11 @@ impl Shard {
         body: &ArchivedHeartbeat,
         effects: &mut Effects,
     ) {
-        self.liveness
-            .on_heartbeat(now, from, Nanos(body.timeout.to_native()));
+        let word = Word {
+            timeout: Nanos(body.timeout.to_native()),
+            write_span: Nanos(body.write_span.to_native().max(body.write_age.to_native())),
+        };
+        self.liveness.on_heartbeat(now, from, word);
         let mut acks = Vec::with_capacity(body.beats.len());
         for beat in body.beats.iter() {
             let group = beat.group.to_native();
@@ -296,6 +300,8 @@ impl Shard {
         let frame = self.encoder.frame(&Heartbeat {
             sent_at: now.0,
             timeout,
+            write_age: self.stall.writes.age(now).0,
+            write_span: self.stall.writes.span(now).0,
             beats,
         });
         for position in 0..self.peers.len() {

@@ -92,6 +92,7 @@ pub fn list() -> &'static [Scenario] {
         "all-killed",
         "slow-disk",
         "slow-disks",
+        "stalled-disk",
         "clocks",
         "even-split-4-2",
         "even-split-3-3",

@@ -203,6 +203,8 @@ fn between_nodes() -> Vec<Sample> {
             &Heartbeat {
                 sent_at: 1_000_000_007,
                 timeout: 150_000_000,
+                write_age: 900_000,
+                write_span: 2_100_000,
                 beats,
             },
             &[],

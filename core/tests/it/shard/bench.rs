@@ -1,5 +1,5 @@
-//! A shard that leads two logs, a disk that stores at once, a peer that votes for it and answers for
-//! the logs it is not deaf for, and a client.
+//! A shard that leads two logs, a disk that stores at once unless it is stuck, a peer that votes for
+//! it and answers for the logs it is not deaf for, a second such peer once it has joined, and a client.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,15 @@ use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
-use ringwood_core::frame::peer::{AppendEntriesAck, BeatAck, BlockReply, HeartbeatAck, VoteReply};
+use ringwood_core::frame::peer::{
+    AppendEntriesAck, BeatAck, BlockReply, Heartbeat, HeartbeatAck, VoteReply,
+};
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::frame::{Frame, Lane};
 use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
 use ringwood_core::limits::SECTOR_SIZE;
+use ringwood_core::log::Store;
 use ringwood_core::log::block::{blocks, write_record};
 use ringwood_core::log::footer::SegmentFooter;
 use ringwood_core::log::recovery::DiskFault;
@@ -27,6 +30,7 @@ use ringwood_core::shard::{
 
 const CLUSTER: ClusterId = ClusterId(77);
 pub(super) const PEER: ConnectionId = ConnectionId(1);
+const THIRD: ConnectionId = ConnectionId(3);
 const CLIENT: ConnectionId = ConnectionId(2);
 const BULK: ConnectionId = ConnectionId(9);
 const TURN: Nanos = Nanos::from_millis(1);
@@ -83,8 +87,6 @@ pub(super) struct Bench {
     pub(super) deaf: BTreeSet<u32>,
     /// Whether the peer says nothing at all.
     pub(super) is_alone: bool,
-    /// Through where the peer has each group.
-    matched: BTreeMap<u32, u64>,
     /// Blocks that the peer was sent, by group and index.
     blocks: BTreeMap<(u32, u64), Bytes>,
     /// What the peer says of blocks that it is asked for.
@@ -93,6 +95,21 @@ pub(super) struct Bench {
     pub(super) ask_count: u64,
     /// What `status` complained of last.
     pub(super) alarms: Vec<String>,
+    /// Through where each peer has each group.
+    matched: BTreeMap<(NodeId, u32), u64>,
+    /// Whether the third node answers as the second does.
+    has_third: bool,
+    /// How long the peers' slowest write took lately, as their heartbeats say.
+    pub(super) write_span: Nanos,
+    /// Whether the journal's writes do not end.
+    is_disk_stuck: bool,
+    stuck: Vec<Store>,
+    /// Whom the shard asked to take over, and for which group.
+    pub(super) successors: Vec<(NodeId, u32)>,
+    /// How often it asked for votes.
+    pub(super) candidacies: u64,
+    /// Groups that its last heartbeat spoke for.
+    pub(super) led: usize,
     /// Whether segments find no space.
     pub(super) is_disk_full: bool,
     /// Whether nobody hears that a footer was written.
@@ -187,6 +204,13 @@ impl Bench {
             word: BlockOutcome::Found,
             ask_count: 0,
             alarms: Vec::new(),
+            has_third: false,
+            write_span: Nanos::from_millis(1),
+            is_disk_stuck: false,
+            stuck: Vec::new(),
+            successors: Vec::new(),
+            candidacies: 0,
+            led: 0,
             is_disk_full: false,
             is_mute_at_footers: false,
             read_size: 0,
@@ -315,6 +339,9 @@ impl Bench {
 
     pub(super) fn turn(&mut self) {
         self.now = self.now.after(TURN);
+        if self.has_third && self.now.0.is_multiple_of(6 * TURN.0) {
+            self.say_heartbeats();
+        }
         for (connection, bytes) in std::mem::take(&mut self.inbox) {
             let mut effects = Effects::default();
             let mut assembler = assembler_of(bytes);
@@ -332,13 +359,9 @@ impl Bench {
         for effect in effects.list {
             let mut next = Effects::default();
             let input = match effect {
-                Effect::Send {
-                    to: NodeId(2),
-                    frame,
-                    ..
-                } => {
+                Effect::Send { to, frame, .. } if to == NodeId(2) || self.has_third => {
                     if !self.is_alone {
-                        self.answer(&frame);
+                        self.answer(to, &frame);
                     }
                     continue;
                 }
@@ -353,14 +376,11 @@ impl Bench {
                     continue;
                 }
                 Effect::Close(_) => continue,
-                Effect::Store(store) => {
-                    self.files_entered += u64::from(store.position == 0);
-                    let bytes = store.runs.concat();
-                    self.disk.journal[store.slot as usize][store.position as usize..]
-                        [..bytes.len()]
-                        .copy_from_slice(&bytes);
-                    Input::Stored(store.write)
+                Effect::Store(store) if self.is_disk_stuck => {
+                    self.stuck.push(store);
+                    continue;
                 }
+                Effect::Store(store) => self.store(&store),
                 Effect::SegmentWrite { write, .. } if self.is_disk_full => {
                     Input::SegmentRefused(write)
                 }
@@ -398,13 +418,70 @@ impl Bench {
         }
     }
 
-    /// What the peer says to a frame.
-    fn answer(&mut self, frame: &Outgoing) {
+    fn store(&mut self, store: &Store) -> Input<'static> {
+        self.files_entered += u64::from(store.position == 0);
+        let bytes = store.runs.concat();
+        self.disk.journal[store.slot as usize][store.position as usize..][..bytes.len()]
+            .copy_from_slice(&bytes);
+        Input::Stored(store.write)
+    }
+
+    /// From now on no write ends, or all that were under way have ended.
+    pub(super) fn stick_disk(&mut self, is_stuck: bool) {
+        self.is_disk_stuck = is_stuck;
+        if is_stuck {
+            return;
+        }
+        for store in std::mem::take(&mut self.stuck) {
+            let mut effects = Effects::default();
+            let input = self.store(&store);
+            self.shard.step(self.now, input, &mut effects);
+            self.perform(effects);
+        }
+    }
+
+    /// The third node comes, and both peers say heartbeats from now on.
+    pub(super) fn join_third(&mut self) {
+        self.has_third = true;
+        self.greet(THIRD, 3);
+        let mut effects = Effects::default();
+        let joined = Input::PeerConnected(NodeId(3));
+        self.shard.step(self.now, joined, &mut effects);
+        self.perform(effects);
+        for _ in 0..200 {
+            self.turn();
+        }
+    }
+
+    /// What the peers say unasked.
+    fn say_heartbeats(&mut self) {
+        let heartbeat = Heartbeat {
+            sent_at: self.now.0,
+            timeout: Nanos::from_millis(30).0,
+            write_age: 0,
+            write_span: self.write_span.0,
+            beats: Vec::new(),
+        };
+        self.say(PEER, &heartbeat, &[]);
+        self.say(THIRD, &heartbeat, &[]);
+    }
+
+    pub(super) fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// What a peer says to a frame.
+    fn answer(&mut self, node: NodeId, frame: &Outgoing) {
+        let peer = if node == NodeId(2) { PEER } else { THIRD };
         let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
         let mut assembler = assembler_of(Bytes::from(bytes));
         let frame = frame_of(&mut assembler);
         match frame.message().expect("a good body") {
+            Message::TimeoutNow(request) => {
+                self.successors.push((node, request.group.to_native()));
+            }
             Message::VoteRequest(request) => {
+                self.candidacies += 1;
                 let term = request.term.to_native();
                 let reply = VoteReply {
                     term,
@@ -413,13 +490,18 @@ impl Bench {
                     pre: request.pre,
                     granted: 1,
                 };
-                self.say(PEER, &reply, &[]);
+                self.say(peer, &reply, &[]);
             }
             Message::VoteReply(reply) => self.votes_granted += u64::from(reply.granted),
             Message::Heartbeat(heartbeat) => {
+                self.led = heartbeat.beats.len();
                 let ack = |beat: &ringwood_core::frame::peer::ArchivedBeat| {
                     let group = beat.group.to_native();
-                    let matched = self.matched.get(&group).copied().unwrap_or_default();
+                    let matched = self
+                        .matched
+                        .get(&(node, group))
+                        .copied()
+                        .unwrap_or_default();
                     BeatAck {
                         term: beat.term.to_native(),
                         round: beat.round.to_native(),
@@ -433,7 +515,7 @@ impl Bench {
                 };
                 let acks = heartbeat.beats.iter().map(ack).collect();
                 let echo = heartbeat.sent_at.to_native();
-                self.say(PEER, &HeartbeatAck { echo, acks }, &[]);
+                self.say(peer, &HeartbeatAck { echo, acks }, &[]);
             }
             Message::AppendEntries(request) => {
                 let group = request.group.to_native();
@@ -454,7 +536,7 @@ impl Bench {
                     let bytes = Bytes::copy_from_slice(block.bytes());
                     self.blocks.insert(key, bytes);
                 }
-                let matched = self.matched.entry(group).or_default();
+                let matched = self.matched.entry((node, group)).or_default();
                 let prev_index = request.prev_index.to_native();
                 let is_known = prev_index <= *matched;
                 if is_known {
@@ -468,7 +550,7 @@ impl Bench {
                     group,
                     matched: u8::from(is_known),
                 };
-                self.say(PEER, &ack, &[]);
+                self.say(peer, &ack, &[]);
             }
             Message::BlockRequest(request) => {
                 self.ask_count += 1;

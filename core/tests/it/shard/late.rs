@@ -21,6 +21,7 @@ fn heartbeat(round: u64) -> Heartbeat {
         sent_at: round,
         timeout: Nanos::from_millis(30).0,
         beats: vec![beat],
+        ..Heartbeat::default()
     }
 }
 

@@ -5,4 +5,5 @@ mod hole;
 mod late;
 mod repair;
 mod sealed;
+mod stall;
 mod stuck;
