@@ -3,16 +3,13 @@
 use super::client::{Client, ClientEffect, ClientInput, Context, Role};
 use super::network::{End, Party, StreamId, Way};
 use super::trace::Lane;
-use super::world::{Moment, World};
-use crate::id::Nanos;
+use super::world::World;
 
 /// A client and what the world knows of it.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) client: Client,
     pub(super) stream: Option<StreamId>,
-    /// When it is woken.
-    pub(super) wake: Moment,
 }
 
 impl World<'_> {
@@ -36,8 +33,8 @@ impl World<'_> {
         self.desks.push(Desk {
             client,
             stream: None,
-            wake: Moment::default(),
         });
+        self.add_timer();
         self.wake(self.desks.len() - 1, self.now);
     }
 
@@ -46,14 +43,6 @@ impl World<'_> {
             self.desks[client].stream = None;
             self.close(id, Way::Forth);
             self.step_client(client, ClientInput::Closed);
-        }
-    }
-
-    /// Plans a client's next tick.
-    pub(super) fn wake(&mut self, client: usize, at: Nanos) {
-        let at = at.max(Nanos(self.now.0 + 1));
-        if self.desks[client].wake.at != at {
-            self.desks[client].wake = self.moment(at);
         }
     }
 

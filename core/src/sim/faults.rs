@@ -10,7 +10,7 @@ use super::node::{Arrival, Trap};
 use super::schedule::{Kind, Planned};
 use super::swarm::Swarm;
 use super::trace::Lane;
-use super::world::{Ending, Event, Moment, World};
+use super::world::{Ending, Event, World};
 use crate::frame::code::RefusedReason;
 use crate::id::Nanos;
 
@@ -212,8 +212,7 @@ impl World<'_> {
         );
         if let Some(process) = &mut self.nodes[node].process {
             process.busy_until = process.busy_until.max(until);
-            process.turn = Moment::default();
-            self.plan_turn(node, until);
+            self.plan_turn_anew(node, until);
         }
     }
 
@@ -278,8 +277,7 @@ impl World<'_> {
                 process.fuse = None;
                 // Whoever stands still does so no longer.
                 process.busy_until = self.now;
-                process.turn = Moment::default();
-                self.plan_turn(node, self.now);
+                self.plan_turn_anew(node, self.now);
             } else {
                 self.plan(self.now, Event::Start { node });
             }

@@ -12,7 +12,6 @@ use super::disk::{Disk, Lost};
 use super::link::{LANES, Link};
 use super::network::{Chunk, Party, StreamId};
 use super::swarm::Swarm;
-use super::world::Moment;
 use crate::frame::assembler::{Assembler, TagPolicy};
 use crate::frame::code::RefusedReason;
 use crate::frame::header::ClusterTag;
@@ -53,7 +52,8 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) stream: StreamId,
-    pub(super) assembler: Assembler<Bytes>,
+    /// Elsewhere while its frames are stepped.
+    pub(super) assembler: Option<Box<Assembler<Bytes>>>,
     /// Bytes came that were damaged on their way.
     pub(super) is_suspect: bool,
     /// No more is received; it ends with the turn.
@@ -71,8 +71,6 @@ pub(super) struct Process {
     next_connection: u64,
     /// Those that end with the turn.
     pub(super) closing: Vec<ConnectionId>,
-    /// When the next turn is.
-    pub(super) turn: Moment,
     /// No turn before this: the loop is busy, or stands still.
     pub(super) busy_until: Nanos,
     sleep_span: Nanos,
@@ -97,7 +95,6 @@ impl Process {
             connections: BTreeMap::new(),
             next_connection: 0,
             closing: Vec::new(),
-            turn: Moment::default(),
             busy_until: now,
             sleep_span: swarm.sleep_span,
             clock,
@@ -111,7 +108,7 @@ impl Process {
         self.next_connection += 1;
         let id = ConnectionId(self.next_connection);
         let policy = TagPolicy::ExactOrHello(ClusterTag::of(CLUSTER));
-        let assembler = Assembler::new(policy);
+        let assembler = Some(Box::new(Assembler::new(policy)));
         self.connections.insert(
             id,
             Accepted {

@@ -7,15 +7,14 @@ use super::link::{LANES, Link, LinkState};
 use super::network::{Chunk, End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
 use super::trace::{self, Standing};
-use super::world::{Event, Moment, PendingRead, World};
+use super::world::{Event, PendingRead, World};
 use crate::frame::Lane;
-use crate::frame::assembler::{Assembler, TagPolicy};
-use crate::frame::header::{ClusterTag, FrameHeader};
+use crate::frame::header::FrameHeader;
 use crate::frame::refusal::Refusal;
 use crate::id::{ConnectionId, Nanos, NodeId};
 use crate::shard::{Effect, Input, Outgoing, Source};
 
-use super::node::{CLUSTER, node_id, party_of};
+use super::node::{node_id, party_of};
 
 /// The process is gone: the rest of its turn does not happen.
 struct Crashed;
@@ -23,7 +22,6 @@ struct Crashed;
 impl World<'_> {
     pub(super) fn on_turn(&mut self, node: Party) {
         let life = self.nodes[node].life;
-        self.process(node).turn = Moment::default();
         if self.process(node).is_leaving {
             return self.leave(node);
         }
@@ -233,8 +231,7 @@ impl World<'_> {
         accepted.is_suspect |= chunk.is_damaged;
         let is_suspect = accepted.is_suspect;
         // Out of its place while its frames are stepped, which need all else.
-        let policy = TagPolicy::ExactOrHello(ClusterTag::of(CLUSTER));
-        let mut assembler = std::mem::replace(&mut accepted.assembler, Assembler::new(policy));
+        let mut assembler = accepted.assembler.take().expect("one chunk at a time");
         assembler.push(chunk.bytes);
         let refused: Option<Refusal> = loop {
             match assembler.next() {
@@ -256,7 +253,7 @@ impl World<'_> {
         };
         assembler.take_released().for_each(drop);
         if let Some(accepted) = self.process(node).connections.get_mut(&connection) {
-            accepted.assembler = assembler;
+            accepted.assembler = Some(assembler);
         }
         match refused {
             Some(refusal) => {

@@ -69,21 +69,19 @@ pub(super) enum Event {
     Undo(Box<(u32, Undo)>),
 }
 
-/// When a timer is due; the default is never.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moment {
-    pub(super) at: Nanos,
+/// When a timer is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    at: Nanos,
     /// In the order of planning, for what is due at once.
     number: u64,
 }
 
-/// What has one timer.
-#[derive(Clone, Copy, Debug)]
-enum Timer {
-    /// A process's loop goes round.
-    Turn(Party),
-    /// A client asked to be woken.
-    Wake(usize),
+impl Moment {
+    const NEVER: Self = Self {
+        at: Nanos(u64::MAX),
+        number: u64::MAX,
+    };
 }
 
 /// A read that a process waits for.
@@ -143,6 +141,10 @@ pub(super) struct World<'s> {
     pub(super) now: Nanos,
     events: BinaryHeap<Due>,
     next_event: u64,
+    /// When each party's timer is due: a process's next turn, a client's next tick. They are put off
+    /// and brought forward all the time; in the heap each change would leave a stale event. They are
+    /// few, lie side by side, and are looked through before each event.
+    timers: Vec<Moment>,
     pub(super) groups: Vec<GroupId>,
     pub(super) nodes: Vec<Node>,
     pub(super) desks: Vec<Desk>,
@@ -171,6 +173,7 @@ impl<'s> World<'s> {
             now: Nanos(0),
             events: BinaryHeap::new(),
             next_event: 0,
+            timers: vec![Moment::NEVER; node_count],
             nodes: (0..node_count)
                 .map(|_| Node::new(&swarm.shape.ring))
                 .collect(),
@@ -233,48 +236,46 @@ impl<'s> World<'s> {
         });
     }
 
-    /// What comes next: when, its number, and whose timer it is, if it is one. Turns and wake-ups are
-    /// put off and brought forward all the time. They are few, and looked through here; in the heap
-    /// each change would leave a stale event.
-    fn first(&self) -> Option<(Nanos, u64, Option<Timer>)> {
-        let mut first = self.events.peek().map(|due| (due.at, due.number, None));
-        let mut offer = |moment: Moment, who: Timer| {
-            let is_first =
-                first.is_none_or(|(at, number, _)| (moment.at, moment.number) < (at, number));
-            if is_first && moment != Moment::default() {
-                first = Some((moment.at, moment.number, Some(who)));
-            }
-        };
-        for (node, machine) in self.nodes.iter().enumerate() {
-            if let Some(process) = &machine.process {
-                offer(process.turn, Timer::Turn(node));
+    /// What comes next: when, and whose timer it is, if it is one.
+    fn first(&self) -> (Moment, Option<Party>) {
+        let head = self.events.peek();
+        let mut first = head.map_or(Moment::NEVER, |due| Moment {
+            at: due.at,
+            number: due.number,
+        });
+        let mut whose = None;
+        for (party, timer) in self.timers.iter().enumerate() {
+            if *timer < first {
+                (first, whose) = (*timer, Some(party));
             }
         }
-        for (client, desk) in self.desks.iter().enumerate() {
-            offer(desk.wake, Timer::Wake(client));
-        }
-        first
+        (first, whose)
     }
 
     /// When the next event is.
     pub(super) fn due_at(&self) -> Option<Nanos> {
-        self.first().map(|(at, _, _)| at)
+        let (first, _) = self.first();
+        (first != Moment::NEVER).then_some(first.at)
     }
 
     /// Carries out the next event. False if there is none.
     pub(super) fn next(&mut self) -> bool {
-        let Some((at, number, timer)) = self.first() else {
+        let (first, timer) = self.first();
+        if first == Moment::NEVER {
             return false;
-        };
+        }
+        let Moment { at, number } = first;
         assert!(at >= self.now, "time goes forward");
         self.now = at;
         self.trace.begin(at);
         self.trace.mix(number);
         match timer {
-            Some(Timer::Turn(node)) => self.on_turn(node),
-            Some(Timer::Wake(client)) => {
-                self.desks[client].wake = Moment::default();
-                self.step_client(client, ClientInput::Tick);
+            Some(party) => {
+                self.timers[party] = Moment::NEVER;
+                match party.checked_sub(self.swarm.node_count) {
+                    None => self.on_turn(party),
+                    Some(client) => self.step_client(client, ClientInput::Tick),
+                }
             }
             None => {
                 let due = self.events.pop().expect("seen just now");
@@ -481,6 +482,7 @@ impl<'s> World<'s> {
         let machine = &mut self.nodes[node];
         let process = machine.process.take();
         assert!(process.is_some(), "there was one");
+        self.timers[node] = Moment::NEVER;
         let power = ending == Ending::Unpowered;
         machine.has_power = !power;
         machine.disk.crash(power, &mut self.chance);
@@ -535,26 +537,43 @@ impl<'s> World<'s> {
         self.plan_turn(node, self.now);
     }
 
-    /// A moment for a timer, in order with all else that is planned.
-    pub(super) fn moment(&mut self, at: Nanos) -> Moment {
+    /// Sets a party's timer, in order with all else that is planned.
+    fn set_timer(&mut self, party: Party, at: Nanos) {
         self.next_event += 1;
-        Moment {
+        self.timers[party] = Moment {
             at,
             number: self.next_event,
+        };
+    }
+
+    /// A party more has a timer.
+    pub(super) fn add_timer(&mut self) {
+        self.timers.push(Moment::NEVER);
+    }
+
+    /// Plans a client's next tick.
+    pub(super) fn wake(&mut self, client: usize, at: Nanos) {
+        let party = self.swarm.node_count + client;
+        let at = at.max(Nanos(self.now.0 + 1));
+        if self.timers[party].at != at {
+            self.set_timer(party, at);
         }
     }
 
     /// Plans a process's turn, unless an earlier one is planned.
     pub(super) fn plan_turn(&mut self, node: Party, at: Nanos) {
-        let Some(process) = &mut self.nodes[node].process else {
+        let Some(process) = &self.nodes[node].process else {
             return;
         };
         let at = at.max(process.busy_until).max(Nanos(self.now.0 + 1));
-        if process.turn != Moment::default() && process.turn.at <= at {
-            return;
+        if self.timers[node].at > at {
+            self.set_timer(node, at);
         }
-        let turn = self.moment(at);
-        let process = self.nodes[node].process.as_mut().expect("seen just now");
-        process.turn = turn;
+    }
+
+    /// Plans a process's turn anew: one that was planned is not.
+    pub(super) fn plan_turn_anew(&mut self, node: Party, at: Nanos) {
+        self.timers[node] = Moment::NEVER;
+        self.plan_turn(node, at);
     }
 }

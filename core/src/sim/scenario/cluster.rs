@@ -8,7 +8,7 @@ use super::super::network::Party;
 use super::super::node::party_of;
 use super::super::swarm::Swarm;
 use super::super::trace::{Sink, Trace};
-use super::super::world::{Event, Moment, World};
+use super::super::world::{Event, World};
 use super::stage::{Deed, News, Refusal, Replica, Stage, Standing};
 use crate::frame::code::ReadMode;
 use crate::id::{Index, Nanos, Term};
@@ -224,8 +224,7 @@ impl<'s> Cluster<'s> {
             let drift = per_mille * RATE as i64 / 1000;
             process.clock = Clock::new(now, local, drift);
             // What it planned was planned by the old clock.
-            process.turn = Moment::default();
-            self.world.plan_turn(node, now);
+            self.world.plan_turn_anew(node, now);
         }
     }
 }
@@ -283,9 +282,8 @@ impl Stage for Cluster<'_> {
                     return Err("it is down".to_owned());
                 };
                 process.busy_until = until;
-                process.turn = Moment::default();
                 self.paused_until[node] = until;
-                self.world.plan_turn(node, until);
+                self.world.plan_turn_anew(node, until);
             }
             Deed::Drift { per_mille } => self.set_clock(node, Nanos(0), per_mille),
             Deed::Jump(span) => self.set_clock(node, span, 0),
