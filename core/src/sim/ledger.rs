@@ -88,6 +88,8 @@ pub(super) struct Ledger {
     /// All below was durable, as some durable run says.
     witnessed: Lsn,
     ring: Ring,
+    /// Counts writes that begin or end.
+    write_count: u64,
     /// What the last restart found, and how many of its runs were not durable; it counts once the
     /// new life's first write has begun, for that
     /// is when the journal is synced.
@@ -100,6 +102,7 @@ impl Ledger {
             kept: VecDeque::new(),
             witnessed: Lsn(0),
             ring,
+            write_count: 0,
             groups: groups.to_vec(),
             durable: vec![Held::default(); groups.len()],
             issued: VecDeque::new(),
@@ -107,8 +110,14 @@ impl Ledger {
         }
     }
 
+    /// Writes that have begun and writes that have ended: without another, nothing here changes.
+    pub(super) fn write_count(&self) -> u64 {
+        self.write_count
+    }
+
     /// A write of runs begins.
     pub(super) fn on_store(&mut self, write: WriteId, opens_life: bool, runs: Vec<Run>) {
+        self.write_count += 1;
         if let Some((found, beyond)) = self.found.take() {
             assert!(
                 opens_life || beyond == 0,
@@ -180,6 +189,7 @@ impl Ledger {
 
     /// A write of runs is complete.
     pub(super) fn on_stored(&mut self, write: WriteId) {
+        self.write_count += 1;
         for issued in self
             .issued
             .iter_mut()

@@ -79,6 +79,21 @@ impl Truth {
     }
 }
 
+/// What tells whether a step did anything to a replica that the oracle judges. The last block's sum
+/// covers all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Glance {
+    role: Role,
+    term: Term,
+    commit: Index,
+    durable: Index,
+    last: Index,
+    last_sum: u32,
+    is_open: bool,
+    /// Writes of its node's that have begun or ended.
+    writes: u64,
+}
+
 /// One replica as it was after its last step.
 #[derive(Debug, Default)]
 struct Replica {
@@ -88,7 +103,9 @@ struct Replica {
     /// The term it was last seen to lead.
     led: Term,
     seen: Option<invariants::Seen>,
-    step_count: u64,
+    /// Steps until the next whole check.
+    steps_left: u64,
+    glance: Option<Glance>,
 }
 
 /// Judges a run.
@@ -191,6 +208,24 @@ impl Oracle {
     /// After a step of a node.
     pub(super) fn check(&mut self, node: Party, shard: &Shard, marks: &mut Marks) {
         for (group, raft) in shard.rafts().enumerate() {
+            if self.check_state(node, group, raft) {
+                shard.assert_bounded();
+            }
+            let glance = Glance {
+                role: raft.role(),
+                term: raft.term(),
+                commit: raft.commit(),
+                durable: raft.durable(),
+                last: raft.last(),
+                last_sum: raft.tail().last_sum(),
+                is_open: shard.is_open(),
+                writes: self.ledgers[node].write_count(),
+            };
+            let before = &mut self.replicas[node][group].glance;
+            if *before == Some(glance) {
+                continue;
+            }
+            *before = Some(glance);
             self.check_blocks(node, group, raft, marks);
             self.check_leader(node, group, raft, marks);
             self.check_commit(node, group, raft, marks);
@@ -204,9 +239,6 @@ impl Oracle {
                     is_there,
                     "claims {durable} durable, and the disk does not have it"
                 );
-            }
-            if self.check_state(node, group, raft) {
-                shard.assert_bounded();
             }
         }
     }
@@ -360,10 +392,11 @@ impl Oracle {
     /// if this was such a time.
     fn check_state(&mut self, node: Party, group: usize, raft: &Raft) -> bool {
         let replica = &mut self.replicas[node][group];
-        replica.step_count += 1;
-        if !replica.step_count.is_multiple_of(self.check_every) {
+        if replica.steps_left > 0 {
+            replica.steps_left -= 1;
             return false;
         }
+        replica.steps_left = self.check_every - 1;
         if let Some(seen) = &replica.seen {
             invariants::check(seen, raft);
         }
