@@ -48,6 +48,7 @@ pub(super) enum Packet {
 
 #[derive(Debug)]
 struct Queued {
+    sent_at: Nanos,
     due: Nanos,
     packet: Packet,
     /// A whole frame and not the first: faults may touch it.
@@ -244,14 +245,20 @@ impl Network {
             return Sent::default();
         }
         let queue = &mut stream.queues[way];
-        let mut due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
-        if swarm.tail > Nanos(0) {
-            due = due.after(chance.tail(swarm.tail));
+        let last = queue.back().map(|last| (last.sent_at, last.due));
+        let last_due = last.map_or(Nanos(0), |(_, due)| due);
+        // What a loop sends in one turn leaves in one write, and travels together.
+        let travels_along = last.is_some_and(|(sent_at, _)| sent_at == now);
+        let mut due = last_due;
+        if !travels_along {
+            due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
+            if swarm.tail > Nanos(0) {
+                due = due.after(chance.tail(swarm.tail));
+            }
+            if chance.per_mille(swarm.slow_per_mille) {
+                due = due.after(Nanos(chance.below(swarm.slow_span.0 + 1)));
+            }
         }
-        if chance.per_mille(swarm.slow_per_mille) {
-            due = due.after(Nanos(chance.below(swarm.slow_span.0 + 1)));
-        }
-        let last_due = queue.back().map_or(Nanos(0), |last| last.due);
         let taking = Nanos(self.byte_span[to].0 * bytes.len() as u64);
         let due = due.max(last_due).after(taking);
         let is_twice = has_faults && chance.per_mille(swarm.duplicate_per_mille);
@@ -273,6 +280,7 @@ impl Network {
             };
             for part in [chunk, rest] {
                 queue.push_back(Queued {
+                    sent_at: now,
                     due,
                     packet: Packet::Bytes(part),
                     is_loose: false,
@@ -281,6 +289,7 @@ impl Network {
             }
         } else {
             queue.push_back(Queued {
+                sent_at: now,
                 due,
                 packet: Packet::Bytes(chunk),
                 is_loose: has_faults,
@@ -300,6 +309,7 @@ impl Network {
             let due = due.after(chance.spread(swarm.delay, swarm.delay_spread));
             stream.sizes[way] += copy.bytes.len();
             queue.push_back(Queued {
+                sent_at: now,
                 due,
                 packet: Packet::Bytes(copy),
                 is_loose: true,
@@ -341,6 +351,7 @@ impl Network {
         let due = now.after(chance.spread(swarm.delay, swarm.delay_spread));
         let due = due.max(queue.back().map_or(Nanos(0), |last| last.due));
         queue.push_back(Queued {
+            sent_at: now,
             due,
             packet: Packet::End,
             is_loose: false,
@@ -547,5 +558,34 @@ mod tests {
         assert!(packet(&mut network, much_later, id, &swarm).is_none());
         network.wall(0, 1, false);
         assert!(packet(&mut network, Nanos(much_later.0 * 2), id, &swarm).is_none());
+    }
+
+    #[test]
+    fn what_is_sent_at_one_moment_arrives_together() {
+        let mut swarm = Swarm::new(1);
+        swarm.calm();
+        (swarm.delay, swarm.delay_spread) = (Nanos(1_000), Nanos(500));
+        let mut network = Network::new(2);
+        let dialler = End {
+            party: 0,
+            life: 1,
+            is_open: true,
+        };
+        let id = network.open(dialler, 1, false);
+        let (chance, marks) = (&mut Chance::new(3), &mut Marks::default());
+        let mut looks = Vec::new();
+        for _ in 0..3 {
+            let frame = Bytes::from_static(b"frame");
+            let sent = network.send(Nanos(5), (id, Way::Forth), frame, &swarm, chance, marks);
+            looks.push(sent.look_at);
+        }
+        let due = looks[0].expect("it is to be looked at");
+        assert!(due >= Nanos(1_005) && due <= Nanos(1_505));
+        assert_eq!(looks[1..], [None; 2]);
+        let mut arrived = 0;
+        while packet(&mut network, due, id, &swarm).is_some() {
+            arrived += 1;
+        }
+        assert_eq!(arrived, 3);
     }
 }
