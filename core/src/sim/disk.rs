@@ -6,6 +6,7 @@
 //! Knows no content.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -21,10 +22,31 @@ const PIECE: usize = 512;
 /// No such file.
 const NOT_FOUND: DiskFault = DiskFault { errno: 2 };
 
+/// A file's bytes. A reader shares them, and whoever writes while one still does writes into a copy:
+/// most reads are over by then, and a restart reads the whole journal.
+#[derive(Clone, Debug, Default)]
+struct Content(Arc<Vec<u8>>);
+
+impl Content {
+    fn write(&mut self) -> &mut Vec<u8> {
+        Arc::make_mut(&mut self.0)
+    }
+
+    fn share(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+}
+
+impl AsRef<[u8]> for Content {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A file's bytes as a reader sees them, and what of them is not safe.
 #[derive(Debug, Default)]
 struct File {
-    bytes: Vec<u8>,
+    content: Content,
     /// Pieces that a loss of power may turn back, with what they were; by piece number.
     unsafe_pieces: BTreeMap<usize, [u8; PIECE]>,
     /// Bytes that the file has after a loss of power at least.
@@ -34,12 +56,18 @@ struct File {
 impl File {
     fn put(&mut self, position: usize, bytes: &[u8], is_safe: bool) {
         let end = position + bytes.len();
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
+        let content = self.content.write();
+        if content.len() < end {
+            content.resize(end, 0);
+        }
+        if is_safe && self.unsafe_pieces.is_empty() {
+            content[position..end].copy_from_slice(bytes);
+            self.safe_size = self.safe_size.max(end);
+            return;
         }
         for (at, piece) in bytes.chunks(PIECE).enumerate() {
             let number = position / PIECE + at;
-            let old = &mut self.bytes[number * PIECE..][..PIECE];
+            let old = &mut content[number * PIECE..][..PIECE];
             if is_safe {
                 self.unsafe_pieces.remove(&number);
             } else {
@@ -55,19 +83,23 @@ impl File {
 
     fn sync(&mut self) {
         self.unsafe_pieces.clear();
-        self.safe_size = self.bytes.len();
+        self.safe_size = self.size();
     }
 
     fn lose_power(&mut self, chance: &mut Chance) {
         for (number, was) in std::mem::take(&mut self.unsafe_pieces) {
             if chance.one_in(2) {
-                self.bytes[number * PIECE..][..PIECE].copy_from_slice(&was);
+                self.content.write()[number * PIECE..][..PIECE].copy_from_slice(&was);
             }
         }
-        if chance.one_in(2) {
-            self.bytes.truncate(self.safe_size);
+        if chance.one_in(2) && self.safe_size < self.size() {
+            self.content.write().truncate(self.safe_size);
         }
-        self.safe_size = self.bytes.len();
+        self.safe_size = self.size();
+    }
+
+    fn size(&self) -> usize {
+        self.content.0.len()
     }
 }
 
@@ -77,6 +109,15 @@ struct Write {
     target: Source,
     position: u64,
     bytes: Vec<Bytes>,
+}
+
+impl Write {
+    /// Whether it changes anything of a stretch of its file.
+    fn meets(&self, begin: usize, end: usize) -> bool {
+        let at = usize::try_from(self.position).expect("small files");
+        let size: usize = self.bytes.iter().map(Bytes::len).sum();
+        at < end && begin < at + size
+    }
 }
 
 /// A write that was reported complete and is not there.
@@ -101,7 +142,7 @@ impl Disk {
     pub(super) fn new(ring: &Ring) -> Self {
         let size = usize::try_from(ring.file_size).expect("small rings are simulated");
         let file = || File {
-            bytes: vec![0; size],
+            content: Content(Arc::new(vec![0; size])),
             safe_size: size,
             ..File::default()
         };
@@ -212,8 +253,8 @@ impl Disk {
         let unit_count = size / unit;
         let unit_at = |chance: &mut Chance| begin + chance.below(unit_count as u64) as usize * unit;
         let at = unit_at(chance);
-        let was = file.bytes[at..at + unit].to_vec();
-        let elsewhere = chance.below((file.bytes.len() / unit) as u64) as usize * unit;
+        let was = file.content.0[at..at + unit].to_vec();
+        let elsewhere = chance.below((file.size() / unit) as u64) as usize * unit;
         let (is, how) = match chance.below(5) {
             0 => {
                 let mut is = was;
@@ -226,7 +267,7 @@ impl Disk {
                 (was.iter().map(noise).collect(), "a piece is noise")
             }
             3 => (
-                file.bytes[elsewhere..][..unit].to_vec(),
+                file.content.0[elsewhere..][..unit].to_vec(),
                 "a piece is another's",
             ),
             _ => {
@@ -264,10 +305,16 @@ impl Disk {
         let file = self.file(source).ok_or(NOT_FOUND)?;
         let begin = usize::try_from(position)
             .expect("small files")
-            .min(file.bytes.len());
-        let end = (begin + size).min(file.bytes.len());
-        let mut bytes = BytesMut::from(&file.bytes[begin..end]);
-        for write in self.writes.values().filter(|write| write.target == source) {
+            .min(file.size());
+        let end = (begin + size).min(file.size());
+        let found = file.content.share().slice(begin..end);
+        let is_met = |write: &&Write| write.target == source && write.meets(begin, end);
+        let mut met = self.writes.values().filter(is_met).peekable();
+        if met.peek().is_none() {
+            return Ok(found);
+        }
+        let mut bytes = BytesMut::from(&found[..]);
+        for write in met {
             let mut at = usize::try_from(write.position).expect("small files");
             for slice in &write.bytes {
                 for (number, piece) in slice.chunks(PIECE).enumerate() {
@@ -330,8 +377,8 @@ impl Disk {
         };
         let segments = self.segments.iter();
         segments
-            .filter(|(_, file)| !file.bytes.is_empty())
-            .map(|(name, file)| (source(name), file.bytes.len()))
+            .filter(|(_, file)| file.size() > 0)
+            .map(|(name, file)| (source(name), file.size()))
             .collect()
     }
 
