@@ -26,6 +26,9 @@ use crate::log::block::Block;
 use crate::shard::WIRE_VERSION;
 use bytes::{Bytes, BytesMut};
 
+/// Bytes of a request's header and body are fewer.
+const HEAD_SIZE: usize = 128;
+
 /// Something that happened to a client.
 #[derive(Debug)]
 pub(super) enum ClientInput {
@@ -100,7 +103,7 @@ impl Line {
     }
 
     fn send<B: Body>(&mut self, body: &B, sum: u32, payload: &[u8]) {
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(payload.len() + HEAD_SIZE);
         let size = u32::try_from(payload.len()).expect("small payloads");
         self.writer
             .write_with_payload(body, PayloadClaim { size, sum }, &mut bytes);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::chance::mixed;
 use super::linear::Linear;
 use super::oracle::Committed;
-use crate::log::block::Block;
+use crate::log::block::{Append, AppendHeader, Block, records};
 
 /// Bytes of a record that say what it is.
 pub(super) const RECORD_SIZE_MIN: usize = 24;
@@ -39,9 +39,15 @@ pub(super) struct History {
     moment: u64,
 }
 
-/// The bytes of one record.
-pub(super) fn record(life: Life, version: u32, sequence: u64, size: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size.max(RECORD_SIZE_MIN));
+/// Puts the bytes of one record where others were.
+pub(super) fn put_record(
+    bytes: &mut Vec<u8>,
+    life: Life,
+    version: u32,
+    sequence: u64,
+    size: usize,
+) {
+    bytes.clear();
     bytes.extend_from_slice(&life.0.to_le_bytes());
     bytes.extend_from_slice(&life.1.to_le_bytes());
     bytes.extend_from_slice(&version.to_le_bytes());
@@ -52,7 +58,6 @@ pub(super) fn record(life: Life, version: u32, sequence: u64, size: usize) -> Ve
         bytes.extend_from_slice(&word.to_le_bytes()[..left]);
         word = word.rotate_left(9) ^ 0x9e37_79b9_7f4a_7c15;
     }
-    bytes
 }
 
 impl History {
@@ -191,6 +196,8 @@ pub(super) struct Audit {
     ends: BTreeMap<Life, u64>,
     /// When what stands in the log was asked for: offset, records, moment.
     asked: Vec<(u64, u32, u64)>,
+    /// Memory for the record that is expected next.
+    expected: Vec<u8>,
 }
 
 impl Audit {
@@ -202,6 +209,7 @@ impl Audit {
             producers: BTreeMap::new(),
             ends: BTreeMap::new(),
             asked: Vec::new(),
+            expected: Vec::new(),
         }
     }
 
@@ -213,10 +221,16 @@ impl Audit {
     /// Takes the next blocks.
     pub(super) fn on_blocks(&mut self, payload: &[u8], committed: &[Committed], history: &History) {
         let mut at = 0;
+        let mut follower = None;
         while at < payload.len() {
             let block = Block::check(&payload[at..]).expect("a reader gets whole blocks");
             at += block.bytes().len();
             let header = block.header();
+            let is_next = follower.replace(header.index.next());
+            assert!(
+                is_next.is_none_or(|index| header.index == index),
+                "blocks come without gaps"
+            );
             // No-ops may be skipped between answers: they have no offset to be asked for.
             assert!(header.index.0 >= self.next_index, "indexes go on");
             assert!(
@@ -234,8 +248,8 @@ impl Audit {
             for append in block.appends() {
                 let life = (append.header.producer.0, append.header.epoch.0);
                 let sequence = append.header.sequence.0;
-                self.on_append(life, sequence, append.header.record_count, history);
-                let sent = history.lives[&life][&sequence];
+                let sent = self.on_append(life, sequence, append.header.record_count, history);
+                self.check_records(&append, sent.version);
                 let offset = append.first_offset.0;
                 self.asked.push((offset, sent.record_count, sent.asked_at));
                 if let Some(offset) = sent.offset {
@@ -245,7 +259,6 @@ impl Audit {
                     );
                 }
             }
-            self.check_records(&block, history);
             assert!(
                 self.next_offset == header.next_offset().0,
                 "a block holds what it says"
@@ -255,7 +268,13 @@ impl Audit {
     }
 
     /// Exactly once and in order, for each producer.
-    fn on_append(&mut self, life: Life, sequence: u64, record_count: u32, history: &History) {
+    fn on_append(
+        &mut self,
+        life: Life,
+        sequence: u64,
+        record_count: u32,
+        history: &History,
+    ) -> Sent {
         let sent = history
             .lives
             .get(&life)
@@ -278,24 +297,30 @@ impl Audit {
         );
         *next += u64::from(record_count);
         self.ends.insert(life, *next);
+        *sent
     }
 
-    fn check_records(&mut self, block: &Block<'_>, history: &History) {
-        let mut records = block.records();
-        for append in block.appends() {
-            let life = (append.header.producer.0, append.header.epoch.0);
-            let first = append.header.sequence.0;
-            let version = history.lives[&life][&first].version;
-            for sequence in first..first + u64::from(append.header.record_count) {
-                let (offset, bytes) = records.next().expect("as many as the appends say");
-                assert!(offset.0 == self.next_offset, "offsets are dense");
-                self.next_offset += 1;
-                let expected = record(life, version, sequence, bytes.len());
-                assert!(
-                    bytes == expected,
-                    "{life:?} {sequence} is not what was sent"
-                );
-            }
+    fn check_records(&mut self, append: &Append<'_>, version: u32) {
+        let AppendHeader {
+            producer,
+            epoch,
+            sequence,
+            record_count,
+            ..
+        } = append.header;
+        let life = (producer.0, epoch.0);
+        assert!(
+            append.first_offset.0 == self.next_offset,
+            "offsets are dense"
+        );
+        let found = records(append.payload, record_count).expect("a block that was checked");
+        for (sequence, bytes) in (sequence.0..).zip(found) {
+            put_record(&mut self.expected, life, version, sequence, bytes.len());
+            assert!(
+                bytes == self.expected,
+                "{life:?} {sequence} is not what was sent"
+            );
+            self.next_offset += 1;
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::client::{Context, Line};
-use super::history::{Life, RECORD_SIZE_MIN, record};
+use super::history::{Life, RECORD_SIZE_MIN, put_record};
 use crate::frame::client::{Append, ArchivedAppendReply};
 use crate::frame::code::{NotCommittedReason, Outcome};
 use crate::frame::sum::crc32c;
@@ -185,10 +185,12 @@ impl Producer {
         context: &mut Context<'_>,
     ) -> Pending {
         let mut payload = Vec::new();
+        let mut record = Vec::new();
         for number in sequence..sequence + u64::from(record_count) {
             let size = context.chance.below(context.swarm.record_size_max + 1) as usize;
             let size = RECORD_SIZE_MIN + size;
-            write_record(&mut payload, &record(self.life(), version, number, size));
+            put_record(&mut record, self.life(), version, number, size);
+            write_record(&mut payload, &record);
         }
         context
             .history

@@ -207,7 +207,14 @@ impl Reader {
         });
         match outcome {
             FetchOutcome::Ok => {
-                let seen = judge_blocks(self.group.0, asked.from, payload, committed);
+                let seen = match &mut self.audit {
+                    // It judges every block by itself.
+                    Some(audit) => {
+                        audit.on_blocks(payload, committed, context.history);
+                        audit.next_offset()
+                    }
+                    None => judge_blocks(self.group.0, asked.from, payload, committed),
+                };
                 assert!(
                     seen <= end || payload.is_empty(),
                     "blocks behind the end are given"
@@ -219,9 +226,7 @@ impl Reader {
                 self.judge_end(&asked, end, context);
                 context.marks.reads += 1;
                 self.cursor = seen;
-                if let Some(audit) = &mut self.audit {
-                    audit.on_blocks(payload, committed, context.history);
-                    self.cursor = audit.next_offset();
+                if self.audit.is_some() {
                     self.is_done = self.cursor == context.oracle.end_offset(self.position);
                     self.read_at = context.now;
                 }
