@@ -126,9 +126,10 @@ fn play(world: &mut World<'_>) -> Report {
     world.begin();
     for (number, burst) in bursts.iter().enumerate() {
         run_until(world, burst.from);
+        let acked = world.marks.acked;
         world.rage(burst);
         run_until(world, burst.until);
-        let span = heal(world);
+        let span = heal(world, acked);
         heal_max = heal_max.max(span);
         if world.wild.calm_stop {
             stop_in_peace(world);
@@ -157,9 +158,9 @@ fn run_until(world: &mut World<'_>, moment: Nanos) {
 }
 
 /// Faults end; within a bounded time everything works again and every replica has everything. Says
-/// how long that took, without the time in which there was only more work to do.
-fn heal(world: &mut World<'_>) -> Nanos {
-    let acked = world.marks.acked;
+/// how long that took, without the time in which there was only more work to do: `acked` appends
+/// were acknowledged before the burst.
+fn heal(world: &mut World<'_>, acked: u64) -> Nanos {
     world.heal();
     for desk in &mut world.desks {
         if let Role::Producer(producer) = &mut desk.client.role {
@@ -169,6 +170,11 @@ fn heal(world: &mut World<'_>) -> Nanos {
     let mut span = wait_for(world, ACK_SPAN, Phase::Acks);
     let quota = world.swarm.quota;
     wait_for(world, QUOTA_SPAN, Phase::Quota(acked.saturating_add(quota)));
+    if quota > 0 {
+        // What is still appended before the next burst is only there to be in the way.
+        let every = &mut world.swarm.append_every;
+        *every = Nanos(8 * every.0);
+    }
     rest(world);
     for phase in [Phase::Answers, Phase::Convergence] {
         span = span.after(wait_for(world, Nanos(HEAL_SPAN.0 - span.0), phase));

@@ -120,7 +120,7 @@ impl Producer {
             return now.after(patience);
         }
         if self.has_room(context) && self.append_at <= now {
-            self.make(context);
+            self.make_some(context);
         }
         if self.resend_at <= now {
             self.send_all(line, context);
@@ -152,6 +152,26 @@ impl Producer {
         !self.is_stopped && self.next_number - oldest < context.swarm.window
     }
 
+    /// As many at once as its program happens to have, and the window takes. The pause that follows
+    /// is as much longer.
+    fn make_some(&mut self, context: &mut Context<'_>) {
+        let swarm = context.swarm;
+        let volley = context.chance.between(1, swarm.volley);
+        let every = if context.is_loaded {
+            swarm.append_every
+        } else {
+            swarm.quiet_append_every
+        };
+        let mut pause = Nanos(0);
+        for _ in 0..volley {
+            if self.has_room(context) {
+                self.make(context);
+                pause = pause.after(context.chance.about(every));
+                self.append_at = context.now.after(pause);
+            }
+        }
+    }
+
     fn make(&mut self, context: &mut Context<'_>) {
         let swarm = context.swarm;
         if context.chance.per_mille(swarm.epoch_per_mille) {
@@ -162,12 +182,6 @@ impl Producer {
             self.next_sequence = 0;
             self.pending.clear();
         }
-        let every = if context.is_loaded {
-            swarm.append_every
-        } else {
-            swarm.quiet_append_every
-        };
-        self.append_at = context.now.after(context.chance.about(every));
         let record_count = context.chance.between(1, swarm.record_count_max) as u32;
         let sequence = self.next_sequence;
         self.next_sequence += u64::from(record_count);

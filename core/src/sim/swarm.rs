@@ -232,6 +232,8 @@ options! {
     append_every: Nanos,
     /// The same when nothing is wrong and the quota is reached.
     quiet_append_every: Nanos,
+    /// Appends a producer makes at once, at most.
+    volley: u64,
     /// Appends a producer has in flight at most.
     window: usize,
     /// Records of an append at most.
@@ -302,34 +304,44 @@ impl Swarm {
     }
 
     /// The options of a whole seed: ten minutes, most of them quiet, with bursts of faults and load,
-    /// more than fifty faults and more than two thousand appends in all. Nodes are farther from each
-    /// other than in a quick one, as time is: a heartbeat costs what it costs.
+    /// more than fifty faults and more than two thousand appends in all. In most, nodes are farther
+    /// from each other than in a quick one: a heartbeat costs what it costs, and there are few only
+    /// where they travel far. Two of a hundred clusters are near together all the same.
     #[must_use]
     pub fn whole(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5357_4152_4d57_4f4c);
         let c = &mut chance;
-        let unit = c.pick(&[50, 100, 100, 150, 150, 150, 250, 250, 250, 250, 250]) * MILLI;
-        let node_count = match c.below(20) {
+        let unit = match c.below(200) {
+            0 => 2,
+            1..=3 => 10,
+            _ => c.pick(&[50, 100, 200, 200, 320, 320, 320, 320, 320, 320]),
+        };
+        // Heartbeats go from each to each.
+        let node_count = match c.below(60) {
+            _ if unit <= 100 => 3,
             0 => 7,
             1 => 6,
-            2 | 3 => 5,
-            4 => 4,
+            2..=5 => 5,
+            6..=10 => 4,
             _ => 3,
         };
-        let mut swarm = Self::drawn(seed, node_count, unit, (unit / (2 * MILLI)).min(75), c);
+        let (unit, stretch) = (unit * MILLI, (unit / 2).min(75));
+        let mut swarm = Self::drawn(seed, node_count, unit, stretch, c);
         swarm.delay_spread = Nanos(c.pick(&[0, unit / 4, unit]));
         let burst_count = c.between(4, 6);
         swarm.fault_span = Nanos(600_000 * MILLI);
         swarm.burst_every = Nanos(swarm.fault_span.0 / burst_count);
         swarm.burst_span = Nanos(swarm.patience().0 * c.between(4, 10));
-        swarm.quota = 2_000 / burst_count + 100;
+        swarm.quota = 2_000 / burst_count + 20;
         // What only passes the time passes it in larger steps, as all else here is slower.
+        swarm.turn_span = Nanos(swarm.turn_span.0 * stretch);
         swarm.sleep_span = Nanos(1_000 * MILLI);
         swarm.redial_span = Nanos(3_000 * MILLI);
         swarm.fault_count = 14;
         // Enough in flight for the quota, and not more bytes than it takes.
         swarm.producer_count = c.between(2, 4) as usize;
         swarm.window = c.between(4, 8) as usize;
+        swarm.volley = c.pick(&[1, 2, 4, 4]);
         let append_span = swarm.burst_span.0 * swarm.producer_count as u64;
         swarm.append_every = Nanos(append_span / swarm.quota);
         swarm.record_count_max = c.pick(&[1, 3, 10]);
@@ -455,6 +467,7 @@ impl Swarm {
                 c.between(1, 10) * MILLI
             }),
             quiet_append_every: Nanos(c.between(5_000, 60_000) * MILLI),
+            volley: 1,
             window: c.between(1, 8) as usize,
             record_count_max: c.pick(&[1, 3, 20]),
             record_size_max: c.pick(&[20, 200, 2_000]),
