@@ -13,6 +13,13 @@ use crate::frame::sum::crc32c;
 use crate::id::{GroupId, Nanos};
 use crate::log::block::write_record;
 
+/// Bytes that all producers together append at their pace: a large ring goes round, and the disks of
+/// a few nodes still fit in memory. Beyond, they take their time.
+const LOAD_SIZE_MAX: usize = 64 << 20;
+
+/// How much time they take.
+const PAUSE_BEYOND: Nanos = Nanos::from_millis(500);
+
 /// An append without its answer.
 #[derive(Debug)]
 struct Pending {
@@ -42,6 +49,8 @@ pub(super) struct Producer {
     next_number: usize,
     next_sequence: u64,
     pending: VecDeque<Pending>,
+    /// Bytes of all appends it made.
+    made_size: usize,
     append_at: Nanos,
     resend_at: Nanos,
     /// Answers that promise nothing, in a row.
@@ -62,6 +71,7 @@ impl Producer {
             next_number: 0,
             next_sequence: 0,
             pending: VecDeque::new(),
+            made_size: 0,
             append_at: Nanos(0),
             resend_at: Nanos(0),
             setback_count: 0,
@@ -157,10 +167,12 @@ impl Producer {
     fn make_some(&mut self, context: &mut Context<'_>) {
         let swarm = context.swarm;
         let volley = context.chance.between(1, swarm.volley);
-        let every = if context.is_loaded {
+        let every = if !context.is_loaded {
+            swarm.quiet_append_every
+        } else if self.made_size < LOAD_SIZE_MAX / swarm.producer_count {
             swarm.append_every
         } else {
-            swarm.quiet_append_every
+            PAUSE_BEYOND
         };
         let mut pause = Nanos(0);
         for _ in 0..volley {
@@ -188,6 +200,7 @@ impl Producer {
         let mut pending = self.sealed(sequence, record_count, 0, context);
         pending.number = self.next_number;
         self.next_number += 1;
+        self.made_size += pending.payload.len();
         self.pending.push_back(pending);
     }
 
