@@ -7,13 +7,14 @@
 //! never done. A write that was lost while the process ran is put back if it ends before it has
 //! written on.
 
-use super::chance::Chance;
+use super::chance::{Chance, mixed};
 use super::faults::Undo;
 use super::ledger::Extent;
 use super::network::Party;
 use super::node::Trap;
 use super::trace::Lane;
-use super::world::World;
+use super::world::{Event, World};
+use crate::id::Nanos;
 use crate::log::WriteId;
 use crate::raft::quorum;
 use crate::shard::Source;
@@ -24,6 +25,20 @@ impl World<'_> {
         self.nodes[node].is_full = true;
         let span = chance.about(self.swarm.full_span);
         self.plan_undo(span, Undo::Space(node));
+    }
+
+    /// No disk has space for segments, and when journals have had time to fill up all processes
+    /// end: those that come after find a full journal, and of nothing in it that it is decided.
+    pub(super) fn squeeze(&mut self, chance: &mut Chance) {
+        self.marks.squeezes += 1;
+        let span = self.swarm.full_span;
+        for node in 0..self.swarm.node_count {
+            self.nodes[node].is_full = true;
+            self.plan_undo(span, Undo::Space(node));
+        }
+        let power = chance.per_mille(self.swarm.power_per_mille);
+        let until = Nanos(chance.between(span.0 / 4, span.0));
+        self.plan_undo(until, Undo::Squeezed { power });
     }
 
     pub(super) fn stall_disk(&mut self, chance: &mut Chance) {
@@ -63,6 +78,20 @@ impl World<'_> {
         } else if self.can_damage() && self.damage_run(node, chance) {
             self.nodes[node].is_rotten = true;
             self.marks.damages_in_use += 1;
+        }
+    }
+
+    /// All processes end, and every disk is damaged before they start again: where no copy need be
+    /// intact, each must refuse, or have lost nothing.
+    pub(super) fn ruin(&mut self) {
+        self.marks.ruins += 1;
+        let chance = &mut Chance::new(mixed(self.swarm.seed ^ 0x5255_494e));
+        for node in 0..self.swarm.node_count {
+            if !self.nodes[node].is_out {
+                self.stop(node, false);
+                self.damage_run(node, chance);
+                self.plan(self.now, Event::Start { node });
+            }
         }
     }
 
@@ -186,5 +215,32 @@ impl World<'_> {
         );
         self.crash(node, power);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run;
+    use super::super::swarm::Swarm;
+
+    #[test]
+    fn the_atlas_can_aim_at_the_last_run() {
+        let mut swarm = Swarm::new(3);
+        swarm.calm();
+        (swarm.damage, swarm.damage_last) = (1, true);
+        swarm.fault_count = 5;
+        let mut told = Vec::new();
+        // What comes of it is not judged here: recovery may not be able to tell.
+        let _ = run(
+            &swarm,
+            Some(&mut |record| {
+                if record.kind == "damage" {
+                    told.push(record.text.to_string());
+                }
+            }),
+        );
+        assert!(!told.is_empty(), "a disk was hit");
+        let is_last = |text: &String| text.contains("in the last run");
+        assert!(told.iter().all(is_last), "{told:?}");
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Undo {
     Space(Party),
     /// A loop has its processor again.
     Starved(Party),
+    /// All processes end, with the power or without.
+    Squeezed { power: bool },
 }
 
 impl World<'_> {
@@ -75,6 +77,7 @@ impl World<'_> {
             }
             Kind::TurnAway => self.turn_away(chance),
             Kind::Rot => self.rot(chance),
+            Kind::Squeeze => self.squeeze(chance),
         }
     }
 
@@ -101,6 +104,9 @@ impl World<'_> {
             Undo::Receiver(node) => self.network.slow_down(node, Nanos(0)),
             Undo::Space(node) => self.nodes[node].is_full = false,
             Undo::Starved(node) => self.nodes[node].turn_factor = 1,
+            Undo::Squeezed { power } => {
+                (0..self.swarm.node_count).for_each(|node| self.crash(node, power));
+            }
         }
     }
 

@@ -112,8 +112,16 @@ marks! {
     damages_told,
     /// Reads and writes of one turn reported in another order than done.
     completions_swapped,
+    /// Disks of all nodes damaged.
+    ruins,
+    /// Times when all segments found no space, and then all processes ended.
+    squeezes,
     /// Leaders elected.
     elections,
+    /// Leaders whose first block found no room in their journal.
+    no_ops_put_off,
+    /// Times when a calm cluster's messages were counted.
+    calms_watched,
     /// Terms in which more than one node stood for election.
     split_votes,
     /// Nodes that began to lead while another still believed to.

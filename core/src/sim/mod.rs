@@ -79,6 +79,10 @@ const QUOTA_SPAN: Nanos = Nanos::from_millis(120_000);
 const AUDIT_SPAN: Nanos = Nanos::from_millis(600_000);
 /// Measurements of a burst are forgotten by then: two windows.
 const SETTLE_SPAN: Nanos = Nanos::from_millis(25_000);
+/// A calm is watched for so long, where a run has none of its own.
+const WATCH_SPAN: Nanos = Nanos::from_millis(5_000);
+/// More than so many times the frames that are needed are a storm.
+const STORM_FACTOR: u64 = 4;
 /// No run has that many events: one that does is a storm.
 const EVENT_COUNT_MAX: u64 = 10_000_000;
 
@@ -137,7 +141,14 @@ fn play(world: &mut World<'_>) -> Report {
         let next = bursts.get(number + 1);
         be_quiet(world, next.map_or(fault_span, |next| next.from));
     }
+    if world.swarm.is_watched {
+        let until = world.now.after(SETTLE_SPAN).after(WATCH_SPAN);
+        be_quiet(world, until);
+    }
     audit(world);
+    if world.wild.ruin {
+        ruin(world);
+    }
     Report {
         trace_sum: world.trace.sum(),
         marks: world.marks.clone(),
@@ -243,13 +254,45 @@ fn be_quiet(world: &mut World<'_>, until: Nanos) {
     }
     world.load(false);
     run_until(world, world.now.after(SETTLE_SPAN));
-    let elections = world.marks.elections;
+    let (from, marks) = (world.now, world.marks.clone());
+    let sent: Vec<u64> = world.nodes.iter().map(|node| node.sent_count).collect();
     run_until(world, until);
-    let count = world.marks.elections - elections;
+    let count = world.marks.elections - marks.elections;
     assert!(
         count == 0,
         "leaders change while nothing is wrong: {count} times"
     );
+    let frame_count_max = calm_frame_count(world, &marks, world.now.since(from)) * STORM_FACTOR;
+    world.marks.calms_watched += 1;
+    for (node, before) in sent.iter().enumerate() {
+        let count = world.nodes[node].sent_count - before;
+        assert!(
+            count <= frame_count_max,
+            "a storm of messages: node {node} sends {count} in a calm, and {frame_count_max} are many"
+        );
+    }
+}
+
+/// Frames that a node has to send in a calm: a heartbeat and an answer to one for each peer and
+/// pause between heartbeats; and for each append and each read that asks whether its leader leads
+/// still, blocks, an answer, and a heartbeat with its answer.
+fn calm_frame_count(world: &World<'_>, before: &Marks, span: Nanos) -> u64 {
+    let rafts = shards(world).flat_map(Shard::rafts);
+    let pause = rafts.map(|raft| raft.timeouts().heartbeat).min();
+    let beat_count = pause.map_or(0, |pause| span.0 / pause.0 + 1);
+    let marks = &world.marks;
+    let asked = marks.acked - before.acked + marks.reads_linearizable - before.reads_linearizable;
+    let peer_count = world.swarm.node_count as u64 - 1;
+    peer_count * (2 * beat_count + 4 * asked)
+}
+
+/// Every disk is damaged; each node must refuse to start, or have lost nothing.
+fn ruin(world: &mut World<'_>) {
+    world.ruin();
+    let is_judged = |node: &node::Node| node.is_out || node.process.is_some();
+    while !world.nodes.iter().all(is_judged) {
+        next(world);
+    }
 }
 
 /// Every replica's log is read from its beginning to its end: nothing acknowledged is lost, and all

@@ -184,6 +184,8 @@ pub(super) struct Node {
     pub(super) turn_factor: u64,
     /// The next process ends after so many steps and effects.
     pub(super) next_fuse: Option<u64>,
+    /// Frames that its processes sent to peers.
+    pub(super) sent_count: u64,
     /// Promised bytes of its disk were damaged.
     pub(super) is_damaged: bool,
     /// They were while its process ran, which does not know.
@@ -208,6 +210,7 @@ impl Node {
             store_lag: Nanos(0),
             turn_factor: 1,
             next_fuse: None,
+            sent_count: 0,
             is_damaged: false,
             is_rotten: false,
             lost: None,

@@ -304,6 +304,7 @@ impl Oracle {
         }
         replica.led = term;
         marks.elections += 1;
+        marks.no_ops_put_off += u64::from(raft.tail().last_term() < term);
         marks.rival_leaders += u64::from(self.leading[group].is_some_and(|leader| leader != node));
         self.leading[group] = Some(node);
         let truth = &mut self.truths[group];

@@ -86,6 +86,8 @@ kinds! {
     TurnAway turn_away,
     /// What a disk had promised to keep is damaged, or a write is lost, while the process runs on.
     Rot rot,
+    /// All segments find no space, and when journals have filled up all processes end.
+    Squeeze squeeze,
 }
 
 /// One fault to come.

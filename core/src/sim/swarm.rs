@@ -214,6 +214,8 @@ options! {
     full: u32 = 0,
     /// How long there is none.
     full_span: Nanos,
+    /// No segment of any node finds space, and before that ends all processes do.
+    squeeze: u32 = 0,
     /// A read or write fails.
     disk_error: u32 = 0,
     /// A disk says nothing for a while.
@@ -227,6 +229,10 @@ options! {
     damage_last: bool = false,
     /// A segment is damaged before all logs are read at the end.
     segment_damage: bool = false,
+    /// And after that every disk is, at once.
+    ruin: bool = false,
+    /// Nothing happens for a while after the last burst, and messages are counted.
+    is_watched: bool,
 
     /// A producer's pause between appends.
     append_every: Nanos,
@@ -299,6 +305,8 @@ impl Swarm {
         swarm.fault_count = c.pick(&[0, 2, 5, 10, 20, 40]);
         if c.one_in(100) {
             swarm.make_large(c);
+        } else {
+            swarm.maybe_make_tight();
         }
         swarm
     }
@@ -388,6 +396,24 @@ impl Swarm {
         self.client_patience = self.client_patience.max(Nanos(300 * MILLI));
     }
 
+    /// So much to append that journals are full as soon as segments take nothing: what is decided
+    /// fills them then, and after a restart nobody knows that it is.
+    fn maybe_make_tight(&mut self) {
+        // By itself: what a seed is otherwise hangs on the order of the draws.
+        let chance = &mut Chance::new(self.seed ^ 0x5449_4748_5400_0000);
+        if !chance.one_in(12) {
+            return;
+        }
+        self.squeeze = 3;
+        self.full_span = Nanos(chance.between(200, 500) * MILLI);
+        self.fault_count = self.fault_count.max(5);
+        self.burst_span = self.burst_span.max(Nanos(1_000 * MILLI));
+        (self.burst_every, self.fault_span) = (self.burst_span, self.burst_span);
+        (self.producer_count, self.window) = (4, 8);
+        (self.record_count_max, self.record_size_max) = (20, 2_000);
+        self.append_every = Nanos(200 * MICRO);
+    }
+
     /// Options for a network with ways of about `unit`, where all that is wrong lasts `stretch` times
     /// as long.
     fn drawn(seed: u64, node_count: usize, unit: u64, stretch: u64, c: &mut Chance) -> Self {
@@ -467,12 +493,15 @@ impl Swarm {
             stuck_span: span(c, 10, 200),
             full: some(c, 5, 1, 2),
             full_span: span(c, 20, 400),
+            squeeze: 0,
             disk_error: some(c, 4, 1, 2),
             disk_stall: some(c, 4, 1, 2),
             damage: some(c, 4, 1, 2),
             rot: some(later, 4, 1, 3),
             damage_last: false,
             segment_damage: Chance::new(seed ^ 0x5345_474d).one_in(4),
+            ruin: later.one_in(4),
+            is_watched: later.one_in(16),
 
             append_every: Nanos(if quick {
                 200 * MICRO

@@ -387,6 +387,7 @@ impl World<'_> {
         );
         self.oracle.on_sent(node, to, &header, &frame.head);
         self.marks.catch_ups += u64::from(lane == Lane::Bulk);
+        self.nodes[node].sent_count += 1;
         let peer = party_of(to);
         assert!(LANES.contains(&lane), "peers talk on their lanes");
         let mut links = self.process(node).links.iter();

@@ -58,6 +58,7 @@ impl Campaign {
                 let sender = sender.clone();
                 scope.spawn(|| {
                     let sender = sender;
+                    change.arm();
                     while !is_over.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= self.count {
@@ -164,6 +165,8 @@ mod tests {
             span: Some(ringwood_core::id::Nanos(50_000_000)),
             node_count: None,
             without: Vec::new(),
+            #[cfg(feature = "bugs")]
+            bug: None,
         }
     }
 

@@ -15,6 +15,8 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::RangedU64ValueParser;
+#[cfg(feature = "bugs")]
+use ringwood_core::bugs::Switch;
 use ringwood_core::id::Nanos;
 use ringwood_core::sim::{self, Failure, Report, Shrunk, Swarm};
 use serde::Serialize;
@@ -58,6 +60,7 @@ const LAST_LINE_COUNT: usize = 40;
 Examples:
   ringwood sim                              seeds from a place chosen by dice
   ringwood sim --seeds 5000 --seed 1        these 5,000
+  ringwood sim --seeds 5000 --all-marks     and that everything that can happen did
   ringwood sim --seed 17 --trace | less -S  the story of one
   ringwood sim --seed 17 --without crash
   ringwood sim --scenario two-coasts        what happened to GitHub in 2018
@@ -99,6 +102,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["trace", "scenario", "list"])]
     all_marks: bool,
 
+    /// Put a bug in on purpose, to see what is told of it
+    #[cfg(feature = "bugs")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["scenario", "list"])]
+    bug: Option<String>,
+
     /// Print the whole story of one seed or scenario, a line an event
     #[arg(long, conflicts_with = "seeds", requires = "one")]
     trace: bool,
@@ -128,6 +136,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
         return scenarios::play(name, args.trace, global.output);
     }
     let change = args.change()?;
+    change.arm();
     if args.trace {
         let seed = args.seed.expect("clap has seen to it");
         return tell(&change.applied(seed), global.output);
@@ -171,6 +180,8 @@ struct Change {
     span: Option<Nanos>,
     node_count: Option<usize>,
     without: Vec<String>,
+    #[cfg(feature = "bugs")]
+    bug: Option<Switch>,
 }
 
 impl Args {
@@ -187,6 +198,8 @@ impl Args {
             span: span.map(|span| Nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))),
             node_count: self.nodes,
             without: self.without.clone(),
+            #[cfg(feature = "bugs")]
+            bug: self.bug.as_deref().map(find_bug).transpose()?,
         };
         if let Some(seed) = self.seed
             && self.seeds.is_none_or(|count| count == 1)
@@ -195,6 +208,13 @@ impl Args {
         }
         Ok(change)
     }
+}
+
+#[cfg(feature = "bugs")]
+fn find_bug(name: &str) -> Result<Switch, exit::Failure> {
+    let mut all = Switch::ALL.iter().copied();
+    all.find(|switch| format!("{switch:?}") == name)
+        .ok_or_else(|| exit::Failure::new(Exit::Usage, format!("no bug is named '{name}'")))
 }
 
 /// Whether something is a kind of trouble, or might be a fault's number.
@@ -215,6 +235,12 @@ fn check_trouble(name: &str) -> Result<(), exit::Failure> {
 }
 
 impl Change {
+    /// Puts the bug that was asked for into whatever this thread plays, in a build that has bugs.
+    fn arm(&self) {
+        #[cfg(feature = "bugs")]
+        ringwood_core::bugs::choose(self.bug);
+    }
+
     /// Whether the faults that are to be left out by number are there at all.
     fn check_numbers(&self, seed: u64) -> Result<(), exit::Failure> {
         let number_max = self.applied(seed).fault_number_max();
@@ -346,6 +372,10 @@ impl Found {
         }
         for fault in &shrunk.swarm.skipped {
             command += &format!(" --without {fault}");
+        }
+        #[cfg(feature = "bugs")]
+        if let Some(bug) = change.bug {
+            command += &format!(" --bug {bug:?}");
         }
         command += &format!(" --span {}ns --trace", shrunk.swarm.fault_span.0);
         let path = std::env::temp_dir().join(format!("ringwood-sim-{}.trace.jsonl", met.seed));
