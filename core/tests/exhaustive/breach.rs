@@ -25,6 +25,8 @@ pub(crate) enum Breach {
     NoQuorum(Term),
     /// A block was committed that no quorum has durably.
     CommitNotDurable(Index),
+    /// A read saw blocks through here only, and more were committed when it was asked for.
+    StaleRead(Index),
 }
 
 impl fmt::Display for Breach {
@@ -39,6 +41,9 @@ impl fmt::Display for Breach {
             Self::NoQuorum(term) => write!(f, "term {term} has a leader without a quorum"),
             Self::CommitNotDurable(index) => {
                 write!(f, "block {index} is committed and no quorum has it")
+            }
+            Self::StaleRead(index) => {
+                write!(f, "a read saw {index}, and more was committed before it")
             }
         }
     }

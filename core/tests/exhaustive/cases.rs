@@ -22,6 +22,8 @@ pub(crate) const NOTHING: Budget = Budget {
     transfers: 0,
     beats: 0,
     resends: 0,
+    reads: 0,
+    shortages: 0,
 };
 
 const BOUNDS: Bounds = Bounds {
@@ -32,7 +34,7 @@ const BOUNDS: Bounds = Bounds {
     budget: NOTHING,
 };
 
-pub(crate) const CASES: [Case; 11] = [
+pub(crate) const CASES: [Case; 14] = [
     Case {
         name: "first: one election, one block",
         start: Start::Fresh,
@@ -171,6 +173,46 @@ pub(crate) const CASES: [Case; 11] = [
                 crashes: 1,
                 beats: 1,
                 resends: 2,
+                ..NOTHING
+            },
+            ..BOUNDS
+        },
+        states_min: 600_000,
+    },
+    Case {
+        name: "reads: two of a leader's, and the next leader",
+        start: Start::Led,
+        bounds: Bounds {
+            budget: Budget {
+                elections: 1,
+                reads: 2,
+                ..NOTHING
+            },
+            ..BOUNDS
+        },
+        states_min: 600_000,
+    },
+    Case {
+        name: "late reads: a deposed leader's, answers twice",
+        start: Start::Parted,
+        bounds: Bounds {
+            budget: Budget {
+                reads: 2,
+                duplicates: 1,
+                ..NOTHING
+            },
+            ..BOUNDS
+        },
+        states_min: 600_000,
+    },
+    Case {
+        name: "shortage: blocks cut short for want of room",
+        start: Start::Parted,
+        bounds: Bounds {
+            budget: Budget {
+                proposals: 1,
+                resends: 2,
+                shortages: 2,
                 ..NOTHING
             },
             ..BOUNDS

@@ -73,6 +73,9 @@ pub(crate) struct Budget {
     pub(crate) transfers: u8,
     pub(crate) beats: u8,
     pub(crate) resends: u8,
+    pub(crate) reads: u8,
+    /// Messages of whose blocks not all find room.
+    pub(crate) shortages: u8,
 }
 
 /// What was true once and must stay so.

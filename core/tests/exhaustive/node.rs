@@ -22,8 +22,12 @@ use super::wire::{Block, Body, NODE_COUNT};
 /// What may happen to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Input {
-    /// A message arrives.
-    Receive { from: NodeId, body: Arc<Body> },
+    /// A message arrives. Of blocks in it so many find room, all of them if nothing is said.
+    Receive {
+        from: NodeId,
+        body: Arc<Body>,
+        room: Option<usize>,
+    },
     /// The oldest run on its way to the disk is durable.
     Store,
     /// Nothing was heard for long enough to begin an election, or begin it again.
@@ -40,6 +44,8 @@ pub(crate) enum Input {
     Beat,
     /// A client appends.
     Propose,
+    /// A client reads what is committed, when so many blocks are, as somebody may know.
+    Read { known: u64 },
     /// An operator moves leadership.
     Transfer { to: NodeId },
     /// Power is lost, and comes back; so many of the runs on their way had reached the disk.
@@ -61,9 +67,12 @@ pub(crate) enum Mark {
     TransferGivenUp,
     RunLost,
     CommittedBeforeOwnDisk,
+    ReadServed,
+    ReadFailed,
+    CutShort,
 }
 
-pub(crate) const MARK_COUNT: usize = Mark::CommittedBeforeOwnDisk as usize + 1;
+pub(crate) const MARK_COUNT: usize = Mark::CutShort as usize + 1;
 
 pub(crate) const MARKS: [Mark; MARK_COUNT] = [
     Mark::Elected,
@@ -78,6 +87,9 @@ pub(crate) const MARKS: [Mark; MARK_COUNT] = [
     Mark::TransferGivenUp,
     Mark::RunLost,
     Mark::CommittedBeforeOwnDisk,
+    Mark::ReadServed,
+    Mark::ReadFailed,
+    Mark::CutShort,
 ];
 
 /// What a crash leaves.
@@ -157,7 +169,7 @@ impl Node {
     }
 
     /// What follows from `input`; none if that is impossible now or changes nothing.
-    pub(crate) fn step(&self, input: &Input, prompt_disk: bool) -> Option<(Self, Did)> {
+    pub(crate) fn step(&self, input: &Input, host: Host) -> Option<(Self, Did)> {
         if !self.takes(input) {
             return None;
         }
@@ -165,9 +177,10 @@ impl Node {
             node: self.clone(),
             open: Vec::new(),
             did: Did::default(),
+            host,
             beat_now: false,
         };
-        let played = catch_unwind(AssertUnwindSafe(|| turn.play(input, prompt_disk)));
+        let played = catch_unwind(AssertUnwindSafe(|| turn.play(input)));
         if let Err(panic) = played {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()));
@@ -189,6 +202,7 @@ impl Node {
             Input::Election | Input::Silence => !leads,
             Input::Resend | Input::QuorumSilent | Input::HandoverOver | Input::Beat => leads,
             Input::Propose => self.raft.can_propose().is_ok(),
+            Input::Read { .. } => leads,
             Input::Transfer { to } => leads && *to != self.me,
         }
     }
@@ -272,18 +286,29 @@ fn raft(id: NodeId, disk: &Disk) -> Raft {
     raft
 }
 
+/// What the host around Raft is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Host {
+    /// Runs are durable within the step that made them.
+    pub(crate) prompt_disk: bool,
+    /// A heartbeat that Raft asks for leaves with the turn. Otherwise the next one by the clock
+    /// tells the same.
+    pub(crate) prompt_beat: bool,
+}
+
 /// A step while it is done.
 struct Turn {
     node: Node,
     open: Vec<Item>,
     did: Did,
+    host: Host,
     beat_now: bool,
 }
 
 impl Turn {
-    fn play(&mut self, input: &Input, prompt_disk: bool) {
+    fn play(&mut self, input: &Input) {
         match input {
-            Input::Receive { from, body } => self.receive(*from, body),
+            Input::Receive { from, body, room } => self.receive(*from, body, *room),
             Input::Store => self.store(),
             Input::Election => self.call(|raft, out| raft.tick(essence::ELECTION_DUE, out)),
             Input::Silence => self.call(|raft, out| raft.tick(essence::SILENCE, out)),
@@ -301,6 +326,8 @@ impl Turn {
             }
             Input::Beat => self.beat_now = true,
             Input::Propose => self.propose(true),
+            // Its number is what it must see at least, so nothing else need be remembered of it.
+            Input::Read { known } => self.call(|raft, out| raft.read(NOW, *known, out)),
             Input::Transfer { to } => {
                 // Refused while another transfer goes on; then nothing changes.
                 let _ = self.call(|raft, out| raft.transfer(NOW, *to, out));
@@ -308,7 +335,7 @@ impl Turn {
             Input::Crash { reached_count } => self.crash(*reached_count),
         }
         self.end_turn();
-        while prompt_disk && !self.node.runs.is_empty() {
+        while self.host.prompt_disk && !self.node.runs.is_empty() {
             self.store();
             self.end_turn();
         }
@@ -380,11 +407,17 @@ impl Turn {
                 self.propose(false);
             }
             Output::Committed { .. } => self.did.marks.push(Mark::Committed),
-            // The next heartbeat by the clock tells the same; here that is `Input::Beat`.
-            Output::BeatNow => {}
+            // The next heartbeat by the clock, which is `Input::Beat`, tells the same.
+            Output::BeatNow => self.beat_now |= self.host.prompt_beat,
             Output::SteppedDown { .. } => self.did.marks.push(Mark::SteppedDown),
             Output::Truncated { .. } => self.did.marks.push(Mark::Truncated),
-            Output::ReadReady { .. } | Output::ReadFailed { .. } => panic!("nobody reads"),
+            Output::ReadReady { id: known, index } => {
+                self.did.marks.push(Mark::ReadServed);
+                if index < Index(known) {
+                    self.did.breach.get_or_insert(Breach::StaleRead(index));
+                }
+            }
+            Output::ReadFailed { .. } => self.did.marks.push(Mark::ReadFailed),
         }
     }
 
@@ -398,7 +431,7 @@ impl Turn {
         self.open.push(Item::Block(index, block));
     }
 
-    fn receive(&mut self, from: NodeId, body: &Body) {
+    fn receive(&mut self, from: NodeId, body: &Body, room: Option<usize>) {
         match body {
             Body::Message(message) => self.call(|raft, out| raft.step(NOW, from, *message, out)),
             Body::Beat(beat) => {
@@ -432,7 +465,12 @@ impl Turn {
                 let lsn = self.open_lsn();
                 let mut offset = self.node.raft.tail().next_offset();
                 let mut copied: Vec<Entry> = Vec::new();
-                for (i, block) in blocks.iter().enumerate().skip(accepted.skip) {
+                let wanted = blocks.iter().enumerate().skip(accepted.skip);
+                let count = room.unwrap_or(blocks.len());
+                if wanted.len() > count {
+                    self.did.marks.push(Mark::CutShort);
+                }
+                for (i, block) in wanted.take(count) {
                     let entry = block.entry(lsn, offset);
                     offset = entry.next_offset();
                     copied.push(entry);

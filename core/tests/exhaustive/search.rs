@@ -9,9 +9,9 @@ use ringwood_core::id::{NodeId, Term};
 
 use super::breach::Breach;
 use super::cluster::{Budget, Cluster, Shared};
-use super::node::Input;
+use super::node::{Host, Input};
 use super::table::Table;
-use super::wire::{NODE_COUNT, Wire, digest};
+use super::wire::{Body, NODE_COUNT, Wire, digest};
 
 /// How far a search goes.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Bounds {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     Deliver(Wire),
+    /// So many of its blocks find room.
+    DeliverShort(Wire, usize),
     Drop(Wire),
     Duplicate(Wire),
     At(NodeId, Input),
@@ -51,7 +53,10 @@ impl Search {
             bounds,
             starts: Vec::new(),
             merges_names: true,
-            table: Table::new(bounds.runs_max == 0),
+            table: Table::new(Host {
+                prompt_disk: bounds.runs_max == 0,
+                prompt_beat: bounds.budget.reads > 0,
+            }),
         }
     }
 
@@ -59,18 +64,10 @@ impl Search {
     pub(crate) fn follow(&self, state: &Cluster, action: &Action) -> Option<Cluster> {
         let mut next = state.clone();
         match action {
-            Action::Deliver(wire) => {
-                next.take(wire);
-                let input = Input::Receive {
-                    from: wire.from,
-                    body: wire.body.clone(),
-                };
-                self.step(
-                    &mut next,
-                    wire.to,
-                    &input,
-                    digest(&(wire.from, wire.digest)),
-                )?;
+            Action::Deliver(wire) => self.deliver(&mut next, wire, None)?,
+            Action::DeliverShort(wire, room) => {
+                next.left.shortages -= 1;
+                self.deliver(&mut next, wire, Some(*room))?;
             }
             Action::Drop(wire) => next.take(wire),
             Action::Duplicate(wire) => {
@@ -86,6 +83,7 @@ impl Search {
                     Input::Transfer { .. } => left.transfers -= 1,
                     Input::Beat => left.beats -= 1,
                     Input::Resend => left.resends -= 1,
+                    Input::Read { .. } => left.reads -= 1,
                     Input::Store
                     | Input::Silence
                     | Input::QuorumSilent
@@ -96,6 +94,17 @@ impl Search {
             }
         }
         Some(next)
+    }
+
+    fn deliver(&self, next: &mut Cluster, wire: &Wire, room: Option<usize>) -> Option<()> {
+        next.take(wire);
+        let input = Input::Receive {
+            from: wire.from,
+            body: wire.body.clone(),
+            room,
+        };
+        let digest = digest(&(wire.from, wire.digest, room));
+        self.step(next, wire.to, &input, digest)
     }
 
     fn step(&self, next: &mut Cluster, id: NodeId, input: &Input, digest: u64) -> Option<()> {
@@ -125,8 +134,8 @@ impl Search {
         }
     }
 
-    fn inputs_of(&self, node: &Shared, left: &Budget, add: &mut impl FnMut(Input)) {
-        let (raft, bounds) = (&node.raft, &self.bounds);
+    fn inputs_of(&self, node: &Shared, state: &Cluster, add: &mut impl FnMut(Input)) {
+        let (raft, bounds, left) = (&node.raft, &self.bounds, &state.left);
         if node.run_count() > 0 {
             add(Input::Store);
         }
@@ -141,6 +150,10 @@ impl Search {
             }
             if left.proposals > 0 && node.log().len() < bounds.last_max {
                 add(Input::Propose);
+            }
+            if left.reads > 0 {
+                let known = state.history.committed.len() as u64;
+                add(Input::Read { known });
             }
             if left.transfers > 0 {
                 let others = (1..=NODE_COUNT as u64)
@@ -187,6 +200,12 @@ impl Model for Search {
             }
             previous = Some(wire);
             actions.push(Action::Deliver(wire.clone()));
+            if let Body::Append { blocks, .. } = &*wire.body
+                && state.left.shortages > 0
+            {
+                let rooms = 0..blocks.len();
+                actions.extend(rooms.map(|room| Action::DeliverShort(wire.clone(), room)));
+            }
             // What is never delivered is lost. Losing it visibly only makes room for others.
             if is_full {
                 actions.push(Action::Drop(wire.clone()));
@@ -196,7 +215,7 @@ impl Model for Search {
             }
         }
         for node in &state.nodes {
-            self.inputs_of(node, &state.left, &mut |input| {
+            self.inputs_of(node, state, &mut |input| {
                 actions.push(Action::At(node.me, input));
             });
         }
@@ -245,6 +264,10 @@ impl Model for Search {
             Property::always(
                 "blocks are durable before they are acknowledged",
                 |_, state: &Cluster| state.breach != Some(Breach::AckNotDurable),
+            ),
+            Property::always(
+                "a read sees all that was committed before it",
+                |_, state: &Cluster| !matches!(state.breach, Some(Breach::StaleRead(_))),
             ),
             Property::always("no assertion fails", |_, state: &Cluster| {
                 !matches!(state.breach, Some(Breach::Invariant(_)))

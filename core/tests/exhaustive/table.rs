@@ -11,7 +11,7 @@ use ringwood_core::id::{NodeId, Term};
 
 use super::breach::Breach;
 use super::cluster::{ORDERS, Shared, name};
-use super::node::{Input, MARK_COUNT, Mark, Node};
+use super::node::{Host, Input, MARK_COUNT, Mark, Node};
 use super::wire::Wire;
 
 /// Locks, so that threads seldom meet.
@@ -34,16 +34,15 @@ struct Part {
 
 /// Nodes and their steps.
 pub(crate) struct Table {
-    /// Runs are durable within the step that made them.
-    prompt_disk: bool,
+    host: Host,
     parts: Vec<Mutex<Part>>,
     marks: [AtomicU64; MARK_COUNT],
 }
 
 impl Table {
-    pub(crate) fn new(prompt_disk: bool) -> Self {
+    pub(crate) fn new(host: Host) -> Self {
         Self {
-            prompt_disk,
+            host,
             parts: (0..PART_COUNT).map(|_| Mutex::default()).collect(),
             marks: Default::default(),
         }
@@ -67,7 +66,7 @@ impl Table {
         if let Some(step) = known {
             return step;
         }
-        let step = node.step(input, self.prompt_disk).map(|(next, did)| {
+        let step = node.step(input, self.host).map(|(next, did)| {
             for mark in &did.marks {
                 self.marks[*mark as usize].fetch_add(1, Ordering::Relaxed);
             }
