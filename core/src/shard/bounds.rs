@@ -8,6 +8,11 @@ use crate::limits::{
 };
 
 impl Shard {
+    /// Whether the journal takes no block now but such as may use its reserve.
+    pub(crate) fn is_journal_full(&self) -> bool {
+        self.journal.pressure().size_free == 0
+    }
+
     /// Panics if anything has outgrown its bound.
     pub(crate) fn assert_bounded(&self) {
         // Clients' reads stop at the bound; each peer and each segment may have one of its own.

@@ -118,8 +118,8 @@ marks! {
     squeezes,
     /// Leaders elected.
     elections,
-    /// Leaders whose first block found no room in their journal.
-    no_ops_put_off,
+    /// Leaders whose journal was full when they had their first block to put.
+    no_ops_under_pressure,
     /// Times when a calm cluster's messages were counted.
     calms_watched,
     /// Terms in which more than one node stood for election.

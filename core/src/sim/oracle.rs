@@ -227,7 +227,7 @@ impl Oracle {
             }
             *before = Some(glance);
             self.check_blocks(node, group, raft, marks);
-            self.check_leader(node, group, raft, marks);
+            self.check_leader(node, group, raft, shard, marks);
             self.check_commit(node, group, raft, marks);
             // Where the disk has all, whatever is claimed is there.
             let disk = &self.ledgers[node];
@@ -280,7 +280,14 @@ impl Oracle {
     }
 
     /// Election safety and leader completeness (thesis 3.4, 3.6).
-    fn check_leader(&mut self, node: Party, group: usize, raft: &Raft, marks: &mut Marks) {
+    fn check_leader(
+        &mut self,
+        node: Party,
+        group: usize,
+        raft: &Raft,
+        shard: &Shard,
+        marks: &mut Marks,
+    ) {
         let replica = &mut self.replicas[node][group];
         let term = raft.term();
         assert!(term >= replica.term, "a term goes back");
@@ -304,7 +311,7 @@ impl Oracle {
         }
         replica.led = term;
         marks.elections += 1;
-        marks.no_ops_put_off += u64::from(raft.tail().last_term() < term);
+        marks.no_ops_under_pressure += u64::from(shard.is_journal_full());
         marks.rival_leaders += u64::from(self.leading[group].is_some_and(|leader| leader != node));
         self.leading[group] = Some(node);
         let truth = &mut self.truths[group];
