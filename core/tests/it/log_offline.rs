@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use ringwood_core::id::{ClusterId, Index, NodeId, Offset, Term, UnixSeconds};
 use ringwood_core::log::block::Block;
+use ringwood_core::log::footer::{FooterBuilder, SegmentFooter};
 use ringwood_core::log::offline::{
-    Audit, Fault, FaultKind, Findings, ItemSeen, JournalPieces, Piece, SegmentPieces, What,
+    Audit, End, Fault, FaultKind, Findings, ItemSeen, JournalPieces, Piece, SegmentPieces, What,
 };
+use ringwood_core::log::producers::ProducerTable;
 use ringwood_core::log::recovery::DiskFault;
-use ringwood_core::log::segment::{SegmentHeader, StatePlace};
+use ringwood_core::log::segment::{SegmentError, SegmentHeader, SegmentState};
 use ringwood_core::log::{Base, HardState};
 
 use crate::log_disk::Rng;
@@ -142,20 +144,30 @@ fn a_flipped_byte_costs_one_item_of_its_flush_and_no_other() {
     }
 }
 
-/// A segment's blocks, its bytes, and the base after its last block.
+/// A sealed segment as its bytes, and where its footer begins.
 struct Made {
     image: Vec<u8>,
+    data_size: u64,
     /// Position and header of each block.
     blocks: Vec<(u64, ringwood_core::log::block::BlockHeader)>,
     before: Base,
     after: Base,
 }
 
+fn base(node: &Node) -> Base {
+    let mut tail = node.tail.clone();
+    tail.release_through(tail.last_index());
+    tail.base()
+}
+
 /// Segment `number` with these many writes of three blocks, going on where the node's tail ends.
 fn segment(node: &mut Node, number: u32, previous_size: u64, writes: usize) -> Made {
-    let mut before = node.tail.clone();
-    before.release_through(before.last_index());
-    let before = before.base();
+    let before = base(node);
+    let state = SegmentState {
+        voters: vec![NodeId(1), NodeId(2)],
+        producers: ProducerTable::default(),
+    };
+    let (place, state) = state.encode(before.index, before.term);
     let header = SegmentHeader {
         cluster: CLUSTER,
         node_tag: NODE_TAG,
@@ -166,29 +178,48 @@ fn segment(node: &mut Node, number: u32, previous_size: u64, writes: usize) -> M
         previous_term: before.term,
         previous_sum: before.sum,
         previous_size,
-        made_at: UnixSeconds(0),
-        state: StatePlace::NONE,
+        made_at: UnixSeconds(5),
+        state: place,
     };
     let mut image = header.encode().to_vec();
+    image.extend(&state);
+    let mut growing = FooterBuilder::new(image.len() as u64);
     let mut blocks = Vec::new();
     for size in [40, 3000, 9000].repeat(writes) {
         let bytes = node.block(size);
-        blocks.push((
-            image.len() as u64,
-            *Block::check(&bytes).expect("as built").header(),
-        ));
+        let block = *Block::check(&bytes).expect("as built").header();
+        let previous_term = node.tail.last_term();
+        blocks.push((image.len() as u64, block));
+        let entry = node.put(size).expect("room");
+        growing.push(&entry, block.index, image.len() as u64, previous_term);
         image.extend(bytes);
-        node.put(size).expect("room");
         if size == 9000 {
             image.resize(image.len().next_multiple_of(4096), 0);
         }
     }
     node.settle();
-    let mut after = node.tail.clone();
-    after.release_through(after.last_index());
-    let after = after.base();
+    let (after, data_size) = (base(node), image.len() as u64);
+    let footer = SegmentFooter {
+        cluster: CLUSTER,
+        node_tag: NODE_TAG,
+        group: GROUP,
+        segment: number,
+        first_index: header.first_index,
+        first_offset: header.first_offset,
+        last_index: after.index,
+        last_term: after.term,
+        last_sum: after.sum,
+        next_offset: after.next_offset,
+        data_size,
+        sealed_at: UnixSeconds(6),
+        blocks_sum: growing.blocks_sum(),
+        points: growing.listed(after.term),
+        header: Some(header),
+    };
+    image.extend(footer.encode());
     Made {
         image,
+        data_size,
         blocks,
         before,
         after,
@@ -198,26 +229,24 @@ fn segment(node: &mut Node, number: u32, previous_size: u64, writes: usize) -> M
 fn two_segments() -> [Made; 2] {
     let mut node = Node::new();
     let first = segment(&mut node, 0, 0, 3);
-    let second = segment(&mut node, 1, first.image.len() as u64, 2);
+    let second = segment(&mut node, 1, first.data_size, 2);
     assert_eq!(first.after, second.before);
     [first, second]
 }
 
+/// The first segment is sealed, the second one grows.
 fn audit(images: [&[u8]; 2], vouched: [u64; 2], last: Base) -> Findings {
     let mut audit = Audit::new(CLUSTER, NODE_TAG, GROUP);
-    for (number, (image, vouched)) in (0..).zip(images.into_iter().zip(vouched)) {
+    let ends = [End::Sealed(vouched[0]), End::Grows(vouched[1])];
+    for (number, (image, end)) in (0..).zip(images.into_iter().zip(ends)) {
         let pieces = SegmentPieces::new(image.len() as u64, reader(image, None));
-        audit.segment(
-            number,
-            Some(vouched),
-            whole(pieces, image.len()).into_iter(),
-        );
+        audit.segment(number, end, whole(pieces, image.len()).into_iter());
     }
     audit.finish(Some(last))
 }
 
 fn vouched(made: &[Made; 2]) -> [u64; 2] {
-    [made[0].image.len() as u64, made[1].image.len() as u64]
+    [made[0].data_size, made[1].data_size]
 }
 
 fn only(findings: &Findings) -> &Fault {
@@ -232,7 +261,7 @@ fn sound_segments_are_one_chain() {
     let found = audit(images, vouched(&made), made[1].after);
     assert!(found.faults.is_empty(), "{found:#?}");
     assert_eq!((found.block_count, found.last), (15, made[1].after));
-    // What lies beyond what was synced is nobody's.
+    // What lies beyond what was synced is nobody's: here, a footer that was not sealed with.
     let mut longer = made[1].image.clone();
     longer.extend([0xAB; 5000]);
     let found = audit([images[0], &longer], vouched(&made), made[1].after);
@@ -262,7 +291,7 @@ fn a_flipped_byte_of_a_segment_is_named_with_its_blocks_and_records() {
                 let offsets = (header.first_offset, header.next_offset());
                 assert_eq!(fault.offsets, Some(offsets));
             }
-            // The first sector, or padding: no block is lost.
+            // The head, padding, or the footer: no block is lost.
             None => {
                 assert_eq!((fault.blocks, fault.offsets), (None, None));
                 costless += 1;
@@ -317,13 +346,17 @@ fn a_log_without_a_segment_or_its_end_or_with_another_ones_is_found() {
     // Zeros where the last write of the first segment was look like padding.
     let (position, header) = made[0].blocks[6];
     let mut image = first.to_vec();
-    image[position as usize..].fill(0);
+    image[position as usize..made[0].data_size as usize].fill(0);
     let found = audit([&image, second], sizes, last);
     let fault = only(&found);
     assert_eq!(fault.kind, FaultKind::Missing);
     assert_eq!(fault.blocks, Some((header.index, made[0].after.index)));
     // Cut short in the middle of a block.
-    let found = audit([first, &second[..second.len() - 9000]], sizes, last);
+    let found = audit(
+        [first, &second[..made[1].data_size as usize - 9000]],
+        sizes,
+        last,
+    );
     let fault = only(&found);
     assert_eq!(
         (fault.number, fault.blocks.expect("some").1),
@@ -372,12 +405,17 @@ fn a_sector_that_cannot_be_read_costs_what_lies_in_it() {
         let pieces = SegmentPieces::new(image.len() as u64, reader(image, Some(sector)));
         audit.segment(
             0,
-            Some(image.len() as u64),
+            End::Sealed(made[0].data_size),
             whole(pieces, image.len()).into_iter(),
         );
         let found = audit.finish(Some(made[0].after));
         let fault = only(&found);
-        assert_eq!(fault.kind, FaultKind::Unreadable(EIO));
+        let is_footer = sector * 4096 >= made[0].data_size;
+        let expected = match is_footer {
+            true => FaultKind::Footer(SegmentError::Magic),
+            false => FaultKind::Unreadable(EIO),
+        };
+        assert_eq!(fault.kind, expected);
         let hit = made[0].blocks.iter().filter(|(position, header)| {
             *position < (sector + 1) * 4096 && position + u64::from(header.size) > sector * 4096
         });
@@ -408,11 +446,11 @@ fn a_sector_that_cannot_be_read_costs_what_lies_in_it() {
 #[test]
 fn a_segment_that_nobody_vouches_for_ends_with_its_blocks() {
     let made = two_segments();
-    let mut image = made[1].image.clone();
+    let mut image = made[1].image[..made[1].data_size as usize].to_vec();
     image.extend([0xEE; 4096]);
     let mut audit = Audit::new(CLUSTER, NODE_TAG, GROUP);
     let pieces = SegmentPieces::new(image.len() as u64, reader(&image, None));
-    audit.segment(1, None, pieces);
+    audit.segment(1, End::Unknown, pieces);
     let found = audit.finish(None);
     assert!(found.faults.is_empty(), "{found:#?}");
     assert_eq!((found.block_count, found.last), (6, made[1].after));
@@ -423,7 +461,7 @@ fn a_segment_that_nobody_vouches_for_ends_with_its_blocks() {
     let mut audit = Audit::new(CLUSTER, NODE_TAG, GROUP);
     audit.segment(
         1,
-        None,
+        End::Unknown,
         SegmentPieces::new(image.len() as u64, reader(&image, None)),
     );
     let found = audit.finish(None);
@@ -468,7 +506,7 @@ fn garbage_is_told_as_garbage_and_ends_nothing() {
                 let mut audit = Audit::new(CLUSTER, NODE_TAG, GROUP);
                 audit.segment(
                     0,
-                    Some(made[0].image.len() as u64),
+                    End::Sealed(made[0].data_size),
                     whole(pieces, image.len()).into_iter(),
                 );
                 let findings = audit.finish(Some(made[0].after));

@@ -7,12 +7,13 @@
 //! here (a stale file, another log's), are found as well.
 
 use super::super::block::{BlockError, BlockHeader};
+use super::super::footer::{SEGMENT_FOOTER_SIZE, SegmentFooter};
 use super::super::recovery::DiskFault;
 use super::super::segment::{SegmentError, SegmentHeader};
 use super::super::tail::Base;
 use super::{Piece, What};
+use crate::frame::sum::Sum;
 use crate::id::{ClusterId, GroupId, Index, Offset, Term};
-use crate::limits::SECTOR_SIZE;
 
 /// What is wrong with a part of a segment.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct Fault {
 pub enum FaultKind {
     /// The first sector is damaged.
     Head(SegmentError),
+    /// The state behind it is damaged. The log's other segments, and the journal, tell the same.
+    State(SegmentError),
+    /// The footer is damaged, or does not say what the blocks are. Readers do without.
+    Footer(SegmentError),
     /// The first sector is whole, but of another node, log or place.
     Foreign,
     /// A block is damaged.
@@ -49,6 +54,28 @@ pub enum FaultKind {
     /// A sound block that does not follow the one before, or is not the one that the checkpoint
     /// means.
     Unchained,
+}
+
+/// Where a segment ends, as somebody else says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Behind so many bytes stands its footer: the next segment says so.
+    Sealed(u64),
+    /// So many bytes of it are synced: the checkpoint says so.
+    Grows(u64),
+    /// Nobody says: it ends with its last sound block.
+    Unknown,
+}
+
+impl End {
+    /// Bytes of it that were synced, the footer not among them, as far as that is known.
+    #[must_use]
+    pub fn size(self) -> Option<u64> {
+        match self {
+            Self::Sealed(size) | Self::Grows(size) => Some(size),
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// Looks through the segments of one log.
@@ -65,6 +92,8 @@ pub struct Audit {
     end: (u32, u64),
     /// What is wrong since then: its blocks are known when the next sound one is met.
     open: Option<(u32, u64, u64, FaultKind)>,
+    /// Sum over the sums of this segment's blocks; none once one of them was not to be had.
+    segment_sum: Option<u32>,
     faults: Vec<Fault>,
     block_count: u64,
     block_size: u64,
@@ -82,26 +111,25 @@ impl Audit {
             is_seen: false,
             end: (0, 0),
             open: None,
+            segment_sum: None,
             faults: Vec::new(),
             block_count: 0,
             block_size: 0,
         }
     }
 
-    /// Takes the next segment. `vouched` bytes of it were synced, as the next one or the checkpoint
-    /// says, and must be sound; if nobody says so, it ends with its last sound block. `pieces` is
-    /// empty where there is no such file.
-    pub fn segment(
-        &mut self,
-        number: u32,
-        vouched: Option<u64>,
-        pieces: impl Iterator<Item = Piece>,
-    ) {
+    /// Takes the next segment, of which is known where it ends. `pieces` is empty where there is no
+    /// such file.
+    pub fn segment(&mut self, number: u32, end: End, pieces: impl Iterator<Item = Piece>) {
+        let vouched = end.size();
         let mut covered = 0;
         // What nobody vouches for is wrong only if something sound stands behind it.
         let mut doubtful = Vec::new();
+        let mut behind = None;
+        self.segment_sum = Some(0);
         for piece in pieces {
             if vouched.is_some_and(|vouched| piece.position >= vouched) {
+                behind = Some(piece);
                 break;
             }
             covered = piece.position + piece.size;
@@ -110,7 +138,7 @@ impl Audit {
                     let size = vouched.unwrap_or(piece.size);
                     return self.note(number, 0, size, FaultKind::Foreign);
                 }
-                What::Zeros => {}
+                What::Zeros | What::State(Ok(_)) => {}
                 What::Block(block) if block.error.is_none() => {
                     for piece in doubtful.drain(..) {
                         self.take(number, &piece);
@@ -121,11 +149,60 @@ impl Audit {
                 _ => self.take(number, &piece),
             }
         }
-        if let Some(vouched) = vouched
-            && covered < vouched
-        {
-            self.note(number, covered, 0, FaultKind::Missing);
+        match end {
+            End::Sealed(vouched) | End::Grows(vouched) if covered < vouched => {
+                self.note(number, covered, 0, FaultKind::Missing);
+            }
+            End::Sealed(vouched) => self.judge_footer(number, vouched, behind),
+            End::Grows(_) | End::Unknown => {}
         }
+    }
+
+    /// A footer that is not there costs no block, only a reader's time. One that is tells which block
+    /// was the last.
+    fn judge_footer(&mut self, number: u32, position: u64, behind: Option<Piece>) {
+        let found = behind.filter(|piece| piece.position == position);
+        let error = match found.map(|piece| piece.what) {
+            Some(What::Footer(Ok(footer))) => {
+                let is_ours = footer.cluster == self.cluster
+                    && footer.node_tag == self.node_tag
+                    && footer.group == self.group
+                    && footer.segment == number;
+                if is_ours {
+                    self.take_footer(&footer)
+                } else {
+                    Some(SegmentError::Reserved)
+                }
+            }
+            Some(What::Footer(Err(error))) => Some(error),
+            _ => Some(SegmentError::Magic),
+        };
+        if let Some(error) = error {
+            self.faults.push(Fault {
+                number,
+                position,
+                size: SEGMENT_FOOTER_SIZE as u64,
+                kind: FaultKind::Footer(error),
+                blocks: None,
+                offsets: None,
+            });
+        }
+    }
+
+    fn take_footer(&mut self, footer: &SegmentFooter) -> Option<SegmentError> {
+        let last = Base {
+            index: footer.last_index,
+            term: footer.last_term,
+            sum: footer.last_sum,
+            next_offset: footer.next_offset,
+        };
+        self.arrive(&last);
+        (self.last, self.is_seen) = (Some(last), true);
+        if self.segment_sum.is_some_and(|sum| sum != footer.blocks_sum) {
+            return Some(SegmentError::Reserved);
+        }
+        // The copy of the header in it has a sum of its own.
+        footer.header.is_none().then_some(SegmentError::Sum)
     }
 
     fn take(&mut self, number: u32, piece: &Piece) {
@@ -140,11 +217,12 @@ impl Audit {
                 None => self.take_block(number, position, &block.header),
                 Some(error) => self.note(number, position, size, FaultKind::Block(error)),
             },
-            What::Zeros => {}
+            What::State(Err(error)) => self.note(number, position, size, FaultKind::State(*error)),
+            What::Zeros | What::State(Ok(_)) => {}
             What::Unreadable(fault) => {
                 self.note(number, position, size, FaultKind::Unreadable(*fault));
             }
-            What::Unknown | What::Flush(_) => {
+            What::Unknown | What::Footer(_) | What::Flush(_) => {
                 self.note(number, position, size, FaultKind::Unknown);
             }
         }
@@ -165,7 +243,7 @@ impl Audit {
             next_offset: header.first_offset,
         };
         self.arrive(&before);
-        self.end = (number, SECTOR_SIZE as u64);
+        self.end = (number, u64::from(header.state.head_size));
         (self.last, self.is_seen) = (Some(before), true);
     }
 
@@ -184,6 +262,7 @@ impl Audit {
                 FaultKind::Unchained
             };
             self.open = Some((number, position, 0, kind));
+            self.segment_sum = None;
         }
         self.close(before);
     }
@@ -223,6 +302,7 @@ impl Audit {
             && self.is_seen
             && self.open.is_none()
         {
+            self.segment_sum = None;
             // Both are whole, and one of them was never written here. It is this one's place that
             // is named: what comes behind a stale block does not follow it either.
             self.faults.push(Fault {
@@ -236,6 +316,11 @@ impl Audit {
         } else {
             self.arrive(&before);
         }
+        self.segment_sum = self.segment_sum.map(|so_far| {
+            let mut sum = Sum::resumed(so_far);
+            sum.update(&header.sum.to_le_bytes());
+            sum.value()
+        });
         self.block_count += 1;
         self.block_size += u64::from(header.size);
         self.end = (number, position + u64::from(header.size));
@@ -250,6 +335,7 @@ impl Audit {
 
     /// Notes that something is wrong behind the last sound block, or one thing more.
     fn note(&mut self, number: u32, position: u64, size: u64, kind: FaultKind) {
+        self.segment_sum = None;
         match &mut self.open {
             Some((at, from, so_far, _)) if *at == number && *from + *so_far == position => {
                 *so_far += size;

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `window` | a large file, read in pieces; sectors that cannot be read |
 //! | `journal` | a journal's file as flushes and what lies between |
-//! | `segment` | a segment's file as its header, blocks and what lies between |
+//! | `segment` | a segment's file as its head, blocks, footer and what lies between |
 //! | `audit` | one log's segments: that they are one chain, without a hole |
 
 mod audit;
@@ -23,11 +23,12 @@ use super::HardState;
 use super::block::{BlockError, BlockHeader};
 use super::checkpoint::Checkpoint;
 use super::flush::{FlushError, FlushHeader};
+use super::footer::SegmentFooter;
 use super::recovery::DiskFault;
-use super::segment::{SegmentError, SegmentHeader};
+use super::segment::{SegmentError, SegmentHeader, SegmentState};
 use crate::id::GroupId;
 
-pub use audit::{Audit, Fault, FaultKind, Findings};
+pub use audit::{Audit, End, Fault, FaultKind, Findings};
 pub use journal::JournalPieces;
 pub use segment::SegmentPieces;
 
@@ -52,6 +53,10 @@ pub enum What {
     Flush(FlushPiece),
     /// A segment's first sector.
     Head(Result<SegmentHeader, SegmentError>),
+    /// What a segment's head says of the log besides.
+    State(Result<SegmentState, SegmentError>),
+    /// The end of a sealed segment.
+    Footer(Result<SegmentFooter, SegmentError>),
     /// A block; of a segment.
     Block(BlockPiece),
     /// Zeros: padding, or never written.

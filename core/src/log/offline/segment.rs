@@ -1,4 +1,4 @@
-//! A segment's file as its header, its blocks, and what lies between them.
+//! A segment's file as its head, its blocks, its footer, and what lies between them.
 //!
 //! Behind a damaged block the walk goes on at the next sound one of the same log with a higher
 //! index: by the size that the damaged one claims if that leads there, else byte by byte. What it
@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::super::block::{BLOCK_ALIGN, BLOCK_HEADER_SIZE, Block, BlockError, BlockHeader};
 use super::super::fields::all_zero;
-use super::super::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
+use super::super::footer::{SEGMENT_FOOTER_SIZE, SegmentFooter};
+use super::super::segment::{SEGMENT_HEADER_SIZE, SegmentError, SegmentHeader, SegmentState};
 use super::window::Window;
 use super::{BlockPiece, Piece, Read, What};
 use crate::id::{GroupId, Index};
@@ -25,6 +26,8 @@ pub struct SegmentPieces<'r> {
     group: Option<GroupId>,
     /// Index of the last sound block, or of the one before the segment.
     last: Index,
+    /// Its header, until what that says of the bytes behind it was looked at.
+    header: Option<SegmentHeader>,
     /// Pieces found ahead of their turn.
     ahead: VecDeque<Piece>,
 }
@@ -34,6 +37,7 @@ enum Start {
     Sound(BlockHeader, Bytes),
     /// A header that can be read, but its block is not sound.
     Damaged(BlockHeader, Bytes, BlockError),
+    Footer(Result<SegmentFooter, SegmentError>, u64),
     Zeros,
     Unknown,
     Unreadable(What),
@@ -47,6 +51,7 @@ impl<'r> SegmentPieces<'r> {
             position: 0,
             group: None,
             last: Index(0),
+            header: None,
             ahead: VecDeque::new(),
         }
     }
@@ -58,12 +63,48 @@ impl<'r> SegmentPieces<'r> {
                 if let Ok(header) = &header {
                     self.group = Some(header.group);
                     self.last = Index(header.first_index.0 - 1);
+                    self.header = Some(*header);
                 }
                 (bytes.len(), What::Head(header))
             }
             Err(fault) => (SEGMENT_HEADER_SIZE, What::Unreadable(fault)),
         };
         self.piece(0, size as u64, what)
+    }
+
+    /// What stands between the first sector and the blocks; none if nothing does.
+    fn state(&mut self) -> Option<Piece> {
+        let header = self.header.take()?;
+        let size = header.state.head_size as usize - SEGMENT_HEADER_SIZE;
+        let position = SEGMENT_HEADER_SIZE as u64;
+        if size == 0 || self.window.size() <= position {
+            return None;
+        }
+        let (size, what) = match self.window.bytes(position, size) {
+            Ok(bytes) => (
+                bytes.len(),
+                What::State(SegmentState::check(&header, &bytes)),
+            ),
+            Err(fault) => (SECTOR_SIZE, What::Unreadable(fault)),
+        };
+        let size = (size as u64).min(self.window.size() - position);
+        Some(self.piece(position, size, what))
+    }
+
+    /// The footer at a place, if something there says that it is one.
+    fn footer(&mut self, position: u64) -> Option<Start> {
+        if !position.is_multiple_of(SECTOR_SIZE as u64) {
+            return None;
+        }
+        let bytes = self.window.bytes(position, SEGMENT_FOOTER_SIZE).ok()?;
+        match SegmentFooter::check(&bytes) {
+            Ok(footer) if footer.data_size == position => {
+                Some(Start::Footer(Ok(footer), bytes.len() as u64))
+            }
+            // Of another place, or in a record.
+            Ok(_) | Err(SegmentError::Magic) => None,
+            Err(error) => Some(Start::Footer(Err(error), bytes.len() as u64)),
+        }
     }
 
     /// What stands at a place, judged by its own sums and by whose segment this is.
@@ -76,7 +117,7 @@ impl<'r> SegmentPieces<'r> {
             return Start::Zeros;
         }
         let Ok(header) = BlockHeader::read(&head) else {
-            return Start::Unknown;
+            return self.footer(position).unwrap_or(Start::Unknown);
         };
         if self.group.is_some_and(|group| header.group != group) {
             return Start::Unknown;
@@ -100,6 +141,7 @@ impl<'r> SegmentPieces<'r> {
                 let sector = self.window.sector(position);
                 sector.is_ok_and(|sector| all_zero(&sector))
             }
+            Start::Footer(footer, _) => footer.is_ok(),
             _ => position == self.window.size(),
         }
     }
@@ -148,7 +190,7 @@ impl<'r> SegmentPieces<'r> {
         while end < self.window.size() {
             match self.look(end) {
                 Start::Sound(header, _) if header.index > self.last => break,
-                Start::Unreadable(_) => break,
+                Start::Unreadable(_) | Start::Footer(Ok(_), _) => break,
                 Start::Zeros => {}
                 _ => solid = end + BLOCK_ALIGN as u64,
             }
@@ -201,6 +243,9 @@ impl Iterator for SegmentPieces<'_> {
         if self.position == 0 {
             return Some(self.head());
         }
+        if let Some(state) = self.state() {
+            return Some(state);
+        }
         let position = self.position;
         Some(match self.look(position) {
             Start::Sound(header, bytes) => self.block(header, bytes, None),
@@ -210,6 +255,7 @@ impl Iterator for SegmentPieces<'_> {
             {
                 self.block(header, bytes, Some(error))
             }
+            Start::Footer(footer, size) => self.piece(position, size, What::Footer(footer)),
             Start::Damaged(..) | Start::Unknown => self.unknown(),
             Start::Zeros => self.zeros(),
             Start::Unreadable(what) => {
