@@ -33,10 +33,10 @@ const UNIT: usize = 512;
 
 /// Bytes of one write that are there or not.
 #[derive(Clone, Debug)]
-struct Part {
-    slot: usize,
-    position: usize,
-    bytes: Vec<u8>,
+pub(crate) struct Part {
+    pub(crate) slot: usize,
+    pub(crate) position: usize,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What was seen.
@@ -53,7 +53,7 @@ type Image = Vec<Vec<u8>>;
 type Groups = BTreeMap<GroupId, GroupRecovered>;
 
 /// The parts of what is in flight, in the order in which they were asked for.
-fn parts(stores: &[Store]) -> Vec<Part> {
+pub(crate) fn parts(stores: &[Store]) -> Vec<Part> {
     let mut parts = Vec::new();
     for store in stores {
         let mut position = store.position as usize;
@@ -249,8 +249,6 @@ fn note_what_is_in_flight(world: &World, census: &mut Census) {
     let mut runs = 0;
     for store in world.disk.flying() {
         runs += store.runs.len();
-        let file = RING.file_of(Lsn(0)).max(u64::from(store.slot));
-        assert!(file < u64::from(RING.file_count));
         for run in &store.runs {
             kinds.extend(kinds_of(world, run));
         }
@@ -273,20 +271,14 @@ fn kinds_of(world: &World, run: &bytes::Bytes) -> Vec<&'static str> {
     let lsn = u64::from_le_bytes(run[16..24].try_into().expect("eight bytes"));
     let (_, position) = RING.locate(Lsn(lsn));
     let mut kinds = vec!["flush"];
-    // Where it will lie, so that it is told as one of its file.
-    let whole = run.clone();
-    let file_size = position + run.len() as u64;
-    let read = Box::new(move |at: u64, size: usize| {
-        let mut bytes = vec![0; size];
-        for (offset, byte) in bytes.iter_mut().enumerate() {
-            let at = at + offset as u64;
-            if at >= position {
-                *byte = whole[(at - position) as usize];
-            }
-        }
-        Ok(bytes.into())
-    });
-    let mut pieces = JournalPieces::new(RING, file_size, None, read);
+    // Where it will lie: a flush is told as one only in its place.
+    let file = bytes::Bytes::from([&vec![0; position as usize][..], run].concat());
+    let size = file.len() as u64;
+    let read = move |at: u64, size: usize| {
+        let from = at as usize;
+        Ok(file.slice(from..(from + size).min(file.len())))
+    };
+    let mut pieces = JournalPieces::new(RING, size, None, Box::new(read));
     let flush = pieces.find_map(|piece| match piece.what {
         What::Flush(flush) => Some(flush),
         _ => None,

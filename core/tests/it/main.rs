@@ -1,5 +1,6 @@
 //! Tests of the core from outside, in one binary.
 
+mod crash_segments;
 mod crash_states;
 mod frame;
 mod graphs;
