@@ -2,7 +2,7 @@
 //!
 //! Shows every byte of it as something, also where it is damaged. Changes nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::PathBuf;
 
 use ringwood_core::log::block::{Block, BlockHeader, BlockKind};
@@ -115,6 +115,11 @@ impl Line {
         self.with(name, format!("{value:08x}"))
     }
 
+    fn failed(mut self, error: impl Display) -> Self {
+        self.error = Some(error.to_string());
+        self
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
             "{:>10} {:width$}{}",
@@ -157,16 +162,8 @@ fn lines(piece: &Piece, records: bool) -> Vec<Line> {
     match &piece.what {
         What::Zeros => vec![one("zeros")],
         What::Unknown => vec![one("unknown")],
-        What::Unreadable(fault) => {
-            let mut line = one("unreadable");
-            line.error = Some(fault_words(*fault));
-            vec![line]
-        }
-        What::Head(Err(error)) => {
-            let mut line = one("head");
-            line.error = Some(error.to_string());
-            vec![line]
-        }
+        What::Unreadable(fault) => vec![one("unreadable").failed(fault_words(*fault))],
+        What::Head(Err(error)) => vec![one("head").failed(error)],
         What::Head(Ok(head)) => vec![
             one("head")
                 .with("group", head.group.0)
@@ -179,6 +176,35 @@ fn lines(piece: &Piece, records: bool) -> Vec<Line> {
                 .sum("node_tag", head.node_tag)
                 .with("cluster", format!("{:032x}", head.cluster.0)),
         ],
+        What::State(Ok(state)) => {
+            let voters: Vec<_> = state
+                .voters
+                .iter()
+                .map(|id| format!("{:016x}", id.0))
+                .collect();
+            vec![
+                one("state")
+                    .with("voters", voters.join(","))
+                    .with("producers", state.producers.len()),
+            ]
+        }
+        What::Footer(Ok(footer)) => vec![
+            one("footer")
+                .with("group", footer.group.0)
+                .with("segment", footer.segment)
+                .wide("first_index", footer.first_index.0)
+                .wide("last_index", footer.last_index.0)
+                .wide("last_term", footer.last_term.0)
+                .wide("first_offset", footer.first_offset.0)
+                .wide("end_offset", footer.next_offset.0)
+                .wide("data_size", footer.data_size)
+                .sum("last_sum", footer.last_sum)
+                .sum("blocks_sum", footer.blocks_sum)
+                .with("points", footer.points.len())
+                .wide("sealed_at", footer.sealed_at.0),
+        ],
+        What::State(Err(error)) => vec![one("state").failed(error)],
+        What::Footer(Err(error)) => vec![one("footer").failed(error)],
         What::Block(block) => {
             let mut line = block_line(at, &block.header);
             line.error = block.error.map(|error| error.to_string());

@@ -144,6 +144,11 @@ struct FileReport {
     node_tag: Option<String>,
     /// Of a segment.
     head: Option<HeadReport>,
+    /// Voters and producers that a segment's head names.
+    voters: u64,
+    producers: u64,
+    /// Whether a segment has its footer.
+    sealed: bool,
     flushes: u64,
     blocks: Wide,
     records: Wide,
@@ -315,7 +320,7 @@ fn log_report(directory: &Directory, log: &Log) -> LogReport {
     let segment = |segment: &Segment| SegmentReport {
         file: segment_file(log.group, segment.number),
         size: Wide(segment.size),
-        synced: segment.vouched.map(Wide),
+        synced: segment.end.size().map(Wide),
         first_index: segment.header.map(|header| Wide(header.first_index.0)),
         first_offset: segment.header.map(|header| Wide(header.first_offset.0)),
     };
@@ -458,7 +463,14 @@ impl FileReport {
             |what: &dyn std::fmt::Display| self.bad.push(Bad::at(name, position, size, what));
         match what {
             What::Head(Ok(head)) => self.take_head(&head),
-            What::Head(Err(error)) => bad(&error),
+            What::Head(Err(error)) => bad(&format!("the first sector: {error}")),
+            What::State(Ok(state)) => {
+                self.voters = state.voters.len() as u64;
+                self.producers = state.producers.len() as u64;
+            }
+            What::State(Err(error)) => bad(&format!("the state behind the first sector: {error}")),
+            What::Footer(Ok(_)) => self.sealed = true,
+            What::Footer(Err(error)) => bad(&format!("the footer: {error}")),
             What::Zeros => self.zero_bytes.0 += size,
             What::Unknown => {
                 // In a journal that is what older rounds of the ring have left.
@@ -550,6 +562,16 @@ fn file_page(report: &FileReport) -> String {
         page.push_str(&format!(
             "  segment {} of group {}, from block {}, offset {}; {} bytes in the one before\n",
             head.segment, head.group, head.first_index.0, head.first_offset.0, head.previous_size.0
+        ));
+        page.push_str(&format!(
+            "  {} voters and {} producers as of then; {}\n",
+            report.voters,
+            report.producers,
+            if report.sealed {
+                "sealed"
+            } else {
+                "not sealed"
+            }
         ));
     }
     if let (Some(first), Some(end), Some([least, most])) =

@@ -90,7 +90,9 @@ fn pair(numbers: Option<(u64, u64)>) -> (Option<Wide>, Option<Wide>) {
 
 fn kind_words(kind: FaultKind) -> String {
     match kind {
-        FaultKind::Head(error) => error.to_string(),
+        FaultKind::Head(error) => format!("the first sector: {error}"),
+        FaultKind::State(error) => format!("the state behind the first sector: {error}"),
+        FaultKind::Footer(error) => format!("the footer: {error}"),
         FaultKind::Foreign => {
             "this segment is another node's, another log's or another one of this log".into()
         }

@@ -3,7 +3,7 @@
 use ringwood_core::id::{GroupId, Index, Offset, Term};
 use ringwood_core::log::HardState;
 use ringwood_core::log::checkpoint::Checkpoint;
-use ringwood_core::log::offline::{Audit, Piece, SegmentPieces};
+use ringwood_core::log::offline::{Audit, End, Piece, SegmentPieces};
 use ringwood_core::log::recovery::Recovered;
 use ringwood_core::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 
@@ -36,8 +36,8 @@ pub(crate) struct Segment {
     pub(crate) size: u64,
     /// What its first sector says; none if that is damaged.
     pub(crate) header: Option<SegmentHeader>,
-    /// Bytes of it that somebody vouches for: the next segment's first sector, or the checkpoint.
-    pub(crate) vouched: Option<u64>,
+    /// Where it ends, as the next segment's first sector or the checkpoint says.
+    pub(crate) end: End,
 }
 
 /// What an audit of a log's segments came to.
@@ -97,15 +97,17 @@ impl Log {
                 number,
                 size: file.size,
                 header,
-                vouched: active.map(|checkpoint| checkpoint.segment_size),
+                end: active.map_or(End::Unknown, |checkpoint| {
+                    End::Grows(checkpoint.segment_size)
+                }),
             });
         }
         for at in 1..segments.len() {
             let next = &segments[at];
-            let size = next.header.map(|header| header.previous_size);
-            let follows = segments[at - 1].number + 1 == next.number;
-            if segments[at - 1].vouched.is_none() && follows {
-                segments[at - 1].vouched = size;
+            let follows = segments[at - 1].number.checked_add(1) == Some(next.number);
+            if let (End::Unknown, Some(header), true) = (segments[at - 1].end, next.header, follows)
+            {
+                segments[at - 1].end = End::Sealed(header.previous_size);
             }
         }
         Ok(Self {
@@ -162,10 +164,10 @@ impl Log {
             match (found, file) {
                 (Some(segment), Some(file)) => {
                     let pieces = SegmentPieces::new(file.size, file.reader());
-                    audit.segment(number, segment.vouched, pieces);
+                    audit.segment(number, segment.end, pieces);
                 }
                 // How large it was says the next one, if anything does.
-                _ => audit.segment(number, Some(1), std::iter::empty::<Piece>()),
+                _ => audit.segment(number, End::Grows(1), std::iter::empty::<Piece>()),
             }
         }
         let beyond = |segment: &&Segment| !expected.contains(&segment.number);
