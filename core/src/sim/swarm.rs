@@ -384,7 +384,7 @@ impl Swarm {
     /// Records near the limit, in memory that just takes them.
     fn make_large(&mut self, chance: &mut Chance) {
         // Each of their disks takes some hundred megabytes.
-        self.node_count = self.node_count.min(5);
+        self.node_count = self.node_count.min(3);
         self.group_count = 1;
         self.shape = shape(chance, 1, true);
         self.record_count_max = 1;
