@@ -214,15 +214,21 @@ impl Shard {
             self.peer_fault_count += 1;
             return;
         };
-        // Where there is no room Raft is told of no blocks, only of what comes before them and what is
-        // decided. It would cut what contradicts them, and nothing would stand in its place.
+        // Where there is no room Raft is told only of blocks that are here already, and of what is
+        // decided. It would cut what contradicts the others, and nothing would stand in its place.
+        // Of those that are here it must be told: else a node whose journal is full of blocks that
+        // it does not know to be decided never learns that they are, and so never makes room.
         let is_no_op = checked
             .first()
             .is_some_and(|block| block.header().kind == BlockKind::NoOp);
         let count = if is_no_op || self.journal.takes_copies() {
             checked.len()
         } else {
-            0
+            let tail = self.groups[position].tail();
+            let is_here = |block: &&Block<'_>| {
+                tail.term_at(block.header().index) == Some(block.header().term)
+            };
+            checked.iter().take_while(is_here).count()
         };
         let ids: Vec<BlockId> = checked[..count]
             .iter()
