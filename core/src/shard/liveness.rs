@@ -4,6 +4,7 @@
 
 use crate::frame::code::TimeoutReason;
 use crate::id::{Nanos, NodeId};
+use crate::limits::VOTER_COUNT_MAX;
 use crate::raft::Timeouts;
 
 use super::samples::Samples;
@@ -246,12 +247,14 @@ impl Liveness {
             }
         }
         // A leader hears of its quorum when the nearest `n / 2` peers have answered.
-        let mut round_trips: Vec<Nanos> = self
-            .links
-            .iter()
-            .filter(|link| link.round_trips.count() >= SAMPLE_COUNT_MIN)
-            .map(|link| link.round_trips.quantile(990))
-            .collect();
+        let mut round_trips = [Nanos(u64::MAX); VOTER_COUNT_MAX];
+        let mut count = 0;
+        let links = self.links.iter();
+        for link in links.filter(|link| link.round_trips.count() >= SAMPLE_COUNT_MIN) {
+            round_trips[count] = link.round_trips.quantile(990);
+            count += 1;
+        }
+        let round_trips = &mut round_trips[..count];
         round_trips.sort_unstable();
         let quorum_peers = self.links.len().div_ceil(2);
         let rtt = if quorum_peers == 0 {
