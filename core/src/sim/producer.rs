@@ -211,8 +211,10 @@ impl Producer {
         version: u32,
         context: &mut Context<'_>,
     ) -> Pending {
-        let mut payload = Vec::new();
-        let mut record = Vec::new();
+        // As long as the records may be, and what stands before each.
+        let size_max = RECORD_SIZE_MIN as u64 + context.swarm.record_size_max;
+        let mut payload = Vec::with_capacity(record_count as usize * (size_max as usize + 8));
+        let mut record = Vec::with_capacity(size_max as usize);
         for number in sequence..sequence + u64::from(record_count) {
             let size = context.chance.below(context.swarm.record_size_max + 1) as usize;
             let size = RECORD_SIZE_MIN + size;
