@@ -314,15 +314,18 @@ impl Swarm {
     /// The options of a whole seed: ten minutes, most of them quiet, with bursts of faults and load,
     /// more than fifty faults and more than two thousand appends in all. In most, nodes are farther
     /// from each other than in a quick one: a heartbeat costs what it costs, and there are few only
-    /// where they travel far. Two of a hundred clusters are near together all the same.
+    /// where they travel far. One of eighty clusters is near together all the same.
     #[must_use]
     pub fn whole(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5357_4152_4d57_4f4c);
         let c = &mut chance;
-        let unit = match c.below(200) {
+        let unit = match c.below(400) {
             0 => 2,
-            1..=3 => 10,
-            _ => c.pick(&[50, 100, 200, 200, 320, 320, 320, 320, 320, 320]),
+            1..=4 => 10,
+            5..=24 => 50,
+            25..=64 => 100,
+            65..=144 => 200,
+            _ => 320,
         };
         // Heartbeats go from each to each.
         let node_count = match c.below(60) {
