@@ -114,6 +114,9 @@ switches! {
     B50,
     /// etcd #14370: of one node alone the leader answers before its disk has the block.
     B54,
+    /// NATS #7549: damage is taken for the end of the log. Recovery drops a promised run that is
+    /// damaged, and all behind it, as it drops a torn tail.
+    B51,
     /// KAFKA-16541: a sync was left out for speed. What recovery found in the drive's cache counts
     /// as durable without one.
     B57,
