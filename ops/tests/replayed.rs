@@ -29,6 +29,7 @@ fn the_printed_command_plays_a_failure_again() {
             .map(|line| serde_json::from_str(line).expect("JSON lines"))
             .collect();
         assert_eq!(lines[0]["schema"], "ringwood.trace/v1");
+        assert!(failure["faults"].is_array(), "the schedule that is left");
         let last = lines.last().expect("a story has an end");
         assert_eq!(last["kind"], "broken");
         assert_eq!(last["text"], invariant);

@@ -54,7 +54,7 @@ mod world;
 pub use failure::Failure;
 pub use marks::Marks;
 pub use shrink::{Shrunk, shrink};
-pub use swarm::{Choice, Swarm};
+pub use swarm::{Choice, Fault, Swarm};
 pub use trace::{Lane, Record, Sink, Standing};
 
 use client::Role;

@@ -28,6 +28,17 @@ pub struct Choice {
     pub is_trouble: bool,
 }
 
+/// One fault of a run, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What `without` leaves it out by.
+    pub number: u32,
+    /// True time.
+    pub at: Nanos,
+    /// The option that is its kind.
+    pub kind: String,
+}
+
 macro_rules! trouble {
     ($name:ident, $off:expr) => {
         stringify!($name)
@@ -358,6 +369,20 @@ impl Swarm {
         swarm.record_count_max = c.pick(&[1, 3, 10]);
         swarm.record_size_max = c.pick(&[20, 200, 1_000]);
         swarm
+    }
+
+    /// The faults of the run, in the order in which they come.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let bursts = schedule::bursts(self).into_iter();
+        let planned = bursts.flat_map(|burst| burst.faults);
+        planned
+            .map(|fault| Fault {
+                number: fault.number,
+                at: fault.at,
+                kind: fault.kind.to_string(),
+            })
+            .collect()
     }
 
     /// Faults that the run has, or would have without those left out; they are counted from 1.

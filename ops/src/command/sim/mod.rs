@@ -104,7 +104,7 @@ pub(crate) struct Args {
 
     /// Put a bug in on purpose, to see what is told of it
     #[cfg(feature = "bugs")]
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["scenario", "list"])]
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["scenario", "list"])]
     bug: Option<String>,
 
     /// Print the whole story of one seed or scenario, a line an event
@@ -435,6 +435,13 @@ fn page(campaign: &Campaign, totals: &Totals, found: Option<&Found>) -> String {
             found.shrunk.run_count
         );
         page += &format!("its options:\n{}\n", found.shrunk.swarm);
+        let faults = found.shrunk.swarm.faults();
+        page += &format!("its faults: {}\n", faults.len());
+        for fault in faults {
+            let millis = fault.at.0 as f64 / 1e6;
+            page += &format!("  {:>4} {millis:>12.3} ms  {}\n", fault.number, fault.kind);
+        }
+        page.push('\n');
         if !found.unneeded.is_empty() {
             page += &format!("not needed: {}\n\n", found.unneeded.join(", "));
         }
@@ -499,9 +506,17 @@ struct FailureDocument {
     at_us: Wide,
     event: Wide,
     options: BTreeMap<&'static str, String>,
+    faults: Vec<FaultDocument>,
     not_needed: Vec<&'static str>,
     trace: String,
     again: String,
+}
+
+#[derive(Serialize)]
+struct FaultDocument {
+    number: u32,
+    at_ns: Wide,
+    kind: String,
 }
 
 fn document(campaign: &Campaign, totals: &Totals, found: Option<&Found>) -> Document {
@@ -528,6 +543,17 @@ fn document(campaign: &Campaign, totals: &Totals, found: Option<&Found>) -> Docu
             at_us: Wide(found.shrunk.failure.at.0 / 1_000),
             event: Wide(found.shrunk.failure.event),
             options: story::options(&found.shrunk.swarm),
+            faults: found
+                .shrunk
+                .swarm
+                .faults()
+                .into_iter()
+                .map(|fault| FaultDocument {
+                    number: fault.number,
+                    at_ns: Wide(fault.at.0),
+                    kind: fault.kind,
+                })
+                .collect(),
             not_needed: found.unneeded.clone(),
             trace: found.path.display().to_string(),
             again: found.command.clone(),
