@@ -127,6 +127,9 @@ pub const ASK_SIZE_MAX: usize = 16 << 20;
 /// again when it is read again.
 pub const REPAIR_COUNT_MAX: usize = 256;
 
+/// Bytes of a segment that is written anew, at a time.
+pub const MEND_WRITE_SIZE: usize = 1 << 20;
+
 /// Segment files a shard keeps open.
 pub const SEGMENT_OPEN_MAX: usize = 512;
 

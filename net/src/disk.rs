@@ -223,6 +223,53 @@ impl Directory {
         self.open_file(&name, OFlags::RDWR)
     }
 
+    /// Writes into the file that is to take a segment's place, made anew at position 0. Not durable
+    /// before it does.
+    ///
+    /// # Errors
+    /// `Io`, `is_full` if there is no room.
+    pub fn mend_segment(
+        &self,
+        group: GroupId,
+        number: u32,
+        position: u64,
+        bytes: &[u8],
+    ) -> Result<(), DiskError> {
+        let name = mended_name(group, number);
+        let path = self.path.join(&name);
+        let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        if position == 0 {
+            flags |= OFlags::TRUNC;
+            // The log's directory may be what was lost.
+            self.child(&log_name(group))?;
+        }
+        let file = rustix::fs::openat(&self.fd, &name, flags, PRIVATE)
+            .map_err(DiskError::io("opening", &path))?;
+        let mut done = 0;
+        while done < bytes.len() {
+            done += rustix::io::pwrite(&file, &bytes[done..], position + done as u64)
+                .map_err(DiskError::io("writing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was written beside a segment durable, then gives it the segment's name. After a
+    /// crash the name means the old file or the new one, whole.
+    ///
+    /// # Errors
+    /// `Io`, `is_full` if there is no room.
+    pub fn replace_segment(&self, group: GroupId, number: u32) -> Result<(), DiskError> {
+        let log = self.child(&log_name(group))?;
+        let name = mended_name(group, number);
+        let path = self.path.join(&name);
+        let file = rustix::fs::openat(&self.fd, &name, OFlags::WRONLY | OFlags::CLOEXEC, PRIVATE)
+            .map_err(DiskError::io("opening", &path))?;
+        rustix::fs::fsync(&file).map_err(DiskError::io("syncing", &path))?;
+        rustix::fs::renameat(&self.fd, &name, &log.fd, segment_name(number))
+            .map_err(DiskError::io("naming", &path))?;
+        sync_directory(&log.fd, &log.path)
+    }
+
     /// The groups that have a directory here, in order.
     ///
     /// # Errors
@@ -442,6 +489,11 @@ pub fn log_name(group: GroupId) -> String {
 #[must_use]
 pub fn segment_name(number: u32) -> String {
     format!("segment-{number:08}")
+}
+
+/// What is written beside a segment; no start takes it for one.
+fn mended_name(group: GroupId, number: u32) -> String {
+    format!("{}/{}.new", log_name(group), segment_name(number))
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, DiskError> {

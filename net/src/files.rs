@@ -11,7 +11,7 @@ use ringwood_core::limits::{
     GROUP_COUNT_MAX, JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE, SEGMENT_OPEN_MAX,
 };
 use ringwood_core::log::recovery::DiskFault;
-use ringwood_core::shard::Source;
+use ringwood_core::shard::{SegmentWriteId, Source};
 
 use crate::beside::Beside;
 use crate::disk::{self, Calibration, Directory, DiskError};
@@ -30,6 +30,7 @@ const JOURNAL_MADE_SIZE_MAX: usize = 4096;
 pub(crate) struct Files {
     directory: Arc<Directory>,
     maker: Beside<Wanted, Made>,
+    mender: Beside<Mending, Mended>,
     journal: Vec<File>,
     segments: BTreeMap<(GroupId, u32), Segment>,
     /// How many of them stay open.
@@ -48,6 +49,31 @@ pub(crate) struct Made {
     pub(crate) number: u32,
     /// The file, open, or why there is none.
     pub(crate) result: Result<File, DiskError>,
+}
+
+/// A step of writing a segment anew.
+#[derive(Debug)]
+pub(crate) struct Mending {
+    pub(crate) write: SegmentWriteId,
+    pub(crate) group: GroupId,
+    pub(crate) number: u32,
+    pub(crate) step: MendStep,
+}
+
+/// What the step does.
+#[derive(Debug)]
+pub(crate) enum MendStep {
+    Write { position: u64, buffer: Bytes },
+    Replace,
+}
+
+/// A step's end.
+#[derive(Debug)]
+pub(crate) struct Mended {
+    pub(crate) write: SegmentWriteId,
+    /// The segment whose name means another file now.
+    replaced: Option<(GroupId, u32)>,
+    pub(crate) result: Result<(), DiskError>,
 }
 
 /// A segment's open file.
@@ -78,10 +104,12 @@ impl Files {
         }
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
         let directory = Arc::new(directory);
-        let maker = start_maker(Arc::clone(&directory), waker).map_err(StartError::Thread)?;
+        let maker = start_maker(Arc::clone(&directory), waker.clone());
+        let mender = start_mender(Arc::clone(&directory), waker);
         Ok(Self {
             directory,
-            maker,
+            maker: maker.map_err(StartError::Thread)?,
+            mender: mender.map_err(StartError::Thread)?,
             journal,
             segments: BTreeMap::new(),
             open_max: SEGMENT_OPEN_MAX,
@@ -134,6 +162,21 @@ impl Files {
             self.keep(made.group, made.number, file);
         }
         Some(made)
+    }
+
+    /// Goes on with writing a segment anew; `take_mended` tells the end.
+    pub(crate) fn mend(&self, mending: Mending) {
+        self.mender.ask(mending);
+    }
+
+    /// A step of it that has ended since.
+    pub(crate) fn take_mended(&mut self) -> Option<Mended> {
+        let mended = self.mender.take()?;
+        if let Some(key) = mended.replaced {
+            // Whoever reads it next opens the new file.
+            self.segments.remove(&key);
+        }
+        Some(mended)
     }
 
     /// What is to be read.
@@ -225,6 +268,37 @@ fn start_maker(directory: Arc<Directory>, waker: Waker) -> std::io::Result<Besid
     })
 }
 
+/// The thread that writes segments anew: rare, large, and in no hurry.
+fn start_mender(
+    directory: Arc<Directory>,
+    waker: Waker,
+) -> std::io::Result<Beside<Mending, Mended>> {
+    // A shard mends one segment at a time, a step at a time.
+    Beside::start("mender", 1, waker, move |mending: Mending| {
+        let Mending {
+            write,
+            group,
+            number,
+            step,
+        } = mending;
+        let (replaced, result) = match step {
+            MendStep::Write { position, buffer } => (
+                None,
+                directory.mend_segment(group, number, position, &buffer),
+            ),
+            MendStep::Replace => (
+                Some((group, number)),
+                directory.replace_segment(group, number),
+            ),
+        };
+        Mended {
+            write,
+            replaced,
+            result,
+        }
+    })
+}
+
 /// The system's number for an error, for recovery's report.
 fn errno_of(error: IoError) -> i32 {
     match error {
@@ -264,9 +338,11 @@ mod tests {
         let directory = Arc::new(Directory::open(dir.path(), access).expect("it is there"));
         let mut ring = Ring::new(&RingOptions::default()).expect("io_uring");
         let maker = start_maker(Arc::clone(&directory), ring.waker());
+        let mender = start_mender(Arc::clone(&directory), ring.waker());
         let mut files = Files {
             directory,
             maker: maker.expect("a thread"),
+            mender: mender.expect("a thread"),
             journal: Vec::new(),
             segments: BTreeMap::new(),
             open_max: 3,

@@ -33,6 +33,11 @@ impl Notices {
         (notices, receiver)
     }
 
+    /// Something happened that whoever runs the node should see.
+    pub(crate) fn say(&self, text: String) {
+        let _ = self.sender.try_send(text);
+    }
+
     /// A peer refuses this node. Said once, until it gives another reason.
     pub(crate) fn tell(&mut self, peer: NodeId, why: &str) {
         if self.told.get(&peer).is_some_and(|told| told == why) {

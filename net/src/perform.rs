@@ -9,6 +9,7 @@ use ringwood_core::shard::{Effect, Input, SegmentWriteId};
 
 use crate::disk::DiskError;
 use crate::failure::NodeFailure;
+use crate::files::{MendStep, Mending};
 use crate::ring::File;
 use crate::stream;
 use crate::turn::{Job, Turn};
@@ -96,6 +97,29 @@ impl Turn {
                     Err(error) => self.on_segment_fault(now, write, error)?,
                 }
             }
+            Effect::SegmentMend {
+                write,
+                group,
+                number,
+                position,
+                buffer,
+            } => self.files.mend(Mending {
+                write,
+                group,
+                number,
+                step: MendStep::Write { position, buffer },
+            }),
+            Effect::SegmentReplace {
+                write,
+                group,
+                number,
+            } => self.files.mend(Mending {
+                write,
+                group,
+                number,
+                step: MendStep::Replace,
+            }),
+            Effect::Notice(text) => self.notices.say(text),
             Effect::Load {
                 load,
                 source,
@@ -134,6 +158,20 @@ impl Turn {
         }
         let input = Input::SegmentRefused(write);
         self.shard.step(now, input, &mut self.effects);
+        Ok(())
+    }
+
+    /// Says which steps of writing a segment anew have ended.
+    pub(crate) fn tell_mended(&mut self, now: Nanos) -> Result<(), NodeFailure> {
+        while let Some(mended) = self.files.take_mended() {
+            match mended.result {
+                Ok(()) => {
+                    let input = Input::SegmentStored(mended.write);
+                    self.shard.step(now, input, &mut self.effects);
+                }
+                Err(error) => self.on_segment_fault(now, mended.write, error)?,
+            }
+        }
         Ok(())
     }
 

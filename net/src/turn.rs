@@ -105,7 +105,7 @@ pub(crate) struct Turn {
     pub(crate) unmade: Vec<UnmadeWrite>,
     pub(crate) listener: Socket,
     /// What an operator should see.
-    notices: Notices,
+    pub(crate) notices: Notices,
     /// Reused for every gathered send.
     pub(crate) batch: Vec<Bytes>,
     /// Accepting is paused until then: no descriptor was left.
@@ -167,6 +167,7 @@ impl Turn {
                 self.on_completion(now, completion)?;
             }
             self.write_made(now)?;
+            self.tell_mended(now)?;
             self.peers.find_moved(now);
             self.sweep(now);
             self.tell_date(now);

@@ -49,6 +49,8 @@ pub(super) struct Lost {
 pub(super) enum Asker {
     /// A block of the journal that could not be read.
     Repair,
+    /// A segment that is written anew.
+    Mend,
 }
 
 /// Why a peer did not give the blocks.
@@ -254,6 +256,7 @@ impl Shard {
         };
         match ask.asker {
             Asker::Repair => self.on_repair_told(now, ask.position, &told),
+            Asker::Mend => self.on_mend_told(now, &told, effects),
         }
         self.begin_asks(now, effects);
     }

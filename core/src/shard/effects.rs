@@ -86,6 +86,31 @@ pub enum Effect {
         /// What, a multiple of the sector size in all.
         buffer: Bytes,
     },
+    /// Write into the file that is to take a segment's place, made anew at position 0. It comes back
+    /// like a segment write; a crash may leave anything of it.
+    SegmentMend {
+        /// Given back when written.
+        write: SegmentWriteId,
+        /// The log's group.
+        group: GroupId,
+        /// Number of the segment.
+        number: u32,
+        /// Byte position, a multiple of the sector size.
+        position: u64,
+        /// What, a multiple of the sector size.
+        buffer: Bytes,
+    },
+    /// Make that file durable, then put it in the segment's place, durably: as a whole, or not at all.
+    SegmentReplace {
+        /// Given back when done.
+        write: SegmentWriteId,
+        /// The log's group.
+        group: GroupId,
+        /// Number of the segment.
+        number: u32,
+    },
+    /// Something that whoever runs the node should see, in a sentence.
+    Notice(String),
     /// Read from a file: position and size are multiples of the sector size.
     Load {
         /// Given back with the bytes.

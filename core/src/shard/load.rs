@@ -8,7 +8,7 @@ use crate::id::{Nanos, NodeId};
 use crate::limits::LOAD_COUNT_MAX;
 
 use super::answer::BlockRequest;
-use super::effects::LoadId;
+use super::effects::{LoadId, Source};
 use super::group::FetchRequest;
 use super::locate::{Job, Learned, Step};
 use super::{Effect, Effects, Shard};
@@ -46,11 +46,19 @@ impl Purpose {
     }
 }
 
+/// A read in flight.
+#[derive(Debug)]
+enum Pending {
+    Job(Purpose, Job),
+    /// A piece of a segment that is written anew.
+    Mend,
+}
+
 /// Reads in flight, by id.
 #[derive(Debug, Default)]
 pub(super) struct Loads {
     next: u64,
-    list: BTreeMap<LoadId, (Purpose, Job)>,
+    list: BTreeMap<LoadId, Pending>,
 }
 
 impl Loads {
@@ -84,11 +92,14 @@ impl Shard {
         bytes: &Bytes,
         effects: &mut Effects,
     ) {
-        let (purpose, mut job) = self
-            .loads
-            .list
-            .remove(&load)
-            .expect("a load comes back once");
+        let pending = self.loads.list.remove(&load);
+        let (purpose, mut job) = match pending.expect("a load comes back once") {
+            Pending::Job(purpose, job) => (purpose, job),
+            Pending::Mend => {
+                self.on_mend_loaded(now, bytes.clone(), effects);
+                return;
+            }
+        };
         let group = &mut self.groups[purpose.position()];
         let mut step = job.loaded(group, &self.journal, bytes);
         match job.take_learned() {
@@ -102,6 +113,36 @@ impl Shard {
             step = job.start(group, &self.journal);
         }
         self.on_load_step(now, purpose, job, step, effects);
+    }
+
+    /// Reads a piece of a file for the mend under way.
+    pub(super) fn load_for_mend(
+        &mut self,
+        source: Source,
+        position: u64,
+        size: usize,
+        effects: &mut Effects,
+    ) {
+        self.push_load(Pending::Mend, source, position, size, effects);
+    }
+
+    fn push_load(
+        &mut self,
+        pending: Pending,
+        source: Source,
+        position: u64,
+        size: usize,
+        effects: &mut Effects,
+    ) {
+        self.loads.next += 1;
+        let load = LoadId(self.loads.next);
+        self.loads.list.insert(load, pending);
+        effects.push(Effect::Load {
+            load,
+            source,
+            position,
+            size,
+        });
     }
 
     fn on_load_step(
@@ -118,15 +159,8 @@ impl Shard {
             size,
         } = step
         {
-            self.loads.next += 1;
-            let load = LoadId(self.loads.next);
-            self.loads.list.insert(load, (purpose, job));
-            effects.push(Effect::Load {
-                load,
-                source,
-                position,
-                size,
-            });
+            let pending = Pending::Job(purpose, job);
+            self.push_load(pending, source, position, size, effects);
             return;
         }
         if let Step::Damaged(damage) = step {

@@ -20,6 +20,7 @@ mod input;
 mod liveness;
 mod load;
 mod locate;
+mod mend;
 mod need;
 mod open;
 mod peer;
@@ -33,6 +34,7 @@ mod shape;
 mod stall;
 mod status;
 mod stop;
+mod walk;
 
 use std::collections::BTreeMap;
 
@@ -55,6 +57,7 @@ use group::{Group, Replicate};
 pub use input::Input;
 use liveness::Liveness;
 use load::Loads;
+use mend::Mends;
 pub use open::{OpenError, Read, directory_tag};
 use repair::Repairs;
 use session::Sessions;
@@ -138,6 +141,7 @@ pub struct Shard {
     carry: Carry,
     asks: Asks,
     repairs: Repairs,
+    mends: Mends,
     /// Bytes of undecided blocks of all groups: as of the last turn's end, and what came since.
     undecided_size: u64,
     /// What the journal may forget has changed.
@@ -187,8 +191,8 @@ impl Shard {
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
             Input::SegmentStored(_) | Input::SegmentRefused(_) if bugs::is_on(Switch::B36) => {}
-            Input::SegmentStored(write) => self.on_segment_stored(write, effects),
-            Input::SegmentRefused(write) => self.on_segment_refused(now, write),
+            Input::SegmentStored(write) => self.on_write_stored(now, write, effects),
+            Input::SegmentRefused(write) => self.on_write_refused(now, write),
             Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),
             Input::Date(date) => self.date = date,
             Input::Stop => self.on_stop(),
@@ -247,6 +251,19 @@ impl Shard {
         }
     }
 
+    /// A write of a segment is done, or of what shall replace one.
+    fn on_write_stored(&mut self, now: Nanos, write: SegmentWriteId, effects: &mut Effects) {
+        if !self.on_mend_stored(now, write, effects) {
+            self.on_segment_stored(write, effects);
+        }
+    }
+
+    fn on_write_refused(&mut self, now: Nanos, write: SegmentWriteId) {
+        if !self.on_mend_refused(now, write) {
+            self.on_segment_refused(now, write);
+        }
+    }
+
     /// A journal write is done: what waited for the durable prefix may leave.
     fn on_stored(&mut self, now: Nanos, write: WriteId, effects: &mut Effects) {
         let late = now.since(self.planned);
@@ -300,6 +317,7 @@ impl Shard {
         self.advance_asks(now, effects);
         self.advance_repairs(now, effects);
         self.advance_stall(now, effects);
+        self.advance_mends(now, effects);
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
@@ -360,7 +378,11 @@ impl Shard {
         if let Some(segment) = self.segment_deadline() {
             deadline = deadline.min(segment);
         }
-        let own = [self.asks.deadline(), self.repairs.deadline()];
+        let own = [
+            self.asks.deadline(),
+            self.repairs.deadline(),
+            self.mends.deadline(),
+        ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)
     }

@@ -21,6 +21,7 @@ use super::encoder::Encoder;
 use super::group::Group;
 use super::liveness::Liveness;
 use super::load::Loads;
+use super::mend::Mends;
 use super::repair::Repairs;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
@@ -121,6 +122,7 @@ impl Shard {
             encoder: Encoder::new(config.cluster),
             asks: Asks::new(journal.life()),
             repairs: Repairs::default(),
+            mends: Mends::default(),
             peers,
             journal: Journal::open_in(journal, Arenas::new(shape.arena_size, shape.arena_count)),
             groups: Vec::with_capacity(config.logs.len()),

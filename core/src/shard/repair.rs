@@ -81,9 +81,10 @@ impl Shard {
         damage: Damage,
         effects: &mut Effects,
     ) {
-        let Source::Journal { .. } = damage.source else {
+        if let Source::Segment { number, .. } = damage.source {
+            self.on_segment_damage(now, position, number, damage.position, effects);
             return;
-        };
+        }
         let group = &self.groups[position];
         let tail = group.tail();
         let first = damage.index;

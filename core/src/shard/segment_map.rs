@@ -14,6 +14,9 @@ use crate::log::segment::SegmentHeader;
 /// Places where readers ended that are remembered: each reads on from there.
 const CURSOR_COUNT_MAX: usize = 8;
 
+/// Places behind damage that are remembered. A disk with more of it is to be replaced.
+const DETOUR_COUNT_MAX: usize = 256;
+
 /// A place in a segment at which a block begins, and what comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Point {
@@ -78,6 +81,8 @@ pub(super) struct SegmentMap {
     indexes: VecDeque<SegmentIndex>,
     /// Where readers ended, the latest last.
     cursors: VecDeque<Point>,
+    /// Behind damage that nobody repairs: the only way past it.
+    detours: Vec<Point>,
 }
 
 impl SegmentMap {
@@ -96,6 +101,7 @@ impl SegmentMap {
             growing: FooterBuilder::resumed(blocks_sum, growing_size),
             indexes: VecDeque::new(),
             cursors: VecDeque::new(),
+            detours: Vec::new(),
         }
     }
 
@@ -171,6 +177,29 @@ impl SegmentMap {
         self.cursors.push_back(point);
     }
 
+    /// Where readers enter behind damage that nobody repairs.
+    pub(super) fn put_detour(&mut self, point: Point) {
+        if !self.detours.contains(&point) && self.detours.len() < DETOUR_COUNT_MAX {
+            self.detours.push(point);
+        }
+    }
+
+    /// A segment was written anew: its blocks stand elsewhere in it.
+    pub(super) fn replace(&mut self, number: u32, built: FooterBuilder) {
+        self.cursors.retain(|point| point.number != number);
+        self.detours.retain(|point| point.number != number);
+        if self
+            .last()
+            .is_some_and(|last| last.header.segment == number)
+        {
+            self.growing = built;
+            return;
+        }
+        let points = built.points().iter();
+        let points = points.map(|point| Point::of(number, point)).collect();
+        self.put_index(number, points);
+    }
+
     /// Where a reader enters a segment at its beginning; none beyond the last.
     pub(super) fn first_point(&self, number: u32) -> Option<Point> {
         self.file(number).map(SegmentFile::begin)
@@ -210,7 +239,9 @@ impl SegmentMap {
         };
         let cursors = self.cursors.iter().copied();
         let cursors = cursors.filter(|point| point.number == number && is_before(point));
-        let known = cursors.chain(indexed).chain([file.begin()]);
+        let detours = self.detours.iter().copied();
+        let detours = detours.filter(|point| point.number == number && is_before(point));
+        let known = cursors.chain(detours).chain(indexed).chain([file.begin()]);
         known.max_by_key(|point| point.position)
     }
 }

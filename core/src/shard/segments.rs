@@ -24,10 +24,12 @@ use crate::log::ring::Strain;
 use crate::log::segment::{SEGMENT_HEAD_SIZE_MAX, SegmentHeader, SegmentState};
 
 use super::effects::SegmentWriteId;
+use super::group::Group;
 use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
 use super::open::node_tag;
 use super::segment_map::{SegmentFile, SegmentMap};
+use super::walk::Before;
 use super::{Effect, Effects, Shard};
 
 /// How long a write that found the disk full waits before it is tried again.
@@ -109,6 +111,54 @@ impl Segments {
     }
 }
 
+/// What is known of a segment without reading it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) file: SegmentFile,
+    /// The block before its first.
+    pub(super) before: Before,
+    /// Index and sum of its last block.
+    pub(super) last: Index,
+    pub(super) sum: u32,
+    /// Whether a footer ends it.
+    pub(super) is_sealed: bool,
+}
+
+impl Group {
+    /// What is known of a segment; none if there is no such segment.
+    pub(super) fn segment_extent(&self, number: u32) -> Option<Extent> {
+        let map = &self.segments.map;
+        let file = *map.file(number)?;
+        let header = file.header;
+        let next = map.file(number + 1).map(|next| next.header);
+        let (last, sum) = match next {
+            Some(next) => (Index(next.first_index.0 - 1), next.previous_sum),
+            None => (self.segmented, self.segmented_sum),
+        };
+        let before = Before {
+            index: Index(header.first_index.0 - 1),
+            term: header.previous_term,
+            sum: header.previous_sum,
+            next_offset: header.first_offset,
+        };
+        Some(Extent {
+            file,
+            before,
+            last,
+            sum,
+            is_sealed: next.is_some(),
+        })
+    }
+
+    /// Whether a segment is being written, or soon will be.
+    pub(super) fn is_writing_segment(&self, number: u32) -> bool {
+        let stage = &self.segments.stage;
+        let is_busy = !matches!(stage, Stage::Idle | Stage::Checkpointing { .. });
+        let last = self.segments.map.last();
+        is_busy && last.is_some_and(|last| last.header.segment == number)
+    }
+}
+
 impl Stage {
     fn write(&self) -> Option<&Write> {
         match self {
@@ -146,6 +196,10 @@ impl Shard {
         let tail = group.tail();
         let decided = group.raft.commit().min(group.raft.durable());
         let waiting = tail.size_between(group.segmented, decided);
+        let last = group.segments.map.last();
+        if last.is_some_and(|last| self.mends.is_mending(position, last.header.segment)) {
+            return;
+        }
         if waiting == 0 || group.segments.lost_until.is_some_and(|until| now < until) {
             return;
         }
@@ -407,7 +461,7 @@ impl Shard {
     }
 
     fn writing_group(&self, id: SegmentWriteId) -> usize {
-        let is_it = |group: &super::group::Group| {
+        let is_it = |group: &Group| {
             let write = group.segments.stage.write();
             write.is_some_and(|write| write.id == id)
         };
@@ -490,7 +544,7 @@ impl Shard {
 
     /// When a write that found the disk full is tried again.
     pub(super) fn segment_deadline(&self) -> Option<Nanos> {
-        let retry = |group: &super::group::Group| group.segments.stage.write()?.retry_at;
+        let retry = |group: &Group| group.segments.stage.write()?.retry_at;
         self.groups.iter().filter_map(retry).min()
     }
 }

@@ -29,6 +29,7 @@ impl Shard {
         }
         alarms.extend(self.repair_alarms().map(String::into_bytes));
         alarms.extend(self.stall.alarm(now).map(String::into_bytes));
+        alarms.extend(self.mend_alarms().map(String::into_bytes));
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());

@@ -103,12 +103,25 @@ impl File {
     }
 }
 
+/// What a write goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    File(Source),
+    /// The file that is to take a segment's place.
+    Mended {
+        group: GroupId,
+        number: u32,
+    },
+}
+
 /// One write that has not been reported complete.
 #[derive(Debug)]
 struct Write {
-    target: Source,
+    target: Target,
     position: u64,
     bytes: Vec<Bytes>,
+    /// It syncs its target and puts it in the segment's place, and writes nothing.
+    is_replacement: bool,
 }
 
 impl Write {
@@ -123,7 +136,7 @@ impl Write {
 /// A write that was reported complete and is not there.
 #[derive(Debug)]
 pub(super) struct Lost {
-    target: Source,
+    target: Target,
     position: usize,
     bytes: Vec<u8>,
 }
@@ -133,6 +146,7 @@ pub(super) struct Lost {
 pub(super) struct Disk {
     journal: Vec<File>,
     segments: BTreeMap<(u32, u32), File>,
+    mended: BTreeMap<(u32, u32), File>,
     writes: BTreeMap<u64, Write>,
     next_write: u64,
 }
@@ -149,6 +163,7 @@ impl Disk {
         Self {
             journal: (0..ring.file_count).map(|_| file()).collect(),
             segments: BTreeMap::new(),
+            mended: BTreeMap::new(),
             writes: BTreeMap::new(),
             next_write: 0,
         }
@@ -161,27 +176,43 @@ impl Disk {
         }
     }
 
-    fn file_mut(&mut self, source: Source) -> &mut File {
-        match source {
-            Source::Journal { slot } => &mut self.journal[slot as usize],
-            Source::Segment { group, number } => {
+    fn file_mut(&mut self, target: Target) -> &mut File {
+        match target {
+            Target::File(Source::Journal { slot }) => &mut self.journal[slot as usize],
+            Target::File(Source::Segment { group, number }) => {
                 self.segments.entry((group.0, number)).or_default()
             }
+            Target::Mended { group, number } => self.mended.entry((group.0, number)).or_default(),
         }
     }
 
     /// Takes a write; its number completes it.
-    pub(super) fn write(&mut self, target: Source, position: u64, bytes: Vec<Bytes>) -> u64 {
+    pub(super) fn write(&mut self, target: Target, position: u64, bytes: Vec<Bytes>) -> u64 {
+        if let (Target::Mended { group, number }, 0) = (target, position) {
+            self.mended.remove(&(group.0, number));
+        }
         self.file_mut(target);
+        self.push(Write {
+            target,
+            position,
+            bytes,
+            is_replacement: false,
+        })
+    }
+
+    /// Takes the wish that what was written beside a segment takes its place.
+    pub(super) fn replace(&mut self, group: GroupId, number: u32) -> u64 {
+        self.push(Write {
+            target: Target::Mended { group, number },
+            position: 0,
+            bytes: Vec::new(),
+            is_replacement: true,
+        })
+    }
+
+    fn push(&mut self, write: Write) -> u64 {
         self.next_write += 1;
-        self.writes.insert(
-            self.next_write,
-            Write {
-                target,
-                position,
-                bytes,
-            },
-        );
+        self.writes.insert(self.next_write, write);
         self.next_write
     }
 
@@ -191,13 +222,29 @@ impl Disk {
             target,
             position,
             bytes,
+            is_replacement,
         } = self.writes.remove(&number).expect("a write completes once");
+        if is_replacement {
+            self.put_in_place(target);
+            return;
+        }
         let file = self.file_mut(target);
         let mut at = usize::try_from(position).expect("small files");
         for slice in &bytes {
             file.put(at, slice, true);
             at += slice.len();
         }
+    }
+
+    /// Synced before it gets the name: whoever finds the name finds all bytes.
+    fn put_in_place(&mut self, target: Target) {
+        let Target::Mended { group, number } = target else {
+            unreachable!("only what was written beside takes a place")
+        };
+        let key = (group.0, number);
+        let mut file = self.mended.remove(&key).expect("it was written");
+        file.sync();
+        self.segments.insert(key, file);
     }
 
     /// A write was refused: nothing of it counts, and nothing of it was done.
@@ -213,6 +260,7 @@ impl Disk {
             target,
             position,
             bytes,
+            ..
         } = self.writes.remove(&number).expect("a write completes once");
         let bytes = bytes.concat();
         let unit = chance.pick(&[PIECE, 8 * PIECE]);
@@ -247,7 +295,7 @@ impl Disk {
         size: usize,
         chance: &mut Chance,
     ) -> &'static str {
-        let file = self.file_mut(source);
+        let file = self.file_mut(Target::File(source));
         let begin = usize::try_from(position).expect("small files");
         let unit = chance.pick(&[PIECE, 8 * PIECE]);
         let unit_count = size / unit;
@@ -308,7 +356,8 @@ impl Disk {
             .min(file.size());
         let end = (begin + size).min(file.size());
         let found = file.content.share().slice(begin..end);
-        let is_met = |write: &&Write| write.target == source && write.meets(begin, end);
+        let is_met =
+            |write: &&Write| write.target == Target::File(source) && write.meets(begin, end);
         let mut met = self.writes.values().filter(is_met).peekable();
         if met.peek().is_none() {
             return Ok(found);
@@ -333,8 +382,13 @@ impl Disk {
     /// is done. `power`: so is what was never synced.
     pub(super) fn crash(&mut self, power: bool, chance: &mut Chance) {
         for (_, write) in std::mem::take(&mut self.writes) {
-            self.tear(&write, chance);
+            if !write.is_replacement {
+                self.tear(&write, chance);
+            } else if chance.one_in(2) {
+                self.put_in_place(write.target);
+            }
         }
+        self.mended.clear();
         if power {
             self.journal
                 .iter_mut()

@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::disk::Target;
 use super::link::{LANES, Link, LinkState};
 use super::network::{Chunk, End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
@@ -12,7 +13,7 @@ use crate::frame::Lane;
 use crate::frame::header::FrameHeader;
 use crate::frame::refusal::Refusal;
 use crate::id::{ConnectionId, Nanos, NodeId};
-use crate::shard::{Effect, Input, Outgoing, Source};
+use crate::shard::{Effect, Input, Outgoing, SegmentWriteId, Source};
 
 use super::node::{node_id, party_of};
 
@@ -321,7 +322,7 @@ impl World<'_> {
                 let is_wrap = store.slot == 0 && store.position == 0;
                 self.marks.wraps += u64::from(is_wrap && !store.opens_life);
                 assert!(store.position < ring.file_size, "within the file");
-                let target = Source::Journal { slot: store.slot };
+                let target = Target::File(Source::Journal { slot: store.slot });
                 let life = self.nodes[node].life;
                 let number = self.nodes[node]
                     .disk
@@ -345,19 +346,32 @@ impl World<'_> {
                 buffer,
             } => {
                 self.marks.segment_rolls += u64::from(position == 0 && number > 0);
-                let target = Source::Segment { group, number };
-                let life = self.nodes[node].life;
+                let target = Target::File(Source::Segment { group, number });
                 let number = self.nodes[node].disk.write(target, position, vec![buffer]);
-                let at = self.write_done_at(node);
-                self.plan(
-                    at,
-                    Event::SegmentStored {
-                        node,
-                        life,
-                        number,
-                        write,
-                    },
-                );
+                self.plan_segment_done(node, number, write);
+            }
+            Effect::SegmentMend {
+                write,
+                group,
+                number,
+                position,
+                buffer,
+            } => {
+                let target = Target::Mended { group, number };
+                let number = self.nodes[node].disk.write(target, position, vec![buffer]);
+                self.plan_segment_done(node, number, write);
+            }
+            Effect::SegmentReplace {
+                write,
+                group,
+                number,
+            } => {
+                let number = self.nodes[node].disk.replace(group, number);
+                self.plan_segment_done(node, number, write);
+            }
+            Effect::Notice(text) => {
+                self.trace
+                    .say(trace::Lane::Node(node), "says", format_args!("{text}"));
             }
             Effect::Load {
                 load,
@@ -397,6 +411,21 @@ impl World<'_> {
         if let Some(stream) = stream {
             self.send(stream, Way::Forth, joined(frame));
         }
+    }
+
+    /// A write of a segment, or of what shall replace one, is done some time.
+    fn plan_segment_done(&mut self, node: Party, number: u64, write: SegmentWriteId) {
+        let life = self.nodes[node].life;
+        let at = self.write_done_at(node);
+        self.plan(
+            at,
+            Event::SegmentStored {
+                node,
+                life,
+                number,
+                write,
+            },
+        );
     }
 
     fn write_done_at(&mut self, node: Party) -> Nanos {

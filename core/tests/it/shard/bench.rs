@@ -59,6 +59,8 @@ const SHAPE: Shape = Shape {
 struct Disk {
     journal: Vec<Vec<u8>>,
     segments: BTreeMap<(u32, u32), Vec<u8>>,
+    /// The file that is to take a segment's place.
+    mended: Vec<u8>,
 }
 
 impl Disk {
@@ -71,7 +73,8 @@ impl Disk {
                 .ok_or(DiskFault { errno: 2 })?,
         };
         let end = file.len().min(position as usize + size);
-        Ok(Bytes::copy_from_slice(&file[position as usize..end]))
+        let begin = end.min(position as usize);
+        Ok(Bytes::copy_from_slice(&file[begin..end]))
     }
 }
 
@@ -110,6 +113,8 @@ pub(super) struct Bench {
     pub(super) candidacies: u64,
     /// Groups that its last heartbeat spoke for.
     pub(super) led: usize,
+    /// What whoever runs the node was told.
+    pub(super) notices: Vec<String>,
     /// Whether segments find no space.
     pub(super) is_disk_full: bool,
     /// Whether nobody hears that a footer was written.
@@ -189,6 +194,7 @@ impl Bench {
         let disk = Disk {
             journal: vec![file; ring.file_count as usize],
             segments: BTreeMap::new(),
+            mended: Vec::new(),
         };
         let mut bench = Self {
             shard: open(Nanos(0), shape, &disk),
@@ -211,6 +217,7 @@ impl Bench {
             successors: Vec::new(),
             candidacies: 0,
             led: 0,
+            notices: Vec::new(),
             is_disk_full: false,
             is_mute_at_footers: false,
             read_size: 0,
@@ -381,8 +388,34 @@ impl Bench {
                     continue;
                 }
                 Effect::Store(store) => self.store(&store),
-                Effect::SegmentWrite { write, .. } if self.is_disk_full => {
+                Effect::SegmentWrite { write, .. } | Effect::SegmentMend { write, .. }
+                    if self.is_disk_full =>
+                {
                     Input::SegmentRefused(write)
+                }
+                Effect::SegmentMend {
+                    write,
+                    position,
+                    buffer,
+                    ..
+                } => {
+                    self.disk.mended.truncate(position as usize);
+                    assert_eq!(self.disk.mended.len(), position as usize, "in order");
+                    self.disk.mended.extend_from_slice(&buffer);
+                    Input::SegmentStored(write)
+                }
+                Effect::SegmentReplace {
+                    write,
+                    group,
+                    number,
+                } => {
+                    let file = std::mem::take(&mut self.disk.mended);
+                    self.disk.segments.insert((group.0, number), file);
+                    Input::SegmentStored(write)
+                }
+                Effect::Notice(text) => {
+                    self.notices.push(text);
+                    continue;
                 }
                 Effect::SegmentWrite {
                     write,
@@ -406,7 +439,8 @@ impl Bench {
                     position,
                     size,
                 } => {
-                    let bytes = self.disk.read(source, position, size).expect("it is there");
+                    let read = self.disk.read(source, position, size);
+                    let bytes = read.unwrap_or_default();
                     if matches!(source, Source::Segment { .. }) {
                         self.read_size += bytes.len() as u64;
                     }
@@ -557,16 +591,20 @@ impl Bench {
                 let group = request.group.to_native();
                 let wanted = request.first.to_native()..=request.last.to_native();
                 let is_found = self.word == BlockOutcome::Found;
-                let count = if is_found { wanted.clone().count() } else { 0 };
-                let given = wanted
-                    .take(count)
-                    .map(|index| &self.blocks[&(group, index)][..]);
-                let payload = given.collect::<Vec<_>>().concat();
+                let mut payload = Vec::new();
+                let mut count = 0;
+                for index in wanted.filter(|_| is_found) {
+                    // As much as a real peer gives at once.
+                    if payload.len() < SHAPE.catch_up_size {
+                        payload.extend_from_slice(&self.blocks[&(group, index)]);
+                        count += 1;
+                    }
+                }
                 let reply = BlockReply {
                     number: request.number.to_native(),
                     first: request.first.to_native(),
                     group,
-                    count: count as u32,
+                    count,
                     outcome: self.word.code(),
                 };
                 self.say(BULK, &reply, &payload);
@@ -613,6 +651,11 @@ impl Bench {
     pub(super) fn segment(&mut self, group: u32, number: u32) -> &mut Vec<u8> {
         let file = self.disk.segments.get_mut(&(group, number));
         file.expect("it is there")
+    }
+
+    /// A segment's file is gone.
+    pub(super) fn delete_segment(&mut self, group: u32, number: u32) {
+        self.disk.segments.remove(&(group, number));
     }
 
     /// Zeros from where the last block of a segment begins.

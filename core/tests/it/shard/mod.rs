@@ -3,6 +3,7 @@
 mod bench;
 mod hole;
 mod late;
+mod mend;
 mod repair;
 mod sealed;
 mod stall;

@@ -1,0 +1,212 @@
+//! Segments that a disk has spoilt, under a node that runs: they are written anew beside, from what is
+//! sound in them and what a peer gives, and take the old ones' place.
+
+use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome};
+use ringwood_core::limits::SECTOR_SIZE;
+use ringwood_core::log::block::blocks;
+
+use super::bench::{Bench, record};
+
+const LOG: u32 = 1;
+const RECORD_SIZE: usize = 30_000;
+
+/// A leader with a segment 0 that is closed and a segment 1 that grows, and nothing in its cache; and
+/// how many records there are.
+fn cold() -> (Bench, u64) {
+    let mut bench = Bench::new();
+    let (mut count, mut more) = (0, 16);
+    while more > 0 {
+        more -= u64::from(bench.has_segment(LOG, 1));
+        let request = bench.append(LOG, count, &record(RECORD_SIZE, count as u8));
+        for _ in 0..4 {
+            bench.turn();
+        }
+        let outcome = bench.replies[&request].outcome;
+        count += u64::from(outcome == Outcome::Committed.code());
+    }
+    bench.restart();
+    (bench, count)
+}
+
+/// Reads records from `from` on, up to the end or a refusal, and says up to where.
+fn read_on(bench: &mut Bench, from: u64, count: u64) -> u64 {
+    let mut at = from;
+    while at < count {
+        let bytes = bench.fetch(LOG, at);
+        if bytes.is_empty() {
+            break;
+        }
+        for found in bytes.chunks(record(RECORD_SIZE, 0).len()) {
+            assert!(found == record(RECORD_SIZE, at as u8), "record {at}");
+            at += 1;
+        }
+    }
+    at
+}
+
+/// Reads all, as a client does that comes again when it is told that blocks are damaged.
+fn read_all(bench: &mut Bench, count: u64) {
+    let mut at = 0;
+    for _ in 0..40 {
+        at = read_on(bench, at, count);
+        if at == count {
+            return;
+        }
+        assert_eq!(bench.fetch_outcome, FetchOutcome::Damaged.code());
+        for _ in 0..100 {
+            bench.turn();
+        }
+    }
+    panic!("{at} of {count} records were read");
+}
+
+/// Where the blocks of a segment begin.
+fn places(file: &[u8]) -> Vec<usize> {
+    let (mut at, mut places) = (SECTOR_SIZE, Vec::new());
+    while at < file.len() {
+        match blocks(&file[at..]).next() {
+            Some(Ok(block)) => {
+                places.push(at);
+                at += block.bytes().len();
+            }
+            _ => at = (at / SECTOR_SIZE + 1) * SECTOR_SIZE,
+        }
+    }
+    places
+}
+
+/// What a disk does to a file that holds these blocks.
+type Spoil = fn(&mut Vec<u8>, &[usize]);
+
+const SPOILS: [(&str, Spoil); 9] = [
+    ("a bit of a payload", |file, places| {
+        file[places[2] + 500] ^= 4
+    }),
+    ("a bit of a block's header", |file, places| {
+        file[places[3] + 17] ^= 1
+    }),
+    ("a bit of a size", |file, places| {
+        file[places[1] + 1] ^= 0x40
+    }),
+    ("a sector of zeros", |file, places| {
+        let at = places[4] / SECTOR_SIZE * SECTOR_SIZE;
+        file[at..at + SECTOR_SIZE].fill(0);
+    }),
+    ("garbage over several blocks", |file, places| {
+        for (at, byte) in file[places[2]..places[6] + 77].iter_mut().enumerate() {
+            *byte = (at * 31 % 251) as u8;
+        }
+    }),
+    ("two holes", |file, places| {
+        file[places[1] + 90] ^= 1;
+        file[places[5] + 90] ^= 1;
+    }),
+    ("a write in another's place", |file, places| {
+        let (from, to) = (places[6], places[2]);
+        let size = (places[7] - from).min(places[3] - to);
+        file.copy_within(from..from + size, to);
+    }),
+    ("the end cut off", |file, places| {
+        file.truncate(places[places.len() / 2] / SECTOR_SIZE * SECTOR_SIZE);
+    }),
+    ("all of it zeros but the head", |file, _| {
+        file[SECTOR_SIZE..].fill(0)
+    }),
+];
+
+#[test]
+fn a_spoilt_segment_is_written_anew_with_what_a_peer_has() {
+    for (name, spoil) in SPOILS {
+        for number in [0, 1] {
+            let (mut bench, count) = cold();
+            let file = bench.segment(LOG, number);
+            let size = file.len();
+            let sound = places(file);
+            spoil(file, &sound);
+            read_all(&mut bench, count);
+            let file = bench.segment(LOG, number);
+            assert_eq!(file.len(), size, "{name}: the next segment names the size");
+            assert_eq!(
+                places(file).len(),
+                sound.len(),
+                "{name}: all blocks are there"
+            );
+            assert_eq!(bench.complaints(), [""; 0], "{name}");
+            assert_eq!(bench.notices.len(), 2, "{name}: {:?}", bench.notices);
+            assert!(bench.notices[1].contains("is mended with"), "{name}");
+            let asked = bench.ask_count;
+            bench.restart();
+            assert_eq!(
+                read_on(&mut bench, 0, count),
+                count,
+                "{name}: after a restart"
+            );
+            assert_eq!(bench.ask_count, asked, "{name}: once and for all");
+            // What grows goes on growing.
+            let mut sequence = count;
+            while !bench.has_segment(LOG, 2) {
+                let request = bench.append(LOG, sequence, &record(RECORD_SIZE, sequence as u8));
+                for _ in 0..4 {
+                    bench.turn();
+                }
+                let outcome = bench.replies[&request].outcome;
+                sequence += u64::from(outcome == Outcome::Committed.code());
+            }
+            read_all(&mut bench, sequence);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_comes_back_from_a_peer() {
+    let (mut bench, count) = cold();
+    bench.delete_segment(LOG, 0);
+    read_all(&mut bench, count);
+    bench.restart();
+    assert_eq!(read_on(&mut bench, 0, count), count);
+}
+
+#[test]
+fn a_full_disk_puts_a_mend_off() {
+    let (mut bench, count) = cold();
+    let sound = places(bench.segment(LOG, 0));
+    bench.segment(LOG, 0)[sound[3] + 100] ^= 1;
+    bench.is_disk_full = true;
+    let read = read_on(&mut bench, 0, count);
+    assert!(read < count);
+    for _ in 0..1_000 {
+        bench.turn();
+    }
+    assert_eq!(read_on(&mut bench, read, count), read, "not mended yet");
+    bench.is_disk_full = false;
+    read_all(&mut bench, count);
+}
+
+#[test]
+fn what_nobody_has_is_named_and_the_rest_is_read() {
+    let (mut bench, count) = cold();
+    bench.word = BlockOutcome::Lost;
+    let sound = places(bench.segment(LOG, 0));
+    bench.segment(LOG, 0)[sound[3] + 100] ^= 1;
+    let read = read_on(&mut bench, 0, count);
+    assert!(read < count);
+    for _ in 0..100 {
+        bench.turn();
+    }
+    let complaints = bench.complaints();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(complaints[0].contains("are lost in segment 0, damaged at byte "));
+    assert!(complaints[0].contains("; node-2 has lost it, too"));
+    assert_eq!(read_on(&mut bench, 0, count), read, "refused, not skipped");
+    assert_eq!(
+        read_on(&mut bench, read + 1, count),
+        count,
+        "all behind it reads"
+    );
+    bench.word = BlockOutcome::Found;
+    for _ in 0..6_000 {
+        bench.turn();
+    }
+    assert_eq!(read_on(&mut bench, 0, count), count);
+    assert_eq!(bench.complaints(), [""; 0]);
+}
