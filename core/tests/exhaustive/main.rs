@@ -4,7 +4,9 @@
 //! cargo test --release -p ringwood-core --test exhaustive                    ten million states
 //! cargo test --release -p ringwood-core --test exhaustive -- --ignored       twice as far
 //! RINGWOOD_CASE=transfer cargo test --release -p ringwood-core --test exhaustive
+//! RINGWOOD_BUG=B41 cargo test --release -p ringwood-core --features bugs,sim --test exhaustive
 //! ```
+//! The last puts a bug in on purpose (`core/src/bugs.rs`), and must fail.
 //! A search that comes to its end within its steps has seen every state within its bounds; any
 //! other has seen the nearest. States that differ only in the nodes' names are one, so in a path
 //! the names may change between two states; `RINGWOOD_NAMES=kept` leaves them.
@@ -12,6 +14,7 @@
 mod breach;
 mod cases;
 mod cluster;
+mod mark;
 mod node;
 mod search;
 mod starts;
@@ -27,7 +30,7 @@ use std::time::Instant;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use cases::{CASES, Case};
-use node::{MARKS, Mark};
+use mark::{MARKS, Mark};
 use search::Search;
 
 /// Steps of each search: seconds in a debug build, two or three minutes for all in release.

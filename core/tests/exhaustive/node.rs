@@ -17,6 +17,7 @@ use ringwood_core::raft::{
 };
 
 use super::breach::Breach;
+use super::mark::Mark;
 use super::wire::{Block, Body, NODE_COUNT};
 
 /// What may happen to a node.
@@ -51,46 +52,6 @@ pub(crate) enum Input {
     /// Power is lost, and comes back; so many of the runs on their way had reached the disk.
     Crash { reached_count: usize },
 }
-
-/// Things that a search must have met, or it proved little.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Mark {
-    Elected,
-    Committed,
-    Truncated,
-    Refused,
-    Reminded,
-    SteppedDown,
-    PreVoteRefused,
-    VoteRefused,
-    Handed,
-    TransferGivenUp,
-    RunLost,
-    CommittedBeforeOwnDisk,
-    ReadServed,
-    ReadFailed,
-    CutShort,
-}
-
-pub(crate) const MARK_COUNT: usize = Mark::CutShort as usize + 1;
-
-pub(crate) const MARKS: [Mark; MARK_COUNT] = [
-    Mark::Elected,
-    Mark::Committed,
-    Mark::Truncated,
-    Mark::Refused,
-    Mark::Reminded,
-    Mark::SteppedDown,
-    Mark::PreVoteRefused,
-    Mark::VoteRefused,
-    Mark::Handed,
-    Mark::TransferGivenUp,
-    Mark::RunLost,
-    Mark::CommittedBeforeOwnDisk,
-    Mark::ReadServed,
-    Mark::ReadFailed,
-    Mark::CutShort,
-];
 
 /// What a crash leaves.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]

@@ -7,11 +7,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+#[cfg(feature = "bugs")]
+use ringwood_core::bugs::{self, Switch};
 use ringwood_core::id::{NodeId, Term};
 
 use super::breach::Breach;
 use super::cluster::{ORDERS, Shared, name};
-use super::node::{Host, Input, MARK_COUNT, Mark, Node};
+use super::mark::{MARK_COUNT, Mark};
+use super::node::{Host, Input, Node};
 use super::wire::Wire;
 
 /// Locks, so that threads seldom meet.
@@ -32,9 +35,21 @@ struct Part {
     steps: HashMap<(u64, u64), Option<Arc<Step>>>,
 }
 
+/// The switch that `RINGWOOD_BUG` names, if it names one.
+#[cfg(feature = "bugs")]
+fn bug_asked_for() -> Option<Switch> {
+    let name = std::env::var("RINGWOOD_BUG").ok()?;
+    let mut all = Switch::ALL.iter().copied();
+    let bug = all.find(|switch| format!("{switch:?}") == name);
+    Some(bug.expect("a switch of that name"))
+}
+
 /// Nodes and their steps.
 pub(crate) struct Table {
     host: Host,
+    /// Put into every node.
+    #[cfg(feature = "bugs")]
+    bug: Option<Switch>,
     parts: Vec<Mutex<Part>>,
     marks: [AtomicU64; MARK_COUNT],
 }
@@ -43,6 +58,8 @@ impl Table {
     pub(crate) fn new(host: Host) -> Self {
         Self {
             host,
+            #[cfg(feature = "bugs")]
+            bug: bug_asked_for(),
             parts: (0..PART_COUNT).map(|_| Mutex::default()).collect(),
             marks: Default::default(),
         }
@@ -66,6 +83,8 @@ impl Table {
         if let Some(step) = known {
             return step;
         }
+        #[cfg(feature = "bugs")]
+        bugs::choose(self.bug);
         let step = node.step(input, self.host).map(|(next, did)| {
             for mark in &did.marks {
                 self.marks[*mark as usize].fetch_add(1, Ordering::Relaxed);
