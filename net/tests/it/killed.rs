@@ -17,7 +17,12 @@ use crate::wire::{Answer, Wire};
 
 /// Tells this binary, started again, which directory to serve.
 const SERVE: &str = "RINGWOOD_TEST_SERVE";
-const KILL_COUNT: usize = 30;
+/// How often somebody is killed, unless `KILL_CYCLES` says otherwise.
+const CYCLE_COUNT: usize = 20;
+/// From so many cycles on the load is judged, too.
+const CYCLE_COUNT_JUDGED: usize = 100;
+/// Records acknowledged a second, over the whole run with all its outages.
+const RATE_MIN: f64 = 5_000.0;
 const PRODUCER_COUNT: usize = 3;
 /// Appends of one producer that wait for their answer.
 const IN_FLIGHT: usize = 64;
@@ -78,6 +83,9 @@ impl Processes {
     }
 
     fn kill(&mut self, position: usize) {
+        // One that is gone already was ended by a fault of its own.
+        let ended = self.children[position].try_wait().expect("our child");
+        assert_eq!(ended, None, "node {position} ended before it was killed");
         self.children[position].kill().expect("it runs");
         self.children[position]
             .wait()
@@ -95,6 +103,13 @@ impl Drop for Processes {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+fn cycle_count() -> usize {
+    match std::env::var("KILL_CYCLES") {
+        Ok(count) => count.parse().expect("KILL_CYCLES is a number"),
+        Err(_) => CYCLE_COUNT,
     }
 }
 
@@ -224,16 +239,19 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         state ^= state << 5;
         state % bound
     };
-    for kill in 0..KILL_COUNT {
+    let cycle_count = cycle_count();
+    let (begun, mut kill_count) = (Instant::now(), 0);
+    for cycle in 0..cycle_count {
         load.wait_for_progress();
         std::thread::sleep(Duration::from_millis(u64::from(draw(300))));
-        let victims: Vec<usize> = if kill % 7 == 6 {
+        let victims: Vec<usize> = if cycle % 10 == 9 {
             (0..3).collect()
         } else {
             vec![draw(3) as usize]
         };
         for victim in &victims {
             processes.kill(*victim);
+            kill_count += 1;
         }
         std::thread::sleep(Duration::from_millis(u64::from(draw(200))));
         for victim in victims {
@@ -241,6 +259,15 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         }
     }
     load.wait_for_progress();
+    let acknowledged_count = load.acknowledged.load(Ordering::Relaxed);
+    let rate = acknowledged_count as f64 / begun.elapsed().as_secs_f64();
+    println!("{cycle_count} cycles, {kill_count} kills, {rate:.0} acknowledged a second");
+    if cycle_count >= CYCLE_COUNT_JUDGED {
+        assert!(
+            rate >= RATE_MIN,
+            "the load was too small: {rate:.0} a second"
+        );
+    }
     load.stop.store(true, Ordering::Relaxed);
     let outcomes: Vec<Vec<Outcome>> = producers
         .into_iter()
