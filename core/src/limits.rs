@@ -75,6 +75,10 @@ pub const TAIL_KEEP_COUNT: u64 = 1024;
 
 /// Voters of a group.
 pub const VOTER_COUNT_MAX: usize = 7;
+/// Starts of its own that a node remembers and tells: a peer that was away for more of them cannot
+/// see any more that the directory is the one it knew. A supervisor restarts a node that fails at
+/// once a few dozen times in a night.
+pub const START_COUNT_MAX: usize = 64;
 
 /// Groups of a shard: bounds the heartbeat frame and the state re-journaled at a file's start.
 pub const GROUP_COUNT_MAX: usize = 1024;

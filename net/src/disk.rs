@@ -7,6 +7,7 @@
 //! ```text
 //!   <directory>/lock                         held by the one process that may write here
 //!               journal-0 .. journal-N       full size, every byte written once, then overwritten
+//!               pins                     two sectors: starts of this node, and of the others
 //!               log-<group>/segment-<8 digits>
 //! ```
 //! Nothing is made by opening: what is missing is told, since a disk that was emptied or swapped
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringwood_core::id::GroupId;
 use ringwood_core::limits::SECTOR_SIZE;
+use ringwood_core::log::pins::PINS_FILE_SIZE;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
@@ -70,6 +72,9 @@ const FILL_SIZE: usize = 1 << 20;
 /// How long a write of a killed process may take to land before its file counts as in use. Disks
 /// that stall do so for seconds.
 const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Which directories were known as whose; see core's `log::pins`.
+const PINS: &str = "pins";
 
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 const PRIVATE_DIRECTORY: Mode = Mode::from_raw_mode(0o700);
@@ -195,6 +200,19 @@ impl Directory {
             self.open_file(&name, OFlags::RDWR)
         };
         (0..count).map(open).collect()
+    }
+
+    /// Opens the file of pins, made of zeros where there is none.
+    ///
+    /// # Errors
+    /// `Size`; `Io`, `is_full` if there is no room to make it.
+    pub fn open_pins(&self) -> Result<File, DiskError> {
+        let size = PINS_FILE_SIZE as u64;
+        match self.check_size(PINS, size) {
+            Err(DiskError::Missing { .. }) => self.create_filled(PINS, size)?,
+            other => other?,
+        }
+        self.open_file(PINS, OFlags::RDWR)
     }
 
     /// Opens segment `number` of `group`, made empty where it is not there.

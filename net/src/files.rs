@@ -32,6 +32,7 @@ pub(crate) struct Files {
     maker: Beside<Wanted, Made>,
     mender: Beside<Mending, Mended>,
     journal: Vec<File>,
+    pins: File,
     segments: BTreeMap<(GroupId, u32), Segment>,
     /// How many of them stay open.
     open_max: usize,
@@ -103,6 +104,7 @@ impl Files {
             Err(error) => return Err(error.into()),
         }
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
+        let pins = directory.open_pins()?;
         let directory = Arc::new(directory);
         let maker = start_maker(Arc::clone(&directory), waker.clone());
         let mender = start_mender(Arc::clone(&directory), waker);
@@ -111,6 +113,7 @@ impl Files {
             maker: maker.map_err(StartError::Thread)?,
             mender: mender.map_err(StartError::Thread)?,
             journal,
+            pins,
             segments: BTreeMap::new(),
             open_max: SEGMENT_OPEN_MAX,
             use_count: 0,
@@ -131,6 +134,10 @@ impl Files {
 
     pub(crate) fn journal(&self, slot: u32) -> &File {
         &self.journal[slot as usize]
+    }
+
+    pub(crate) fn pins(&self) -> &File {
+        &self.pins
     }
 
     /// A segment to be written to; none if it has to be made, which `take_made` tells the end of.
@@ -183,6 +190,7 @@ impl Files {
     pub(crate) fn source(&mut self, source: Source) -> Result<File, DiskError> {
         match source {
             Source::Journal { slot } => Ok(self.journal(slot).clone()),
+            Source::Pins => Ok(self.pins.clone()),
             Source::Segment { group, number } => {
                 if let Some(file) = self.opened(group, number) {
                     return Ok(file);
@@ -340,6 +348,7 @@ mod tests {
         let maker = start_maker(Arc::clone(&directory), ring.waker());
         let mender = start_mender(Arc::clone(&directory), ring.waker());
         let mut files = Files {
+            pins: directory.open_pins().expect("there is room"),
             directory,
             maker: maker.expect("a thread"),
             mender: mender.expect("a thread"),

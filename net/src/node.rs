@@ -354,6 +354,7 @@ impl Open {
             cluster_name: identity.cluster_name,
             me: identity.node,
             incarnation: identity.incarnation,
+            start: clock::random_u64().max(1),
             shard: ShardId(0),
             voters: identity.voters,
             logs: identity.logs,

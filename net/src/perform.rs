@@ -77,6 +77,12 @@ impl Turn {
                     .write(Job::Store(write).token(), file, position, runs, mode);
                 self.writes_in_flight += 1;
             }
+            Effect::StorePins { position, sector } => {
+                let (token, file) = (Job::StorePins.token(), self.files.pins());
+                let mode = self.files.write_mode();
+                self.ring.write(token, file, position, [sector], mode);
+                self.writes_in_flight += 1;
+            }
             Effect::SegmentWrite {
                 write,
                 group,

@@ -38,6 +38,7 @@ pub(crate) enum Job {
     Store(WriteId),
     SegmentWrite(SegmentWriteId),
     Load(LoadId),
+    StorePins,
 }
 
 /// Bits of a token below the kind of its job.
@@ -56,6 +57,7 @@ impl Job {
             Self::Store(id) => (7, id.0),
             Self::SegmentWrite(id) => (8, id.0),
             Self::Load(id) => (9, id.0),
+            Self::StorePins => (10, 0),
         };
         assert!(number <= NUMBER_MASK, "numbers count events of one process");
         Token(kind << KIND_SHIFT | number)
@@ -74,6 +76,7 @@ impl Job {
             7 => Self::Store(WriteId(number)),
             8 => Self::SegmentWrite(SegmentWriteId(number)),
             9 => Self::Load(LoadId(number)),
+            10 => Self::StorePins,
             kind => panic!("a token of kind {kind} was never given out"),
         }
     }
@@ -243,6 +246,14 @@ impl Turn {
                 })?;
                 self.shard
                     .step(now, Input::Stored(write), &mut self.effects);
+            }
+            Job::StorePins => {
+                self.writes_in_flight -= 1;
+                result.map_err(|error| NodeFailure::Disk {
+                    what: "a write of the pins",
+                    error,
+                })?;
+                self.shard.step(now, Input::PinsStored, &mut self.effects);
             }
             Job::SegmentWrite(write) => {
                 self.writes_in_flight -= 1;
@@ -430,7 +441,7 @@ impl Turn {
                 }
                 if matches!(
                     Job::of(completion.token),
-                    Job::Store(_) | Job::SegmentWrite(_)
+                    Job::Store(_) | Job::StorePins | Job::SegmentWrite(_)
                 ) {
                     self.writes_in_flight -= 1;
                 }

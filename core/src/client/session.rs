@@ -373,6 +373,8 @@ impl Session {
                 cluster: cluster.to_le_bytes(),
                 node: 0,
                 incarnation: 0,
+                life: 0,
+                starts: Vec::new(),
                 shard: 0,
                 lane: Lane::Client.code(),
                 version_min: VERSION,

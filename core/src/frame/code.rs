@@ -234,6 +234,10 @@ codes! {
         Stopping = 12 "stopping",
         /// What was due on the connection did not come in time.
         TimedOut = 13 "timed_out",
+        /// The node's directory is older than what is known of it: from a backup, or a copy.
+        StaleDirectory = 14 "stale_directory",
+        /// The node's directory has not gone on from what is known of it: a copy, or from a backup.
+        CopiedDirectory = 15 "copied_directory",
     }
 }
 

@@ -13,8 +13,13 @@ pub struct Hello {
     pub cluster: [u8; 16],
     /// Node that calls; zero from a client.
     pub node: u64,
-    /// Life of the calling node's data directory; zero from a client.
+    /// Which data directory the calling node has; zero from a client.
     pub incarnation: u64,
+    /// Life of its journal; zero from a client.
+    pub life: u64,
+    /// Numbers drawn at its starts by life, this one's first; 0 where none is known. None from a
+    /// client.
+    pub starts: Vec<u64>,
     /// Shard that the connection is for, on the node that is called.
     pub shard: u16,
     /// What travels here: a `Lane`.

@@ -25,7 +25,7 @@ use super::peer::{
 };
 use super::refusal::Refusal;
 use super::writer::BodyOut;
-use crate::limits::{FRAME_ALIGN, FRAME_BODY_SIZE_MAX, GROUP_COUNT_MAX};
+use crate::limits::{FRAME_ALIGN, FRAME_BODY_SIZE_MAX, GROUP_COUNT_MAX, START_COUNT_MAX};
 
 /// A type that is the body of a kind of frames.
 pub trait Body:
@@ -117,7 +117,7 @@ macro_rules! messages {
 }
 
 messages! {
-    Hello: fixed::<Hello>(),
+    Hello: listed::<Hello, u64>(START_COUNT_MAX),
     Welcome: FRAME_BODY_SIZE_MAX,
     Refused: listed::<Refused, u8>(DETAIL_SIZE_MAX),
     Heartbeat: listed::<Heartbeat, Beat>(GROUP_COUNT_MAX),
@@ -166,7 +166,7 @@ macro_rules! assert_layout {
 }
 
 assert_layout! {
-    Hello: 40 bytes, align 8, version_max at 36;
+    Hello: 56 bytes, align 8, version_max at 52;
     Welcome: 56 bytes, align 8, version at 48;
     NodeAddress: 24 bytes, align 8, address at 16;
     LogName: 12 bytes, align 4, name at 4;

@@ -14,6 +14,7 @@
 //! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
 //! | `tail`, `producers` | what a group remembers of its blocks |
 //! | `segment`, `footer` | how a file of committed blocks begins and ends |
+//! | `pins` | which directories this node has known, its own among them |
 //! | `offline` | all of these files as they lie, for people |
 
 pub mod arena;
@@ -24,6 +25,7 @@ pub mod flush;
 pub mod footer;
 pub mod journal;
 pub mod offline;
+pub mod pins;
 pub mod producers;
 pub mod recovery;
 pub mod ring;

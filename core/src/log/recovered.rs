@@ -81,6 +81,11 @@ impl JournalRecovered {
         self.life
     }
 
+    /// The next life is higher than this one, which is known from elsewhere.
+    pub fn raise_life(&mut self, life: u64) {
+        self.life = self.life.max(life);
+    }
+
     /// Where the flush that opens the next life goes; none if the ring is full to the last sector.
     pub(super) fn opening_place(&self) -> Option<Lsn> {
         let ring = &self.ring;

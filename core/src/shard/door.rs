@@ -8,8 +8,9 @@ use crate::frame::greeting::Refused;
 use crate::frame::message::{DETAIL_SIZE_MAX, Message};
 use crate::frame::refusal::Refusal;
 use crate::frame::{Frame, Gate, Lane};
-use crate::id::{ClusterId, ConnectionId, Nanos, NodeId};
+use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId};
 
+use super::pins::Directory;
 use super::session::{self, Claim, Party};
 use super::{Effect, Effects, Shard};
 
@@ -23,7 +24,7 @@ impl Shard {
     ) {
         // Before the first flush of this life is durable nothing recovered counts: a frame that
         // comes earlier counts as lost, and whoever sent it sends again.
-        if !self.journal.is_open() {
+        if !self.is_open() {
             return;
         }
         // Frames that came together with the one that was refused are not looked at any more.
@@ -46,6 +47,9 @@ impl Shard {
             }
         };
         match party {
+            // Its word must not count before a crash of this node could not make it forget who that
+            // was: until then it counts as lost, and is said again.
+            Some(Party::Peer(from, _)) if !self.known.is_pinned(from) => {}
             Some(Party::Peer(from, _)) => {
                 self.on_peer_message(now, from, &message, frame, effects);
             }
@@ -94,14 +98,42 @@ impl Shard {
                 let frame = self.encoder.frame(&self.config.welcome());
                 effects.push(Effect::Reply { connection, frame });
             }
-            Ok(_) => {
+            Ok(Party::Peer(node, _)) => {
+                let directory = Directory {
+                    incarnation: Incarnation(hello.incarnation.to_native()),
+                    life: hello.life.to_native(),
+                    starts: hello
+                        .starts
+                        .iter()
+                        .map(|number| number.to_native())
+                        .collect(),
+                };
+                if let Err((reason, why)) = self.known.judge(node, &directory) {
+                    self.on_stranger_directory(connection, node, reason, why, effects);
+                    return;
+                }
                 if let Some(old) = self.sessions.superseded(connection) {
                     effects.push(Effect::Close(old));
                     self.leave(old);
                 }
             }
+            Ok(Party::Refused) => unreachable!("nobody opens a connection refused"),
             Err((reason, detail)) => self.refuse(connection, reason, &detail, effects),
         }
+    }
+
+    /// Whoever comes under a voter's name does not have that voter's directory.
+    fn on_stranger_directory(
+        &mut self,
+        connection: ConnectionId,
+        node: NodeId,
+        reason: RefusedReason,
+        why: &str,
+        effects: &mut Effects,
+    ) {
+        let name = self.config.name_of(node);
+        let detail = format!("{name}: {why}");
+        self.refuse(connection, reason, &detail, effects);
     }
 
     fn on_client_message(

@@ -30,6 +30,8 @@ pub enum Source {
         /// Number of the segment, dense from 0.
         number: u32,
     },
+    /// What is known of starts; see `log::pins`.
+    Pins,
 }
 
 /// A frame on its way out: header and body, then payload slices, which together are a multiple of
@@ -73,6 +75,13 @@ pub enum Effect {
     Close(ConnectionId),
     /// Write sealed runs durably into a journal file.
     Store(Store),
+    /// Write one sector durably into the file of pins; one at a time.
+    StorePins {
+        /// Byte position.
+        position: u64,
+        /// The sector.
+        sector: Bytes,
+    },
     /// Write durably into a segment file, which is created when it does not exist.
     SegmentWrite {
         /// Given back when durable.

@@ -55,6 +55,8 @@ pub enum Input<'a> {
     PeerRefused(NodeId),
     /// A journal write is durable.
     Stored(WriteId),
+    /// The sector of the file of pins that was under way is durable.
+    PinsStored,
     /// A segment write is durable.
     SegmentStored(SegmentWriteId),
     /// A segment write was refused for want of space; nothing of it counts. It is tried again.

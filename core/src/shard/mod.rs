@@ -24,6 +24,7 @@ mod mend;
 mod need;
 mod open;
 mod peer;
+mod pins;
 mod repair;
 mod retries;
 mod samples;
@@ -59,6 +60,7 @@ use liveness::Liveness;
 use load::Loads;
 use mend::Mends;
 pub use open::{OpenError, Read, directory_tag};
+use pins::Known;
 use repair::Repairs;
 use session::Sessions;
 pub use session::WIRE_VERSION;
@@ -112,6 +114,8 @@ pub struct Config {
     pub voters: Vec<Voter>,
     /// The logs, by ascending group.
     pub logs: Vec<LogName>,
+    /// Drawn for this start, never 0: by it others tell this directory from a copy of it.
+    pub start: u64,
     /// Seeds election jitter; differs per node.
     pub seed: u64,
     /// The build, for `status`.
@@ -129,6 +133,7 @@ pub struct Shard {
     journal: Journal,
     groups: Vec<Group>,
     positions: BTreeMap<GroupId, usize>,
+    known: Known,
     liveness: Liveness,
     sessions: Sessions,
     encoder: Encoder,
@@ -190,6 +195,7 @@ impl Shard {
             Input::PeerLost(peer) => self.liveness.on_connected(peer, false),
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
+            Input::PinsStored => self.known.on_stored(),
             Input::SegmentStored(_) | Input::SegmentRefused(_) if bugs::is_on(Switch::B36) => {}
             Input::SegmentStored(write) => self.on_write_stored(now, write, effects),
             Input::SegmentRefused(write) => self.on_write_refused(now, write),
@@ -210,7 +216,7 @@ impl Shard {
     /// flush that opens its journal's new life; whatever comes in counts as lost.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.journal.is_open()
+        self.journal.is_open() && self.known.is_begun()
     }
 
     /// When `TurnEnd` is due at the latest, if nothing arrives before.
@@ -222,7 +228,10 @@ impl Shard {
     /// The frame that opens a connection of this node to a peer.
     #[must_use]
     pub fn hello(&mut self, lane: Lane) -> Bytes {
+        let (life, starts) = self.known.starts();
         let hello = Hello {
+            life,
+            starts,
             cluster: self.config.cluster.0.to_le_bytes(),
             node: self.config.me.0,
             incarnation: self.config.incarnation.0,
@@ -289,7 +298,11 @@ impl Shard {
     /// Timers, then the run, then what may leave. Everything that has arrived was stepped before:
     /// a loop that was late finds the heartbeats that came meanwhile before it misses them.
     fn on_turn_end(&mut self, now: Nanos, effects: &mut Effects) {
-        if !self.journal.is_open() {
+        let pins = self.known.next_write();
+        effects
+            .list
+            .extend(pins.map(|(position, sector)| Effect::StorePins { position, sector }));
+        if !self.is_open() {
             self.store_sealed(now, effects);
             self.planned = now.after(OPENING_PATIENCE);
             return;

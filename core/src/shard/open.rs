@@ -9,6 +9,7 @@ use crate::frame::sum::crc32c;
 use crate::id::{ClusterId, GroupId, Incarnation, Index, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::Journal;
+use crate::log::pins::{PINS_FILE_SIZE, Pins, PinsDamaged, Start};
 use crate::log::producers::{ProducerTable, Producers};
 use crate::log::recovery::{self, DiskFault, GroupRecovered, Identity, Recovered, RecoveryError};
 use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
@@ -22,6 +23,7 @@ use super::group::Group;
 use super::liveness::Liveness;
 use super::load::Loads;
 use super::mend::Mends;
+use super::pins::Known;
 use super::repair::Repairs;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
@@ -32,6 +34,9 @@ use super::{Config, Shape, Shard, Source};
 
 /// Segment writes under way at a time, over all logs of the shard.
 const SEGMENT_MEMORY_COUNT: usize = 2;
+
+/// The system's number for a file that is not there.
+const MISSING: i32 = 2;
 
 /// Why a shard cannot begin. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +52,24 @@ pub enum OpenError {
         /// What the system said; none if the bytes are not the right ones.
         fault: Option<DiskFault>,
     },
+    /// What is known of starts cannot be read, or is damaged twice, or another node's.
+    Pins {
+        /// What the system said; none if the bytes are not the right ones.
+        fault: Option<DiskFault>,
+    },
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Journal(error) => error.fmt(f),
+            Self::Pins { fault: Some(fault) } => {
+                write!(f, "pins cannot be read: errno {}", fault.errno)
+            }
+            Self::Pins { fault: None } => f.write_str(
+                "pins is damaged or another node's; put back what was there, or remove it, and the \
+                 others must be told to take this directory",
+            ),
             Self::Segment {
                 group,
                 number,
@@ -112,12 +129,20 @@ impl Shard {
         let mut read_journal =
             |slot, position, size| read(Source::Journal { slot }, position, size);
         let Recovered {
-            journal,
+            mut journal,
             mut groups,
             ..
         } = recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
+        let (pins, sector) = read_pins(identity.node_tag, read)?;
+        // Should the journal have lost its last life, no other start is taken for that one.
+        journal.raise_life(pins.life());
+        let start = Start {
+            life: journal.life() + 1,
+            number: config.start,
+        };
 
         let mut shard = Self {
+            known: Known::open(pins, sector, identity.node_tag, start),
             liveness: Liveness::new(now, peers.iter().copied()),
             encoder: Encoder::new(config.cluster),
             asks: Asks::new(journal.life()),
@@ -239,4 +264,15 @@ fn read_header(
     } else {
         Err(failed(None))
     }
+}
+
+/// What the directory knows of starts, and in which sector. Nothing where there is no such file: a
+/// new directory, or one that the others will not take for the one they knew.
+fn read_pins(node_tag: u32, read: &mut Read<'_>) -> Result<(Pins, usize), OpenError> {
+    let bytes = match read(Source::Pins, 0, PINS_FILE_SIZE) {
+        Ok(bytes) => bytes,
+        Err(fault) if fault.errno == MISSING => Bytes::new(),
+        Err(fault) => return Err(OpenError::Pins { fault: Some(fault) }),
+    };
+    Pins::newest(&bytes, node_tag).map_err(|PinsDamaged| OpenError::Pins { fault: None })
 }

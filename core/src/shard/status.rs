@@ -34,6 +34,10 @@ impl Shard {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());
         }
+        for (peer, why) in self.known.refused() {
+            let name = self.config.name_of(peer);
+            alarms.push(format!("this node refuses {name}: {why}").into_bytes());
+        }
         for (peer, why) in self.liveness.refusals() {
             let name = self.config.name_of(peer);
             alarms.push(format!("{name} refuses this node: {why}").into_bytes());

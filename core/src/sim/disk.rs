@@ -145,6 +145,8 @@ pub(super) struct Lost {
 #[derive(Debug)]
 pub(super) struct Disk {
     journal: Vec<File>,
+    /// None before it is first written.
+    pins: Option<File>,
     segments: BTreeMap<(u32, u32), File>,
     mended: BTreeMap<(u32, u32), File>,
     writes: BTreeMap<u64, Write>,
@@ -162,6 +164,7 @@ impl Disk {
         };
         Self {
             journal: (0..ring.file_count).map(|_| file()).collect(),
+            pins: None,
             segments: BTreeMap::new(),
             mended: BTreeMap::new(),
             writes: BTreeMap::new(),
@@ -173,6 +176,7 @@ impl Disk {
         match source {
             Source::Journal { slot } => self.journal.get(slot as usize),
             Source::Segment { group, number } => self.segments.get(&(group.0, number)),
+            Source::Pins => self.pins.as_ref(),
         }
     }
 
@@ -182,6 +186,7 @@ impl Disk {
             Target::File(Source::Segment { group, number }) => {
                 self.segments.entry((group.0, number)).or_default()
             }
+            Target::File(Source::Pins) => self.pins.get_or_insert_default(),
             Target::Mended { group, number } => self.mended.entry((group.0, number)).or_default(),
         }
     }
@@ -395,6 +400,9 @@ impl Disk {
                 .for_each(|file| file.lose_power(chance));
             self.segments
                 .values_mut()
+                .for_each(|file| file.lose_power(chance));
+            self.pins
+                .iter_mut()
                 .for_each(|file| file.lose_power(chance));
             if chance.one_in(2) {
                 self.segments.retain(|_, file| file.safe_size > 0);

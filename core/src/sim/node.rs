@@ -42,6 +42,8 @@ pub(super) enum Arrival {
     Stop,
     /// A journal write is done.
     Stored(WriteId),
+    /// What is known of starts is on disk.
+    PinsStored,
     /// A segment write is done, or found no space.
     SegmentStored(SegmentWriteId, bool),
     /// A read is done.
@@ -250,6 +252,7 @@ pub(super) fn config(
         cluster_name: "sim".to_owned(),
         me: node_id(me),
         incarnation: Incarnation(7 + me as u64),
+        start: seed | 1,
         shard: ShardId(0),
         voters: (0..node_count).map(voter).collect(),
         logs: groups.iter().map(log).collect(),

@@ -53,6 +53,10 @@ impl World<'_> {
     }
 
     fn dial_due(&mut self, node: Party, life: u32) {
+        // What a start has not made durable nobody is told.
+        if !self.process(node).shard.is_open() {
+            return;
+        }
         for at in 0..self.process(node).links.len() {
             let now = self.now;
             let link = &self.process(node).links[at];
@@ -200,6 +204,7 @@ impl World<'_> {
                 self.step(node, input)
             }
             Arrival::Stop => self.step(node, Input::Stop),
+            Arrival::PinsStored => self.step(node, Input::PinsStored),
             Arrival::Stored(write) => self.step(node, Input::Stored(write)),
             Arrival::SegmentStored(write, true) => self.step(node, Input::SegmentStored(write)),
             Arrival::SegmentStored(write, false) => self.step(node, Input::SegmentRefused(write)),
@@ -337,6 +342,13 @@ impl World<'_> {
                         write: store.write,
                     },
                 );
+            }
+            Effect::StorePins { position, sector } => {
+                let life = self.nodes[node].life;
+                let disk = &mut self.nodes[node].disk;
+                let number = disk.write(Target::File(Source::Pins), position, vec![sector]);
+                let at = self.write_done_at(node);
+                self.plan(at, Event::PinsStored { node, life, number });
             }
             Effect::SegmentWrite {
                 write,

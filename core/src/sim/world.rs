@@ -48,6 +48,8 @@ pub(super) enum Event {
         number: u64,
         write: WriteId,
     },
+    /// What is known of starts is on disk.
+    PinsStored { node: Party, life: u32, number: u64 },
     /// A segment write is done.
     SegmentStored {
         node: Party,
@@ -292,10 +294,12 @@ impl<'s> World<'s> {
             Event::DialSilent { stream } => self.on_dial_silent(stream),
             Event::Look { stream, way } => self.on_look(stream, way),
             Event::Stored { node, life, .. }
+            | Event::PinsStored { node, life, .. }
             | Event::SegmentStored { node, life, .. }
             | Event::Loaded { node, life, .. }
                 if self.nodes[node].life != life || self.nodes[node].process.is_none() => {}
             Event::Stored { node, .. }
+            | Event::PinsStored { node, .. }
             | Event::SegmentStored { node, .. }
             | Event::Loaded { node, .. }
                 if self.nodes[node].stuck_until > self.now =>
@@ -315,6 +319,12 @@ impl<'s> World<'s> {
                     self.complete_store(node, number, write);
                     self.oracle.ledgers[node].on_stored(write);
                     self.arrive(node, life, Arrival::Stored(write));
+                }
+            }
+            Event::PinsStored { node, life, number } => {
+                if !self.springs_trap(node, Some(number)) {
+                    self.nodes[node].disk.complete(number);
+                    self.arrive(node, life, Arrival::PinsStored);
                 }
             }
             Event::SegmentStored {

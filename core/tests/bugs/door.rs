@@ -69,6 +69,7 @@ impl Door {
             cluster_name: "door".to_owned(),
             me: NodeId(1),
             incarnation: Incarnation(1),
+            start: 1,
             shard: ShardId(0),
             voters: (1..=3).map(voter).collect(),
             logs: vec![LogName {
@@ -81,7 +82,7 @@ impl Door {
         };
         let mut zeros = |source, _, size| match source {
             Source::Journal { .. } => Ok(Bytes::from(vec![0; size])),
-            Source::Segment { .. } => Err(DiskFault { errno: 2 }),
+            Source::Segment { .. } | Source::Pins => Err(DiskFault { errno: 2 }),
         };
         let shard = Shard::open(Nanos(0), config, SHAPE, &mut zeros);
         let mut door = Self {
@@ -101,10 +102,12 @@ impl Door {
         let mut effects = Effects::default();
         self.shard.step(self.now, Input::TurnEnd, &mut effects);
         for effect in effects.list {
-            if let Effect::Store(store) = effect {
-                let (input, mut ignored) = (Input::Stored(store.write), Effects::default());
-                self.shard.step(self.now, input, &mut ignored);
-            }
+            let input = match effect {
+                Effect::Store(store) => Input::Stored(store.write),
+                Effect::StorePins { .. } => Input::PinsStored,
+                _ => continue,
+            };
+            self.shard.step(self.now, input, &mut Effects::default());
         }
     }
 

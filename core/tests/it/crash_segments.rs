@@ -76,6 +76,7 @@ fn name_of(source: Source) -> FileName {
     match source {
         Source::Journal { slot } => (None, slot),
         Source::Segment { group, number } => (Some(group.0), number),
+        Source::Pins => (None, u32::MAX),
     }
 }
 
@@ -198,6 +199,7 @@ fn config() -> Config {
         cluster_name: "crash".to_owned(),
         me: ME,
         incarnation: INCARNATION,
+        start: 1,
         shard: ShardId(0),
         voters: vec![Voter {
             id: ME,
@@ -285,6 +287,8 @@ impl World {
             cluster: CLUSTER.0.to_le_bytes(),
             node: 0,
             incarnation: 0,
+            life: 0,
+            starts: Vec::new(),
             shard: 0,
             lane: Lane::Client.code(),
             version_min: WIRE_VERSION,
@@ -363,6 +367,14 @@ impl World {
         for effect in effects.list {
             match effect {
                 Effect::Store(store) => self.flying.push(Write::Journal(store)),
+                // What is known of starts has a test of its own.
+                Effect::StorePins { position, sector } => {
+                    let pins = self.files.0.entry(name_of(Source::Pins)).or_default();
+                    let end = position as usize + sector.len();
+                    pins.resize(pins.len().max(end), 0);
+                    pins[position as usize..end].copy_from_slice(&sector);
+                    self.step(Input::PinsStored);
+                }
                 Effect::SegmentWrite {
                     write,
                     group,

@@ -1,5 +1,6 @@
 //! Whoever finds the port and speaks something else: refused with a reason, and nobody else hurt.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringwood_core::frame::Lane;
@@ -9,6 +10,8 @@ use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::peer::{AppendEntries, Heartbeat};
 use ringwood_core::id::ClusterId;
 use ringwood_core::limits::STRANGER_COUNT_MAX;
+use ringwood_core::log::pins::Pins;
+use ringwood_core::shard::directory_tag;
 use ringwood_net::config::Identity;
 use ringwood_net::{Cluster, ClusterOptions, Layout, Node, VoterAddress, init};
 
@@ -266,20 +269,35 @@ fn a_flood_of_silence_does_not_keep_a_client_or_a_voter_out() {
     // In place of the real one, which would dial again and take the place back.
     cluster.stop_node(1).expect("it ran");
     let identity = Identity::read(&dir.path().join("node-2")).expect("it is a node's");
-    let mut voter = as_peer(&endpoint, &identity, Lane::Control);
+    let mut voter = as_peer(
+        &endpoint,
+        &dir.path().join("node-2"),
+        &identity,
+        Lane::Control,
+    );
     voter.send(&Heartbeat::default());
     // Its answer goes to the voter itself; what counts is that nobody was told to go.
     assert!(voter.is_silent_for(Duration::from_millis(300)));
 }
 
-/// A connection that says it is the node of this identity.
-fn as_peer(endpoint: &str, identity: &Identity, lane: Lane) -> Wire {
+/// What a stopped node's directory knows of its starts.
+fn pins(dir: &Path, identity: &Identity) -> Pins {
+    let tag = directory_tag(identity.cluster, identity.node, identity.incarnation);
+    let file = std::fs::read(dir.join("pins")).expect("it ran");
+    Pins::newest(&file, tag).expect("it is whole").0
+}
+
+/// A connection that says it is the node of this identity, which has stopped.
+fn as_peer(endpoint: &str, dir: &Path, identity: &Identity, lane: Lane) -> Wire {
     let mut wire = Wire::connect(endpoint);
     wire.belong_to(identity.cluster);
+    let pins = pins(dir, identity);
     wire.send(&Hello {
         cluster: identity.cluster.0.to_le_bytes(),
         node: identity.node.0,
         incarnation: identity.incarnation.0,
+        life: pins.life(),
+        starts: vec![pins.starts[0].number],
         lane: lane.code(),
         version_min: 1,
         version_max: 1,
@@ -304,11 +322,16 @@ fn a_kind_out_of_its_lane_is_refused_by_its_header() {
     twice.send(&hello());
     assert_eq!(refusal(&mut twice), RefusedReason::HelloMisplaced);
 
-    let mut control = as_peer(&endpoint, &identity, Lane::Control);
+    let mut control = as_peer(
+        &endpoint,
+        &dir.path().join("node-2"),
+        &identity,
+        Lane::Control,
+    );
     control.send_part(&AppendEntries::default(), 32);
     assert_eq!(refusal(&mut control), RefusedReason::UnexpectedKind);
 
-    let mut data = as_peer(&endpoint, &identity, Lane::Data);
+    let mut data = as_peer(&endpoint, &dir.path().join("node-2"), &identity, Lane::Data);
     data.send_part(&Append::default(), 32);
     assert_eq!(refusal(&mut data), RefusedReason::UnexpectedKind);
 }

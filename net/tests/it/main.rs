@@ -1,5 +1,6 @@
 //! A running node, seen from outside: over its port, byte by byte.
 
+mod directories;
 mod frozen;
 mod hostile;
 mod killed;

@@ -80,6 +80,8 @@ pub(crate) fn hello() -> Hello {
         cluster: CLUSTER.0.to_le_bytes(),
         node: 0x1112_1314_1516_1718,
         incarnation: 0x2122_2324_2526_2728,
+        life: 0x4142_4344_4546_4748,
+        starts: vec![0x5152_5354_5556_5758, 0, 0x6162_6364_6566_6768],
         shard: 0x3132,
         lane: Lane::Control.code(),
         version_min: 1,

@@ -21,6 +21,7 @@ use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::Store;
 use ringwood_core::log::block::{blocks, write_record};
 use ringwood_core::log::footer::SegmentFooter;
+use ringwood_core::log::pins::PINS_FILE_SIZE;
 use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::log::ring::Ring;
 use ringwood_core::raft::Bounds;
@@ -58,6 +59,7 @@ const SHAPE: Shape = Shape {
 /// Files by what they are.
 struct Disk {
     journal: Vec<Vec<u8>>,
+    pins: Vec<u8>,
     segments: BTreeMap<(u32, u32), Vec<u8>>,
     /// The file that is to take a segment's place.
     mended: Vec<u8>,
@@ -67,6 +69,7 @@ impl Disk {
     fn read(&self, source: Source, position: u64, size: usize) -> Result<Bytes, DiskFault> {
         let file = match source {
             Source::Journal { slot } => &self.journal[slot as usize],
+            Source::Pins => &self.pins,
             Source::Segment { group, number } => self
                 .segments
                 .get(&(group.0, number))
@@ -148,6 +151,7 @@ fn config() -> Config {
         cluster_name: "bench".to_owned(),
         me: NodeId(1),
         incarnation: Incarnation(7),
+        start: 5,
         shard: ShardId(0),
         voters: (1..=3).map(voter).collect(),
         logs: (1..=2).map(log).collect(),
@@ -195,6 +199,7 @@ impl Bench {
             journal: vec![file; ring.file_count as usize],
             segments: BTreeMap::new(),
             mended: Vec::new(),
+            pins: vec![0; PINS_FILE_SIZE],
         };
         let mut bench = Self {
             shard: open(Nanos(0), shape, &disk),
@@ -256,6 +261,8 @@ impl Bench {
                 cluster: CLUSTER.0.to_le_bytes(),
                 node,
                 incarnation: node,
+                life: u64::from(node > 0),
+                starts: vec![9; usize::from(node > 0)],
                 shard: 0,
                 lane: lane.code(),
                 version_min: WIRE_VERSION,
@@ -383,6 +390,10 @@ impl Bench {
                     continue;
                 }
                 Effect::Close(_) => continue,
+                Effect::StorePins { position, sector } => {
+                    self.disk.pins[position as usize..][..sector.len()].copy_from_slice(&sector);
+                    Input::PinsStored
+                }
                 Effect::Store(store) if self.is_disk_stuck => {
                     self.stuck.push(store);
                     continue;
@@ -634,6 +645,8 @@ impl Bench {
             cluster: CLUSTER.0.to_le_bytes(),
             node,
             incarnation: node,
+            life: 1,
+            starts: vec![9],
             shard: 0,
             lane: Lane::Control.code(),
             version_min: WIRE_VERSION,
