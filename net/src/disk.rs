@@ -232,6 +232,29 @@ impl Directory {
         Ok(file)
     }
 
+    /// Deletes the segments of `group` below a number, those that are there.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn remove_segments(&self, group: GroupId, below: u32) -> Result<(), DiskError> {
+        let path = self.path.join(log_name(group));
+        let mut is_changed = false;
+        for number in self
+            .segments(group)?
+            .into_iter()
+            .filter(|number| *number < below)
+        {
+            let name = format!("{}/{}", log_name(group), segment_name(number));
+            rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty())
+                .map_err(DiskError::io("removing", &self.path.join(&name)))?;
+            is_changed = true;
+        }
+        if is_changed {
+            sync_directory(&open_directory(&path)?, &path)?;
+        }
+        Ok(())
+    }
+
     /// Opens segment `number` of `group`.
     ///
     /// # Errors

@@ -58,6 +58,14 @@ pub enum StartError {
         /// The names that it knows.
         voters: String,
     },
+    /// A setting for a log that is none of the directory's: it would be used for nothing.
+    #[error("cluster {cluster:?} has no log {name:?}")]
+    UnknownLog {
+        /// What was named.
+        name: String,
+        /// The directory's cluster.
+        cluster: String,
+    },
     /// The directory belongs to another cluster or node than was said.
     #[error("this directory belongs to node {found:?} of cluster {cluster:?}, not to {expected:?}")]
     WrongNode {

@@ -31,6 +31,10 @@ pub(crate) struct Files {
     directory: Arc<Directory>,
     maker: Beside<Wanted, Made>,
     mender: Beside<Mending, Mended>,
+    remover: Beside<Unwanted, Result<(), DiskError>>,
+    /// Deletions asked for and not begun: below which number, by group.
+    unwanted: BTreeMap<GroupId, u32>,
+    is_removing: bool,
     journal: Vec<File>,
     pins: File,
     segments: BTreeMap<(GroupId, u32), Segment>,
@@ -42,6 +46,9 @@ pub(crate) struct Files {
 
 /// A segment that is to be made.
 type Wanted = (GroupId, u32);
+
+/// Segments that are to be deleted: a group's, below a number.
+type Unwanted = (GroupId, u32);
 
 /// A segment that was asked for.
 #[derive(Debug)]
@@ -107,11 +114,15 @@ impl Files {
         let pins = directory.open_pins()?;
         let directory = Arc::new(directory);
         let maker = start_maker(Arc::clone(&directory), waker.clone());
-        let mender = start_mender(Arc::clone(&directory), waker);
+        let mender = start_mender(Arc::clone(&directory), waker.clone());
+        let remover = start_remover(Arc::clone(&directory), waker);
         Ok(Self {
             directory,
             maker: maker.map_err(StartError::Thread)?,
             mender: mender.map_err(StartError::Thread)?,
+            remover: remover.map_err(StartError::Thread)?,
+            unwanted: BTreeMap::new(),
+            is_removing: false,
             journal,
             pins,
             segments: BTreeMap::new(),
@@ -184,6 +195,34 @@ impl Files {
             self.segments.remove(&key);
         }
         Some(mended)
+    }
+
+    /// Deletes a group's segments below a number, beside the loop; `on_removed` goes on with it.
+    pub(crate) fn remove_segments(&mut self, group: GroupId, below: u32) {
+        self.segments
+            .retain(|(of, number), _| *of != group || *number >= below);
+        let unwanted = self.unwanted.entry(group).or_default();
+        *unwanted = below.max(*unwanted);
+        self.remove_next();
+    }
+
+    /// Goes on with deletions, if one is done.
+    pub(crate) fn on_removed(&mut self) -> Result<(), DiskError> {
+        if let Some(removed) = self.remover.take() {
+            self.is_removing = false;
+            self.remove_next();
+            removed?;
+        }
+        Ok(())
+    }
+
+    fn remove_next(&mut self) {
+        if !self.is_removing
+            && let Some(unwanted) = self.unwanted.pop_first()
+        {
+            self.is_removing = true;
+            self.remover.ask(unwanted);
+        }
     }
 
     /// What is to be read.
@@ -307,6 +346,17 @@ fn start_mender(
     })
 }
 
+/// The thread that deletes segments: a large file's blocks are given back while its name goes, which
+/// may take some milliseconds each.
+fn start_remover(
+    directory: Arc<Directory>,
+    waker: Waker,
+) -> std::io::Result<Beside<Unwanted, Result<(), DiskError>>> {
+    Beside::start("removal", 1, waker, move |(group, below)| {
+        directory.remove_segments(group, below)
+    })
+}
+
 /// The system's number for an error, for recovery's report.
 fn errno_of(error: IoError) -> i32 {
     match error {
@@ -347,11 +397,15 @@ mod tests {
         let mut ring = Ring::new(&RingOptions::default()).expect("io_uring");
         let maker = start_maker(Arc::clone(&directory), ring.waker());
         let mender = start_mender(Arc::clone(&directory), ring.waker());
+        let remover = start_remover(Arc::clone(&directory), ring.waker());
         let mut files = Files {
             pins: directory.open_pins().expect("there is room"),
             directory,
             maker: maker.expect("a thread"),
             mender: mender.expect("a thread"),
+            remover: remover.expect("a thread"),
+            unwanted: BTreeMap::new(),
+            is_removing: false,
             journal: Vec::new(),
             segments: BTreeMap::new(),
             open_max: 3,
@@ -379,5 +433,18 @@ mod tests {
         drop(files.source(source(1)).expect("it opens again"));
         let open: Vec<_> = files.segments.keys().copied().collect();
         assert_eq!(open, [(group, 0), (GroupId(2), 1), (GroupId(2), 4)]);
+        // What is deleted is closed at once; a second wish waits for the first.
+        files.remove_segments(GroupId(2), 3);
+        files.remove_segments(GroupId(2), 5);
+        files.remove_segments(group, 1);
+        let open: Vec<_> = files.segments.keys().copied().collect();
+        assert!(open.is_empty());
+        let begun = std::time::Instant::now();
+        while files.is_removing {
+            files.on_removed().expect("no fault");
+            assert!(begun.elapsed().as_secs() < 10, "they are deleted");
+        }
+        assert_eq!(files.directory.segments(GroupId(2)).unwrap(), [5]);
+        assert!(files.directory.segments(group).unwrap().is_empty());
     }
 }

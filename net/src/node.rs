@@ -3,6 +3,7 @@
 //! No signal handler, no global logger, no runtime. A panic on a shard's thread ends the process:
 //! a node that is half dead would keep its promises only by luck.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, bounded};
 use ringwood_core::frame::header::ClusterTag;
-use ringwood_core::id::{NodeId, ShardId};
-use ringwood_core::shard::{Config, Shape, Shard};
+use ringwood_core::id::{GroupId, NodeId, ShardId};
+use ringwood_core::shard::{Config, Retention, Shape, Shard};
 
 use rustix::process::Resource;
 
@@ -41,6 +42,7 @@ pub struct NodeBuilder {
     expected_name: Option<String>,
     access: Access,
     ring: RingOptions,
+    retention: BTreeMap<String, Retention>,
 }
 
 /// A running node. Dropping it stops it and waits.
@@ -75,6 +77,7 @@ impl Node {
             expected_name: None,
             access: Access::Direct,
             ring: RingOptions::default(),
+            retention: BTreeMap::new(),
         }
     }
 
@@ -202,6 +205,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Lets go of what a log need not keep, while this node leads it. All of a log is kept where
+    /// nothing is said.
+    #[must_use]
+    pub fn retain(mut self, log: impl Into<String>, retention: Retention) -> Self {
+        self.retention.insert(log.into(), retention);
+        self
+    }
+
     /// Starts the node: recovers its journal, listens, and dials the others.
     ///
     /// # Errors
@@ -222,6 +233,7 @@ impl NodeBuilder {
         for voter in self.voters.iter().flatten() {
             move_voter(&mut identity, voter)?;
         }
+        let retention = retention_of(&identity, self.retention)?;
         // The lock first: a second process must be refused before a byte changes.
         let directory = Directory::open(&self.dir, self.access)?;
         let listener = match self.listener {
@@ -257,6 +269,7 @@ impl NodeBuilder {
                         peers,
                         notices,
                         options,
+                        retention,
                     };
                     match open.open() {
                         Ok(mut turn) => {
@@ -310,6 +323,24 @@ fn move_voter(identity: &mut Identity, moved: &VoterAddress) -> Result<(), Start
     })
 }
 
+/// What is kept of which group.
+fn retention_of(
+    identity: &Identity,
+    retention: BTreeMap<String, Retention>,
+) -> Result<BTreeMap<GroupId, Retention>, StartError> {
+    let group_of = |(name, retention): (String, Retention)| {
+        let log = identity.logs.iter().find(|log| log.name == name);
+        match log {
+            Some(log) => Ok((log.group, retention)),
+            None => Err(StartError::UnknownLog {
+                name,
+                cluster: identity.cluster_name.clone(),
+            }),
+        }
+    };
+    retention.into_iter().map(group_of).collect()
+}
+
 /// Lets this process have as many descriptors as it is allowed: connections and segments need one
 /// each, and the usual soft limit is for programs that need a few.
 fn raise_descriptor_limit() {
@@ -328,6 +359,7 @@ struct Open {
     peers: Vec<(NodeId, SocketAddr)>,
     notices: Notices,
     options: RingOptions,
+    retention: BTreeMap<GroupId, Retention>,
 }
 
 impl Open {
@@ -340,6 +372,7 @@ impl Open {
             peers,
             notices,
             options,
+            retention,
         } = self;
         let mut ring = Ring::new(&options)?;
         let mut files = Files::open(directory, &calibration, ring.waker())?;
@@ -357,6 +390,7 @@ impl Open {
             start: clock::random_u64().max(1),
             shard: ShardId(0),
             voters: identity.voters,
+            retention,
             logs: identity.logs,
             seed: clock::random_u64(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

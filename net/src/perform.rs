@@ -126,6 +126,7 @@ impl Turn {
                 step: MendStep::Replace,
             }),
             Effect::Notice(text) => self.notices.say(text),
+            Effect::SegmentRemove { group, below } => self.files.remove_segments(group, below),
             Effect::Load {
                 load,
                 source,

@@ -171,6 +171,7 @@ impl Turn {
             }
             self.write_made(now)?;
             self.tell_mended(now)?;
+            self.files.on_removed()?;
             self.peers.find_moved(now);
             self.sweep(now);
             self.tell_date(now);

@@ -127,6 +127,18 @@ pub(crate) fn fetch_failure(log: &str, from: u64, error: FetchError) -> Failure 
     }
 }
 
+/// Why a log was not trimmed.
+pub(crate) fn trim_failure(log: &str, before: u64, error: FetchError) -> Failure {
+    match error {
+        FetchError::BeyondEnd { end_offset } => Failure::new(
+            Exit::Refused,
+            format!("offset {before} is past the end of {log}, {end_offset}"),
+        )
+        .fix(format!("--before {end_offset} lets all of it go")),
+        error => fetch_failure(log, before, error),
+    }
+}
+
 /// Somebody wants records from where there is not even a place for them yet.
 pub(crate) fn beyond_end(log: &str, from: u64, end: u64) -> Failure {
     Failure::new(

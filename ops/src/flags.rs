@@ -41,6 +41,7 @@ pub(crate) enum Verb {
     Append(command::append::Args),
     Read(command::read::Args),
     Tail(command::tail::Args),
+    Log(command::log::Args),
     Status(command::status::Args),
     Bench(command::bench::Args),
     Init(command::init::Args),

@@ -21,7 +21,7 @@ mod units;
 use std::process::ExitCode;
 
 use crate::command::{
-    append, bench, dev, dump, init, inspect, read, serve, sim, status, tail, verify,
+    append, bench, dev, dump, init, inspect, log, read, serve, sim, status, tail, verify,
 };
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
@@ -53,6 +53,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Append(args) => append::run(args, &global).await,
             Verb::Read(args) => read::run(args, &global).await,
             Verb::Tail(args) => tail::run(args, &global).await,
+            Verb::Log(args) => log::run(args, &global).await,
             Verb::Status(args) => status::run(args, &global).await,
             Verb::Bench(args) => bench::run(args, &global).await,
             Verb::Init(args) => init::run(args),

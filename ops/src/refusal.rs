@@ -35,7 +35,7 @@ pub(crate) fn of_start(error: StartError) -> Failure {
         StartError::WrongNode { .. } => {
             refused(&error).fix("the directory of the node that is meant")
         }
-        StartError::UnknownVoter { .. } => refused(&error),
+        StartError::UnknownVoter { .. } | StartError::UnknownLog { .. } => refused(&error),
         StartError::Thread(_) => refused(&error).fix("raise the limit on processes (ulimit -u)"),
     }
 }

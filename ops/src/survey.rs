@@ -77,6 +77,8 @@ pub(crate) struct Log {
     pub(crate) leader: Option<String>,
     pub(crate) commit: Option<Wide>,
     pub(crate) end_offset: Option<Wide>,
+    /// Offset of the oldest record kept, as the same node knows it.
+    pub(crate) first_offset: Option<Wide>,
     pub(crate) replicas: Vec<Replica>,
 }
 
@@ -255,6 +257,7 @@ fn log(group: u32, name: &str, answers: &[Answer]) -> Log {
             .map(|id| name_of(id, answers)),
         commit: ahead.map(|view| Wide(view.own.commit)),
         end_offset: ahead.map(|view| Wide(view.own.end_offset)),
+        first_offset: ahead.map(|view| Wide(view.own.first_offset)),
         replicas: answers.iter().map(replica).collect(),
     }
 }
@@ -347,6 +350,7 @@ mod tests {
             durable: commit,
             last: commit,
             end_offset: commit * 10,
+            first_offset: commit * 2,
         }
     }
 
@@ -439,6 +443,7 @@ mod tests {
         assert_eq!(json["nodes"][0]["timeout_us"], 150_000);
         assert_eq!(json["nodes"][0]["timeout_reason"], "rtt");
         assert_eq!(json["logs"][0]["end_offset"], "90");
+        assert_eq!(json["logs"][0]["first_offset"], "18");
         let replica = serde_json::json!(
             {"node": "node-3", "role": "voter", "state": "follower",
              "durable": "8", "lag_bytes": "512"}

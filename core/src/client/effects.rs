@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::fetch::{AskError, Fetched};
 use super::outcome::Outcome;
 use super::survey::NodeReport;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Offset};
 
 /// One thing to be done.
 #[derive(Debug)]
@@ -50,6 +50,13 @@ pub enum Effect {
         token: u64,
         /// What came of it.
         result: Result<Fetched, AskError>,
+    },
+    /// A log's start was moved, or was there already, or could not be.
+    Trimmed {
+        /// As in `Input::Trim`.
+        token: u64,
+        /// Offset of the oldest record that is kept now, or why it is not.
+        result: Result<Offset, AskError>,
     },
     /// A request to hand over leadership is over.
     Transferred {

@@ -1,4 +1,4 @@
-//! Questions to one log: fetches, and requests to hand its leadership over.
+//! Questions to one log: fetches, and requests to hand its leadership over or to move its start.
 //!
 //! Keeps each until it is answered for good or its time is over. They may be asked any number of
 //! times, so a lost answer costs a repetition and nothing else. Knows no node and no connection
@@ -10,8 +10,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::effects::{Effect, Effects};
 use super::post::{Asked, Post};
-use crate::frame::client::{ArchivedFetchReply, ArchivedTransferReply, Fetch, Transfer};
-use crate::frame::code::{FetchOutcome, ReadMode, TransferOutcome};
+use crate::frame::client::{
+    ArchivedFetchReply, ArchivedTransferReply, ArchivedTrimReply, Fetch, Transfer, TrimRequest,
+};
+use crate::frame::code::{FetchOutcome, ReadMode, TransferOutcome, TrimOutcome};
 use crate::frame::payload::Payload;
 use crate::id::{ConnectionId, GroupId, Nanos, NodeId, Offset};
 use crate::log::block::{BlockError, blocks};
@@ -148,6 +150,7 @@ impl std::error::Error for AskError {}
 pub(super) enum Question {
     Fetch(FetchRequest),
     Transfer { to: NodeId },
+    Trim { before: Offset },
 }
 
 impl Question {
@@ -158,6 +161,10 @@ impl Question {
                 result: Err(error),
             },
             Self::Transfer { .. } => Effect::Transferred {
+                token,
+                result: Err(error),
+            },
+            Self::Trim { .. } => Effect::Trimmed {
                 token,
                 result: Err(error),
             },
@@ -244,7 +251,7 @@ impl Asks {
     pub(super) fn push(&mut self, now: Nanos, token: u64, question: Question, timeout: Nanos) {
         let wait = match question {
             Question::Fetch(fetch) => fetch.wait,
-            Question::Transfer { .. } => Nanos(0),
+            Question::Transfer { .. } | Question::Trim { .. } => Nanos(0),
         };
         self.list.push(Ask {
             token,
@@ -354,6 +361,14 @@ impl Asks {
                     let body = Transfer {
                         request,
                         to: to.0,
+                        group,
+                    };
+                    post.send(connection, &body, effects);
+                }
+                Question::Trim { before } => {
+                    let body = TrimRequest {
+                        request,
+                        before: before.0,
                         group,
                     };
                     post.send(connection, &body, effects);
@@ -493,6 +508,38 @@ impl Asks {
         let ask = self.list.swap_remove(place);
         ask.question.end(token, error, effects);
         Some(AskAdvice::None)
+    }
+
+    /// A trim is answered. `None` if the answer makes no sense.
+    pub(super) fn on_trim_reply(
+        &mut self,
+        now: Nanos,
+        connection: ConnectionId,
+        token: u64,
+        reply: &ArchivedTrimReply,
+        effects: &mut Effects,
+    ) -> Option<AskAdvice> {
+        let outcome = TrimOutcome::from_code(reply.outcome)?;
+        let Some(place) = self.find(connection, token) else {
+            return Some(AskAdvice::None);
+        };
+        let ask = &mut self.list[place];
+        ask.current = None;
+        let result = match outcome {
+            TrimOutcome::NotLeader => return Some(AskAdvice::Denies),
+            TrimOutcome::Busy => {
+                ask.not_before = now.after(ASK_AGAIN);
+                return Some(AskAdvice::Serves);
+            }
+            TrimOutcome::Done => Ok(Offset(reply.first_offset.to_native())),
+            TrimOutcome::UnknownLog => Err(AskError::UnknownLog),
+            TrimOutcome::BeyondEnd => Err(AskError::BeyondEnd {
+                end_offset: Offset(reply.end_offset.to_native()),
+            }),
+        };
+        self.list.swap_remove(place);
+        effects.push(Effect::Trimmed { token, result });
+        Some(AskAdvice::Serves)
     }
 
     /// Ends the questions whose time is over, for the reason given.

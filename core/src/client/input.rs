@@ -7,7 +7,7 @@ use super::produce::Identity;
 use super::records::Records;
 use super::session::LinkFault;
 use crate::frame::Frame;
-use crate::id::{ConnectionId, GroupId, Nanos, NodeId};
+use crate::id::{ConnectionId, GroupId, Nanos, NodeId, Offset};
 
 /// What a client is told once.
 #[derive(Clone, Debug)]
@@ -67,6 +67,15 @@ pub enum Input<'a> {
         token: u64,
         /// What to read.
         request: FetchRequest,
+    },
+    /// A log's start to be moved. Ends in `Effect::Trimmed`.
+    Trim {
+        /// The log's group.
+        group: GroupId,
+        /// Names the question in its answer.
+        token: u64,
+        /// Offset of the first record that is to be kept.
+        before: Offset,
     },
     /// A log's leadership to be handed over. Ends in `Effect::Transferred`.
     Transfer {

@@ -46,7 +46,7 @@ pub use survey::NodeReport;
 use crate::frame::Frame;
 use crate::frame::assembler::TagPolicy;
 use crate::frame::client::{
-    ArchivedAppendReply, ArchivedFetchReply, ArchivedTransferReply, Status,
+    ArchivedAppendReply, ArchivedFetchReply, ArchivedTransferReply, ArchivedTrimReply, Status,
 };
 use crate::frame::code::FetchOutcome;
 use crate::frame::greeting::{Refused, Welcome};
@@ -210,6 +210,13 @@ impl Client {
                 token,
                 request,
             } => self.on_question(now, group, token, Question::Fetch(request), effects),
+            Input::Trim {
+                group,
+                token,
+                before,
+            } => {
+                self.on_question(now, group, token, Question::Trim { before }, effects);
+            }
             Input::Transfer { group, token, to } => {
                 self.on_question(now, group, token, Question::Transfer { to }, effects);
             }
@@ -380,6 +387,7 @@ impl Client {
                 self.on_fetch_reply(now, answer, reply, frame.payload(), effects)
             }
             Message::TransferReply(reply) => self.on_transfer_reply(now, answer, reply, effects),
+            Message::TrimReply(reply) => self.on_trim_reply(now, answer, reply, effects),
             Message::Status(status) => {
                 let status = Status::owned(status).map_err(LinkFault::Garbled)?;
                 self.on_status(now, connection, status);
@@ -498,6 +506,31 @@ impl Client {
         let advice = asks.on_transfer_reply(now, connection, token, body, effects)?;
         let hint = hint(body.leader.to_native());
         // The answer names no term: its hint is taken for one of the term that is believed in.
+        let term = log.term();
+        log.on_ask_advice(now, from, term, hint, advice);
+        self.drive(now, group, effects);
+        Some(())
+    }
+
+    fn on_trim_reply(
+        &mut self,
+        now: Nanos,
+        answer: Answer,
+        body: &ArchivedTrimReply,
+        effects: &mut Effects,
+    ) -> Option<()> {
+        let request = RequestId(body.request.to_native());
+        let Answer { connection, from } = answer;
+        let (group, token) = match self.post.on_answer(now, connection, request) {
+            Some(Asked::Ask(group, token)) => (group, token),
+            Some(_) => return None,
+            None => return Some(()),
+        };
+        let log = self.logs.get_mut(&group)?;
+        let asks = &mut log.asks;
+        let advice = asks.on_trim_reply(now, connection, token, body, effects)?;
+        let hint = hint(body.leader.to_native());
+        // As for a transfer: the answer names no term.
         let term = log.term();
         log.on_ask_advice(now, from, term, hint, advice);
         self.drive(now, group, effects);

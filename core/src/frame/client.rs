@@ -148,6 +148,8 @@ pub struct GroupStatus {
     pub last: u64,
     /// Offset after the last committed record.
     pub end_offset: u64,
+    /// Offset of the oldest record kept.
+    pub first_offset: u64,
     /// Group.
     pub group: u32,
     /// What this replica does: a `ReplicaState`.
@@ -191,5 +193,33 @@ pub struct TransferReply {
     /// Leader, a hint.
     pub leader: u64,
     /// How it ended: a `TransferOutcome`.
+    pub outcome: u8,
+}
+
+/// Asks the leader of a log to move its start: what lies before is not kept any more.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct TrimRequest {
+    /// Request.
+    pub request: u64,
+    /// Offset of the first record that is to be kept.
+    pub before: u64,
+    /// Group that keeps the log.
+    pub group: u32,
+}
+
+/// Answer to a trim.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct TrimReply {
+    /// Request answered.
+    pub request: u64,
+    /// Offset of the oldest record kept.
+    pub first_offset: u64,
+    /// Offset after the last committed record.
+    pub end_offset: u64,
+    /// Leader, a hint.
+    pub leader: u64,
+    /// How it ended: a `TrimOutcome`.
     pub outcome: u8,
 }

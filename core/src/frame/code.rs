@@ -170,6 +170,22 @@ codes! {
 }
 
 codes! {
+    /// How a request to move a log's start ended.
+    TrimOutcome(u8) {
+        /// The log begins there, or behind it.
+        Done = 1 "done",
+        /// This node does not lead the group; the leader is named if known.
+        NotLeader = 2 "not_leader",
+        /// This node holds no such group.
+        UnknownLog = 3 "unknown_log",
+        /// The offset lies past the last committed record.
+        BeyondEnd = 4 "beyond_end",
+        /// Not now: another trim is under way, or the leader is new or full.
+        Busy = 5 "busy",
+    }
+}
+
+codes! {
     /// Which measurement set the election timeout.
     TimeoutReason(u8) {
         /// Nothing is measured yet: the default holds.
@@ -274,6 +290,7 @@ mod tests {
             ReadMode(u8),
             TransferOutcome(u8),
             BlockOutcome(u8),
+            TrimOutcome(u8),
             TimeoutReason(u8),
             ReplicaState(u8),
             RefusedReason(u16)

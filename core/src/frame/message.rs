@@ -16,7 +16,7 @@ use rkyv::{Archive, Archived, Deserialize, Portable, Serialize};
 use super::Kind;
 use super::client::{
     Append, AppendReply, Fetch, FetchReply, GroupStatus, PeerStatus, ReplicaStatus, Status,
-    StatusRequest, Transfer, TransferReply,
+    StatusRequest, Transfer, TransferReply, TrimReply, TrimRequest,
 };
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
@@ -137,6 +137,8 @@ messages! {
     Status: FRAME_BODY_SIZE_MAX,
     Transfer: fixed::<Transfer>(),
     TransferReply: fixed::<TransferReply>(),
+    TrimRequest: fixed::<TrimRequest>(),
+    TrimReply: fixed::<TrimReply>(),
 }
 
 fn access<T: Body>(body: &[u8]) -> Result<&Archived<T>, Refusal> {
@@ -189,8 +191,10 @@ assert_layout! {
     StatusRequest: 8 bytes, align 8, request at 0;
     Status: 88 bytes, align 8, timeout_reason at 80;
     PeerStatus: 24 bytes, align 8, connected at 16;
-    GroupStatus: 56 bytes, align 8, state at 52;
+    GroupStatus: 64 bytes, align 8, state at 60;
     ReplicaStatus: 32 bytes, align 8, state at 28;
     Transfer: 24 bytes, align 8, group at 16;
     TransferReply: 24 bytes, align 8, outcome at 16;
+    TrimRequest: 24 bytes, align 8, group at 16;
+    TrimReply: 40 bytes, align 8, outcome at 32;
 }

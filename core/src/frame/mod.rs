@@ -69,6 +69,10 @@ codes! {
         Transfer = 38 "transfer",
         /// Answer to a transfer.
         TransferReply = 39 "transfer_reply",
+        /// Asks a leader to move a log's start.
+        TrimRequest = 40 "trim_request",
+        /// Answer to a trim.
+        TrimReply = 41 "trim_reply",
     }
 }
 
@@ -124,7 +128,9 @@ impl Kind {
             | Self::StatusRequest
             | Self::Status
             | Self::Transfer
-            | Self::TransferReply => matches!(lane, Lane::Client),
+            | Self::TransferReply
+            | Self::TrimRequest
+            | Self::TrimReply => matches!(lane, Lane::Client),
         }
     }
 
@@ -141,6 +147,7 @@ impl Kind {
                 | Self::FetchReply
                 | Self::Status
                 | Self::TransferReply
+                | Self::TrimReply
         );
         self.travels_on(lane) && !is_answer
     }
@@ -258,6 +265,7 @@ mod tests {
             Kind::Fetch,
             Kind::StatusRequest,
             Kind::Transfer,
+            Kind::TrimRequest,
         ];
         assert_eq!(passing(Gate::Lane(Lane::Client)), client);
         assert_eq!(passing(Gate::Lane(Lane::Data)), [Kind::AppendEntries]);
@@ -280,7 +288,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 20);
+        assert_eq!(Kind::ALL.len(), 22);
         assert_eq!(Kind::from_code(0), None);
     }
 }

@@ -41,6 +41,8 @@ pub const BLOCK_HEADER_SIZE: usize = 64;
 pub const APPEND_HEADER_SIZE: usize = 32;
 /// Blocks and appends are multiples of it.
 pub const BLOCK_ALIGN: usize = super::item::ITEM_ALIGN;
+/// Bytes of a trim's payload.
+pub const TRIM_SIZE: usize = 8;
 /// Bytes in front of each record in a payload.
 pub const RECORD_PREFIX_SIZE: usize = 4;
 
@@ -62,6 +64,8 @@ pub enum BlockKind {
     NoOp = 1,
     /// The group's members; its payload is opaque here and holds no records.
     Configuration = 2,
+    /// Moves the log's start: its one append is an offset, below which nothing is kept any more.
+    Trim = 3,
 }
 
 /// Why bytes are not a block, or not an append of one. The sender or the disk is at fault; whoever
@@ -180,6 +184,7 @@ impl BlockHeader {
             0 => BlockKind::Records,
             1 => BlockKind::NoOp,
             2 => BlockKind::Configuration,
+            3 => BlockKind::Trim,
             _ => return Err(BlockError::Kind),
         };
         let size = item.size as usize;
@@ -218,7 +223,7 @@ impl BlockHeader {
         let counts = match self.kind {
             BlockKind::Records => 1..=BLOCK_APPEND_COUNT_MAX,
             BlockKind::NoOp => 0..=0,
-            BlockKind::Configuration => 1..=1,
+            BlockKind::Configuration | BlockKind::Trim => 1..=1,
         };
         if !counts.contains(&(self.append_count as usize)) {
             return Err(BlockError::AppendCount);
@@ -320,6 +325,21 @@ impl AppendHeader {
     }
 }
 
+/// The append of a trim, and its payload.
+#[must_use]
+pub fn trim_append(before: Offset) -> (AppendHeader, [u8; TRIM_SIZE]) {
+    let payload = before.0.to_le_bytes();
+    let header = AppendHeader {
+        payload_sum: crc32c(&payload),
+        payload_size: TRIM_SIZE as u32,
+        producer: ProducerId(0),
+        sequence: Sequence(0),
+        epoch: Epoch(0),
+        record_count: 0,
+    };
+    (header, payload)
+}
+
 /// Bytes an append with a payload of `payload_size` takes in a block.
 #[must_use]
 pub const fn append_size(payload_size: usize) -> usize {
@@ -376,7 +396,22 @@ impl<'a> Block<'a> {
                 records(append.payload, append.header.record_count)?;
             }
         }
+        // What was never appended cannot be trimmed.
+        if block
+            .trim()
+            .is_some_and(|before| before > header.first_offset)
+        {
+            return Err(BlockError::Position);
+        }
         Ok(block)
+    }
+
+    /// Where the log begins from here on, if this is a trim.
+    #[must_use]
+    pub fn trim(&self) -> Option<Offset> {
+        let is_trim = self.header.kind == BlockKind::Trim;
+        let append = self.appends().next().filter(|_| is_trim)?;
+        Some(Offset(u64_at(append.payload, 0)))
     }
 
     /// The fixed part.
@@ -434,10 +469,13 @@ fn judge_bounds(header: &BlockHeader, appends: &[u8]) -> Result<(), BlockError> 
         match header.kind {
             BlockKind::Records => append.judge()?,
             BlockKind::NoOp => unreachable!("a no-op has no appends"),
-            BlockKind::Configuration if append.record_count != 0 => {
+            BlockKind::Configuration | BlockKind::Trim if append.record_count != 0 => {
                 return Err(BlockError::RecordCount);
             }
-            BlockKind::Configuration => {}
+            BlockKind::Trim if append.payload_size as usize != TRIM_SIZE => {
+                return Err(BlockError::PayloadSize);
+            }
+            BlockKind::Configuration | BlockKind::Trim => {}
         }
         let payload_size = append.payload_size as usize;
         if payload_size > APPEND_PAYLOAD_SIZE_MAX || append_size(payload_size) > rest.len() {

@@ -7,7 +7,9 @@
 //!  0             16      24     32            40             48          52        56
 //!  | item header | index | term | next offset | segment size | block sum | segment | ...
 //!  56               60           64
-//!  | producer count | blocks sum | producers, padded with zeros to a multiple of 16
+//!  | producer count | blocks sum | ...
+//!  64      72              76     80
+//!  | start | first segment | zero | producers, padded with zeros to a multiple of 16
 //!
 //!  producer:  0    8               16      20             24
 //!             | id | next sequence | epoch | append count | appends, oldest first
@@ -29,7 +31,7 @@ use crate::limits::{
     SECTOR_SIZE,
 };
 
-const CHECKPOINT_HEADER_SIZE: usize = ITEM_HEADER_SIZE + 48;
+const CHECKPOINT_HEADER_SIZE: usize = ITEM_HEADER_SIZE + 64;
 
 /// Largest checkpoint: a full table of producers with full windows.
 pub(super) const CHECKPOINT_SIZE_MAX: usize = CHECKPOINT_HEADER_SIZE
@@ -60,6 +62,10 @@ pub struct Checkpoint {
     pub segment_size: u64,
     /// Sum over the sums of its blocks, 4 bytes each, in order: what its footer will say.
     pub blocks_sum: u32,
+    /// Where the log begins: a committed trim said so.
+    pub start: Offset,
+    /// Number of the first segment that is kept; those below may be gone.
+    pub first_segment: u32,
     /// Producers as of `index`.
     pub producers: ProducerTable,
 }
@@ -100,6 +106,9 @@ impl Checkpoint {
         out.put_u32_le(self.segment);
         out.put_u32_le(self.producers.len() as u32);
         out.put_u32_le(self.blocks_sum);
+        out.put_u64_le(self.start.0);
+        out.put_u32_le(self.first_segment);
+        out.put_u32_le(0);
         self.producers.encode(self.index, self.term, &mut out);
         assert_eq!(out.len(), unpadded, "the table takes what it said");
         pad(&mut out, ITEM_ALIGN);
@@ -140,7 +149,11 @@ impl Checkpoint {
         let table = &bytes[CHECKPOINT_HEADER_SIZE..];
         let (producers, table_size) = ProducerTable::decode(table, count, index, term)?;
         let padding = &table[table_size..];
-        if padding.len() >= ITEM_ALIGN || !all_zero(padding) {
+        if u32_at(fields, 60) != 0 || padding.len() >= ITEM_ALIGN || !all_zero(padding) {
+            return Err(ItemError::Contradiction);
+        }
+        let (segment, first_segment) = (u32_at(fields, 36), u32_at(fields, 56));
+        if first_segment > segment {
             return Err(ItemError::Contradiction);
         }
         Ok(Self {
@@ -150,8 +163,10 @@ impl Checkpoint {
             next_offset: Offset(u64_at(fields, 16)),
             segment_size: u64_at(fields, 24),
             block_sum: u32_at(fields, 32),
-            segment: u32_at(fields, 36),
+            segment,
             blocks_sum: u32_at(fields, 44),
+            start: Offset(u64_at(fields, 48)),
+            first_segment,
             producers,
         })
     }
@@ -187,6 +202,8 @@ mod tests {
             segment: 2,
             segment_size: 8192,
             blocks_sum: 0x1357_9BDF,
+            start: Offset(77),
+            first_segment: 1,
             producers: producers.snapshot_at(index),
         }
     }

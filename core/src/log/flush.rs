@@ -349,6 +349,8 @@ mod tests {
             segment: 0,
             segment_size: 8192,
             blocks_sum: 0,
+            start: Offset(0),
+            first_segment: 0,
             producers: ProducerTable::default(),
         };
         journal.put_checkpoint(&checkpoint).expect("room");

@@ -228,7 +228,8 @@ impl Journal {
     /// Begins a block in the open run, or in another if the first append would not fit. Only for
     /// its group until [`Journal::finish_block`]. None is backpressure, as of
     /// [`Journal::open_lsn`]; blocks are refused some way before the ring is full, but for no-ops:
-    /// what is undecided keeps its files until a new leader's no-op has decided it.
+    /// what is undecided keeps its files until a new leader's no-op has decided it; and for trims,
+    /// which make room on a full disk. The caller has one trim of a group at a time.
     ///
     /// `payload_size` of the first append must have been judged by [`AppendHeader::judge`]; it is 0
     /// for a no-op.
@@ -241,7 +242,7 @@ impl Journal {
             block_size(payload_size)
         };
         self.make_block_room(size, Writing::First)?;
-        let in_reserve = no_op && !bugs::is_on(Switch::R1);
+        let in_reserve = no_op && !bugs::is_on(Switch::R1) || start.kind == BlockKind::Trim;
         if !self.has_room(if in_reserve {
             Room::Votes
         } else {
@@ -319,8 +320,12 @@ impl Journal {
     pub fn copy_block(&mut self, block: &Block<'_>) -> Option<Entry> {
         assert!(self.block.is_none(), "the open block is finished first");
         self.make_block_room(block.bytes().len(), Writing::First)?;
-        let no_op = block.header().kind == BlockKind::NoOp;
-        if !self.has_room(if no_op { Room::Votes } else { Room::Copies }) {
+        let in_reserve = matches!(block.header().kind, BlockKind::NoOp | BlockKind::Trim);
+        if !self.has_room(if in_reserve {
+            Room::Votes
+        } else {
+            Room::Copies
+        }) {
             return None;
         }
         Some(self.put_block(block, Writing::First))

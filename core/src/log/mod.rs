@@ -12,7 +12,7 @@
 //! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
 //! | `flush`, `votes`, `journal` (`flights`, `grants`) | a run made durable; its votes; the writer |
 //! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
-//! | `tail`, `producers` | what a group remembers of its blocks |
+//! | `tail`, `producers`, `trims` | what a group remembers of its blocks |
 //! | `segment`, `footer` | how a file of committed blocks begins and ends |
 //! | `pins` | which directories this node has known, its own among them |
 //! | `offline` | all of these files as they lie, for people |
@@ -31,6 +31,7 @@ pub mod recovery;
 pub mod ring;
 pub mod segment;
 pub mod tail;
+pub mod trims;
 
 mod cache;
 mod fields;

@@ -21,9 +21,10 @@ use super::producer_table::Note;
 use super::producers::Producers;
 use super::recovered::GroupState;
 use super::tail::{Base, Entry, Tail};
+use super::trims::Trims;
 use super::{HardState, Place};
 use crate::bugs::{self, Switch};
-use crate::id::{GroupId, Index};
+use crate::id::{GroupId, Index, Offset};
 
 /// A group as recovery found it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct GroupRecovered {
     pub tail: Tail,
     /// Its producers as of the end of the tail.
     pub producers: Producers,
+    /// Where it begins, and the trims in the tail.
+    pub trims: Trims,
 }
 
 /// The items contradict each other: the group, and the block or 0.
@@ -66,6 +69,8 @@ struct GroupReplay {
     copies: BTreeMap<Index, Written>,
     /// Appends above the checkpoint, by index.
     notes: BTreeMap<Index, Vec<Note>>,
+    /// Trims above the checkpoint, by index.
+    trims: BTreeMap<Index, Offset>,
 }
 
 #[derive(Debug, Default)]
@@ -167,6 +172,9 @@ impl GroupReplay {
         let notes =
             notes.map(|append| Note::new(index, header.term, &append.header, append.first_offset));
         self.notes.insert(index, notes.collect());
+        if let Some(before) = block.trim() {
+            self.trims.insert(index, before);
+        }
         Ok(())
     }
 
@@ -183,6 +191,7 @@ impl GroupReplay {
         self.blocks.truncate(kept as usize);
         self.copies.split_off(&index);
         self.notes.split_off(&index);
+        self.trims.split_off(&index);
     }
 
     fn apply_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Contradiction> {
@@ -200,6 +209,7 @@ impl GroupReplay {
         let above = index.next();
         self.copies = self.copies.split_off(&above);
         self.notes = self.notes.split_off(&above);
+        self.trims = self.trims.split_off(&above);
         self.checkpoint = Some(checkpoint.clone());
         Ok(())
     }
@@ -253,11 +263,17 @@ impl GroupReplay {
                 producers.push(note);
             }
         }
+        let start = self.checkpoint.as_ref().map(|checkpoint| checkpoint.start);
+        let mut trims = Trims::new(start.unwrap_or_default());
+        for (index, before) in self.trims {
+            trims.note(index, before);
+        }
         Ok(GroupRecovered {
             hard: self.hard,
             checkpoint: self.checkpoint,
             tail,
             producers,
+            trims,
         })
     }
 }

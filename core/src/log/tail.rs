@@ -126,6 +126,21 @@ impl Tail {
         self.entry(index).map(|entry| entry.term)
     }
 
+    /// What a tail that begins behind the block at `index` stands on, this one's base included; none
+    /// outside.
+    #[must_use]
+    pub fn base_at(&self, index: Index) -> Option<Base> {
+        if index == self.base.index {
+            return Some(self.base);
+        }
+        self.entry(index).map(|entry| Base {
+            index,
+            term: entry.term,
+            sum: entry.sum,
+            next_offset: entry.next_offset(),
+        })
+    }
+
     /// The entry at `index`; none at or below the base and above the end.
     #[must_use]
     pub fn entry(&self, index: Index) -> Option<&Entry> {

@@ -234,7 +234,12 @@ impl Shard {
 
     /// Begins a block of this group in the open run, or in another if its first append would not
     /// fit. `None`: the journal is full.
-    fn open_block(&mut self, position: usize, kind: BlockKind, size: usize) -> Option<()> {
+    pub(super) fn open_block(
+        &mut self,
+        position: usize,
+        kind: BlockKind,
+        size: usize,
+    ) -> Option<()> {
         assert!(self.open_block.is_none());
         let group = &self.groups[position];
         let tail = group.tail();

@@ -152,6 +152,7 @@ impl Shard {
                 let frame = self.encoder.frame(&status);
                 effects.push(Effect::Reply { connection, frame });
             }
+            Message::TrimRequest(body) => self.on_trim(connection, body, effects),
             Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
             _ => unreachable!("nothing else passes a client's gate"),
         }

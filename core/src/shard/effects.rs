@@ -120,6 +120,14 @@ pub enum Effect {
     },
     /// Something that whoever runs the node should see, in a sentence.
     Notice(String),
+    /// Delete a group's segments below a number, those that are there. May be done at any time, or be
+    /// cut off by a crash: it is asked for again at the next start.
+    SegmentRemove {
+        /// The log's group.
+        group: GroupId,
+        /// Number of the first segment that stays.
+        below: u32,
+    },
     /// Read from a file: position and size are multiples of the sector size.
     Load {
         /// Given back with the bytes.

@@ -98,7 +98,9 @@ impl Shard {
             return;
         }
         let end = group.end_offset();
-        if request.from > end {
+        if request.from < group.trims.start() {
+            self.reply_fetch(Some(position), &request, FetchOutcome::Trimmed, effects);
+        } else if request.from > end {
             self.reply_fetch(Some(position), &request, FetchOutcome::BeyondEnd, effects);
         } else if request.from < end && is_busy {
             self.reply_fetch(Some(position), &request, FetchOutcome::Busy, effects);
@@ -156,9 +158,15 @@ impl Shard {
         match step {
             Step::Found(found) => self.reply_blocks(position, request, found, effects),
             // The position was below the end, so the blocks were there: only a cut by a new leader
-            // of what was never committed could end so, and that is not read.
+            // of what was never committed could end so, and that is not read; or a trim meanwhile.
             Step::Absent | Step::Damaged(_) => {
-                self.reply_fetch(Some(position), request, FetchOutcome::Damaged, effects);
+                let is_trimmed = request.from < self.groups[position].trims.start();
+                let outcome = if is_trimmed {
+                    FetchOutcome::Trimmed
+                } else {
+                    FetchOutcome::Damaged
+                };
+                self.reply_fetch(Some(position), request, outcome, effects);
             }
             Step::Read { .. } | Step::Indexed => {
                 unreachable!("a read is asked for by whoever owns the job")
@@ -221,7 +229,7 @@ impl Shard {
         FetchReply {
             request: request.request.0,
             end_offset: group.map_or(0, |group| group.end_offset().0),
-            first_offset: 0,
+            first_offset: group.map_or(0, |group| group.trims.start().0),
             term: group.map_or(0, |group| group.raft.term().0),
             leader: group
                 .and_then(|group| group.raft.leader())

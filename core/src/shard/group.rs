@@ -6,12 +6,14 @@ use crate::bugs::{self, Switch};
 use crate::frame::code::ReadMode;
 use crate::id::{ConnectionId, GroupId, Index, Lsn, Nanos, NodeId, Offset, RequestId, Term};
 use crate::log::producers::Producers;
+use crate::log::trims::Trims;
 use crate::log::{Entry, Tail};
 use crate::raft::Raft;
 
 use super::need::Need;
 use super::retries::Retries;
 use super::segments::Segments;
+use super::trim::{Removal, TrimWait};
 
 /// A client that waits for its append to be committed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +52,12 @@ pub(super) struct Group {
     /// Linearizable fetches that wait for a quorum's word, by Raft's read id.
     pub(super) reading: BTreeMap<u64, FetchRequest>,
     pub(super) segments: Segments,
+    /// Where the log begins.
+    pub(super) trims: Trims,
+    /// Who waits for a trim.
+    pub(super) trimming: Vec<TrimWait>,
+    /// Segments to be deleted.
+    pub(super) removal: Option<Removal>,
     /// All through here is in synced segments, as the latest checkpoint put says.
     pub(super) segmented: Index,
     /// Sum of the block there; 0 if there is none.
@@ -76,7 +84,13 @@ pub(super) struct Replicate {
 
 impl Group {
     /// A replica as recovery left it.
-    pub(super) fn new(id: GroupId, raft: Raft, producers: Producers, segments: Segments) -> Self {
+    pub(super) fn new(
+        id: GroupId,
+        raft: Raft,
+        producers: Producers,
+        trims: Trims,
+        segments: Segments,
+    ) -> Self {
         let base = raft.tail().base();
         let need = Need::recovered(raft.tail());
         Self {
@@ -87,7 +101,14 @@ impl Group {
             retried: Retries::default(),
             waiting: Vec::new(),
             reading: BTreeMap::new(),
+            // A crash may have come between a checkpoint and the deletion that it allowed.
+            removal: segments
+                .map
+                .first_number()
+                .map(|below| Removal::new(below, Lsn(0))),
             segments,
+            trims,
+            trimming: Vec::new(),
             segmented: base.index,
             segmented_sum: base.sum,
             need,
@@ -126,6 +147,7 @@ impl Group {
         let has_none = self.acks.is_empty() || bugs::is_on(Switch::B74);
         assert!(has_none, "only a follower's tail is cut");
         self.producers.truncate_from(from);
+        self.trims.truncate_from(from);
         self.need.on_cut(from);
     }
 
@@ -133,6 +155,7 @@ impl Group {
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
         self.acks.retain(|ack| ack.connection != connection);
         self.retried.forget_connection(connection);
+        self.trimming.retain(|wait| !wait.is_of(connection));
         self.waiting
             .retain(|request| request.connection != connection);
         self.reading

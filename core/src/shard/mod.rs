@@ -35,6 +35,7 @@ mod shape;
 mod stall;
 mod status;
 mod stop;
+mod trim;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub use session::WIRE_VERSION;
 pub use shape::Shape;
 use stall::Stall;
 use stop::Stop;
+pub use trim::Retention;
 
 /// A voter of the cluster, as `init` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +118,8 @@ pub struct Config {
     pub logs: Vec<LogName>,
     /// Drawn for this start, never 0: by it others tell this directory from a copy of it.
     pub start: u64,
+    /// How much is kept of the logs of which not all is.
+    pub retention: BTreeMap<GroupId, Retention>,
     /// Seeds election jitter; differs per node.
     pub seed: u64,
     /// The build, for `status`.
@@ -157,6 +161,8 @@ pub struct Shard {
     next_segment_write: u64,
     /// The wall clock's word, as last told.
     date: UnixSeconds,
+    /// When retention is looked at next.
+    retention_at: Nanos,
     /// A segment write was refused for want of space, and none has succeeded since.
     is_disk_full: bool,
     /// Appends refused because the journal was full.
@@ -293,6 +299,7 @@ impl Shard {
         self.settle_carried(durable);
         self.settle_repairs(durable);
         self.on_checkpoints_durable(durable);
+        self.remove_segments(durable, effects);
     }
 
     /// Timers, then the run, then what may leave. Everything that has arrived was stepped before:
@@ -324,6 +331,7 @@ impl Shard {
             self.wake_waiting(now, position, effects);
             self.advance_segments(now, position, effects);
         }
+        self.maybe_retain(now);
         // A new leader's no-op may be open by now.
         self.close_block();
         self.advance_stop(now, effects);
@@ -524,6 +532,7 @@ impl Shard {
             Output::BecameLeader { .. } => self.put_no_op(position),
             Output::SteppedDown { leader, .. } => {
                 self.abandon_acks(position, leader, effects);
+                self.abandon_trims(position, effects);
                 self.wake_waiting(now, position, effects);
             }
             Output::Truncated { from } => {
@@ -533,6 +542,7 @@ impl Shard {
             Output::Committed { index } => {
                 self.note_outpaced(now, position, index);
                 self.acknowledge(position, index, effects);
+                self.settle_trims(position, index, effects);
                 self.wake_waiting(now, position, effects);
             }
             Output::BeatNow => self.liveness.hurry_heartbeat(now),

@@ -13,6 +13,7 @@ use crate::log::pins::{PINS_FILE_SIZE, Pins, PinsDamaged, Start};
 use crate::log::producers::{ProducerTable, Producers};
 use crate::log::recovery::{self, DiskFault, GroupRecovered, Identity, Recovered, RecoveryError};
 use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::log::trims::Trims;
 use crate::log::{Base, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
 
@@ -165,6 +166,7 @@ impl Shard {
             next_read: 0,
             next_segment_write: 0,
             date: UnixSeconds(0),
+            retention_at: now,
             is_disk_full: false,
             refused_full_count: 0,
             peer_fault_count: 0,
@@ -195,8 +197,8 @@ impl Shard {
         let segments = match &found.checkpoint {
             None => SegmentMap::recovered(&[], 0, 0),
             Some(checkpoint) => {
-                let mut headers = Vec::with_capacity(checkpoint.segment as usize + 1);
-                for number in 0..=checkpoint.segment {
+                let mut headers = Vec::new();
+                for number in checkpoint.first_segment..=checkpoint.segment {
                     headers.push(read_header(config, group, number, read)?);
                 }
                 SegmentMap::recovered(&headers, checkpoint.segment_size, checkpoint.blocks_sum)
@@ -213,7 +215,10 @@ impl Shard {
         };
         let raft = Raft::new(now, raft_config, found.hard, found.tail);
         let segments = Segments::recovered(segments);
-        Ok(Group::new(group, raft, found.producers, segments))
+        let GroupRecovered {
+            producers, trims, ..
+        } = found;
+        Ok(Group::new(group, raft, producers, trims, segments))
     }
 }
 
@@ -224,6 +229,7 @@ fn nothing() -> GroupRecovered {
         checkpoint: None,
         tail: Tail::new(Base::default()),
         producers: Producers::new(ProducerTable::default(), Index(0)),
+        trims: Trims::default(),
     }
 }
 

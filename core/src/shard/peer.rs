@@ -218,10 +218,10 @@ impl Shard {
         // decided. It would cut what contradicts the others, and nothing would stand in its place.
         // Of those that are here it must be told: else a node whose journal is full of blocks that
         // it does not know to be decided never learns that they are, and so never makes room.
-        let is_no_op = checked
+        let in_reserve = checked
             .first()
-            .is_some_and(|block| block.header().kind == BlockKind::NoOp);
-        let count = if is_no_op || self.journal.takes_copies() {
+            .is_some_and(|block| matches!(block.header().kind, BlockKind::NoOp | BlockKind::Trim));
+        let count = if in_reserve || self.journal.takes_copies() {
             checked.len()
         } else {
             let tail = self.groups[position].tail();
@@ -266,6 +266,7 @@ impl Shard {
                 break;
             };
             self.groups[position].producers.note_block(block);
+            self.groups[position].trims.note_block(block);
             self.undecided_size += u64::from(entry.size);
             entries.push(entry);
         }

@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 
-use crate::id::{Index, Offset, Term};
+use crate::id::{Index, Offset, Term, UnixSeconds};
 use crate::limits::SEGMENT_INDEX_COUNT_MAX;
 use crate::log::footer::{FooterBuilder, SegmentPoint};
 use crate::log::segment::SegmentHeader;
+
+use super::trim::Retention;
 
 /// Places where readers ended that are remembered: each reads on from there.
 const CURSOR_COUNT_MAX: usize = 8;
@@ -113,6 +115,51 @@ impl SegmentMap {
     /// What its footer will say.
     pub(super) fn growing(&self) -> &FooterBuilder {
         &self.growing
+    }
+
+    /// Number of the first file that is kept, if it is not the first of all.
+    pub(super) fn first_number(&self) -> Option<u32> {
+        let first = self.files.front()?.header.segment;
+        (first > 0).then_some(first)
+    }
+
+    /// Number of the file that a log which begins at `start` needs first; 0 before there is any.
+    pub(super) fn number_at(&self, start: Offset) -> u32 {
+        let is_before = |file: &SegmentFile| file.header.first_offset <= start;
+        let count = self.files.partition_point(is_before);
+        let file = self.files.get(count.saturating_sub(1));
+        file.map_or(0, |file| file.header.segment)
+    }
+
+    /// Forgets the files below a number.
+    pub(super) fn release_below(&mut self, number: u32) {
+        while let Some(file) = self.files.front()
+            && file.header.segment < number
+        {
+            assert!(self.files.len() > 1, "what grows is kept");
+            self.files.pop_front();
+        }
+        self.indexes.retain(|index| index.number >= number);
+        self.cursors.retain(|cursor| cursor.number >= number);
+    }
+
+    /// Where the log may begin by what is to be retained of it; none if all is.
+    pub(super) fn kept_from(&self, retention: &Retention, date: UnixSeconds) -> Option<Offset> {
+        let mut size: u64 = self.files.iter().map(|file| file.size).sum();
+        let mut kept = None;
+        for (file, next) in self.files.iter().zip(self.files.iter().skip(1)) {
+            let made_at = next.header.made_at;
+            let is_dated = made_at.0 > 0 && date.0 > 0;
+            let age = date.0.saturating_sub(made_at.0);
+            let is_old = retention.seconds.is_some_and(|max| is_dated && age >= max);
+            let is_more = retention.bytes.is_some_and(|min| size - file.size >= min);
+            if !is_old && !is_more {
+                break;
+            }
+            size -= file.size;
+            kept = Some(next.header.first_offset);
+        }
+        kept
     }
 
     /// The file with this number.

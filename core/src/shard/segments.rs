@@ -29,6 +29,7 @@ use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
 use super::open::node_tag;
 use super::segment_map::{SegmentFile, SegmentMap};
+use super::trim::Removal;
 use super::walk::Before;
 use super::{Effect, Effects, Shard};
 
@@ -178,6 +179,10 @@ impl Stage {
 impl Shard {
     /// Moves a group's segments on by whatever can be done now.
     pub(super) fn advance_segments(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
+        let group = &self.groups[position];
+        if group.first_kept() > group.segments.map.first_number().unwrap_or(0) {
+            self.put_release(position);
+        }
         match &self.groups[position].segments.stage {
             Stage::Idle => self.maybe_gather(now, position, effects),
             Stage::Gathering(_) | Stage::Checkpointing { .. } => {}
@@ -471,40 +476,69 @@ impl Shard {
 
     /// Says in the journal how far the segments are synced.
     fn put_checkpoint(&mut self, position: usize) {
+        let group = &mut self.groups[position];
+        let Stage::Stored(plan) = &group.segments.stage else {
+            panic!("a checkpoint speaks of what is stored")
+        };
+        let (file, blocks_sum, through) = (plan.file, plan.growing.blocks_sum(), plan.through);
+        let Some(lsn) = self.put_checkpoint_at(position, through, file, blocks_sum) else {
+            return;
+        };
+        let segments = &mut self.groups[position].segments;
+        let stage = Stage::Checkpointing { lsn, through };
+        if let Stage::Stored(plan) = std::mem::replace(&mut segments.stage, stage) {
+            segments.map.grow(plan.file, plan.growing);
+        }
+    }
+
+    /// Says in the journal that the oldest segments are not kept any more. Whatever is under way goes
+    /// on: on a full disk, what is to be written waits for just this.
+    fn put_release(&mut self, position: usize) {
+        let group = &self.groups[position];
+        let (map, through) = (&group.segments.map, group.segmented);
+        let last = *map.last().expect("only what was begun is given up");
+        let blocks_sum = map.growing().blocks_sum();
+        self.put_checkpoint_at(position, through, last, blocks_sum);
+    }
+
+    /// All through `through` is in segments, of which `last` grows.
+    fn put_checkpoint_at(
+        &mut self,
+        position: usize,
+        through: Index,
+        last: SegmentFile,
+        blocks_sum: u32,
+    ) -> Option<Lsn> {
         assert!(
             self.open_block.is_none(),
             "items stand between blocks, not in them"
         );
         let group = &mut self.groups[position];
-        let Stage::Stored(plan) = &group.segments.stage else {
-            panic!("a checkpoint speaks of what is stored")
-        };
-        let (file, through) = (plan.file, plan.through);
-        let entry = *group
-            .tail()
-            .entry(through)
-            .expect("it waits for this checkpoint");
+        let base = group.tail().base_at(through);
+        let base = base.expect("it waits for this checkpoint");
+        let first_segment = group.first_kept();
         let checkpoint = Checkpoint {
             group: group.id,
-            index: through,
-            term: entry.term,
-            block_sum: entry.sum,
-            next_offset: entry.next_offset(),
-            segment: file.header.segment,
-            segment_size: file.size,
-            blocks_sum: plan.growing.blocks_sum(),
+            index: base.index,
+            term: base.term,
+            block_sum: base.sum,
+            next_offset: base.next_offset,
+            segment: last.header.segment,
+            segment_size: last.size,
+            blocks_sum,
+            start: group.trims.start(),
+            first_segment,
             producers: group.producers.snapshot_at(through),
         };
-        let Some(lsn) = self.journal.put_checkpoint(&checkpoint) else {
-            return;
-        };
-        let stage = Stage::Checkpointing { lsn, through };
-        let Stage::Stored(plan) = std::mem::replace(&mut group.segments.stage, stage) else {
-            unreachable!("seen just now")
-        };
-        group.segments.map.grow(plan.file, plan.growing);
+        let lsn = self.journal.put_checkpoint(&checkpoint)?;
+        let map = &mut group.segments.map;
+        if map.first_number().unwrap_or(0) < first_segment {
+            map.release_below(first_segment);
+            group.removal = Some(Removal::new(first_segment, lsn));
+        }
         group.segmented = through;
-        group.segmented_sum = entry.sum;
+        group.segmented_sum = base.sum;
+        Some(lsn)
     }
 
     /// Runs below `durable` are on disk: checkpoints in them hold, and what they cover may go.

@@ -114,6 +114,7 @@ fn group_status(group: &Group) -> GroupStatus {
         durable: group.raft.durable().0,
         last: group.tail().last_index().0,
         end_offset: group.end_offset().0,
+        first_offset: group.trims.start().0,
         group: group.id.0,
         state: state.code(),
     }

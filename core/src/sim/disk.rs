@@ -444,6 +444,12 @@ impl Disk {
             .collect()
     }
 
+    /// Deletes a group's segments below a number, at once.
+    pub(super) fn remove_segments(&mut self, group: GroupId, below: u32) {
+        let is_kept = |key: &(u32, u32)| key.0 != group.0 || key.1 >= below;
+        self.segments.retain(|key, _| is_kept(key));
+    }
+
     /// Segment files that exist.
     pub(super) fn segment_count(&self) -> usize {
         self.segments.len()

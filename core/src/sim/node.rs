@@ -256,6 +256,7 @@ pub(super) fn config(
         shard: ShardId(0),
         voters: (0..node_count).map(voter).collect(),
         logs: groups.iter().map(log).collect(),
+        retention: BTreeMap::new(),
         seed,
         version: "sim".to_owned(),
         storage: "sim".to_owned(),

@@ -385,6 +385,9 @@ impl World<'_> {
                 self.trace
                     .say(trace::Lane::Node(node), "says", format_args!("{text}"));
             }
+            Effect::SegmentRemove { group, below } => {
+                self.nodes[node].disk.remove_segments(group, below);
+            }
             Effect::Load {
                 load,
                 source,

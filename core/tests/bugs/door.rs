@@ -4,6 +4,8 @@
 //! is that strangers are turned away before anything of theirs is kept, and that nothing panics.
 
 use bytes::Bytes;
+use std::collections::BTreeMap;
+
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::peer::{AppendEntries, AppendEntriesAck, VoteReply, VoteRequest};
@@ -76,6 +78,7 @@ impl Door {
                 group: GROUP,
                 name: "log".to_owned(),
             }],
+            retention: BTreeMap::new(),
             seed,
             version: "test".to_owned(),
             storage: "test".to_owned(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use ringwood_core::frame::sum::crc32c;
-use ringwood_core::id::{Epoch, GroupId, Index, Lsn, NodeId, ProducerId, Sequence, Term};
+use ringwood_core::id::{Epoch, GroupId, Index, Lsn, NodeId, Offset, ProducerId, Sequence, Term};
 use ringwood_core::log::block::{AppendHeader, Block, BlockKind, write_record};
 use ringwood_core::log::builder::{BlockBuilder, BlockStart};
 use ringwood_core::log::checkpoint::Checkpoint;
@@ -287,6 +287,8 @@ impl World {
             segment: 1,
             segment_size: live.segment_size,
             blocks_sum: 0,
+            start: Offset(0),
+            first_segment: 0,
             producers: live.producers.snapshot_at(index),
         };
         live.checkpoint = index;

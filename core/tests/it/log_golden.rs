@@ -81,6 +81,8 @@ fn checkpoint() -> Checkpoint {
         segment: 1,
         segment_size: 8192,
         blocks_sum: 0x0C0B_0A09,
+        start: Offset(5),
+        first_segment: 1,
         producers: producers.snapshot_at(Index(8)),
     }
 }

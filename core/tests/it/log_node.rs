@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use ringwood_core::frame::sum::crc32c;
-use ringwood_core::id::{Epoch, GroupId, Lsn, ProducerId, Sequence, Term};
+use ringwood_core::id::{Epoch, GroupId, Lsn, Offset, ProducerId, Sequence, Term};
 use ringwood_core::log::block::{AppendHeader, Block, BlockKind, write_record};
 use ringwood_core::log::builder::{BlockBuilder, BlockStart};
 use ringwood_core::log::checkpoint::Checkpoint;
@@ -113,6 +113,8 @@ impl Node {
             segment: 0,
             segment_size: 4096,
             blocks_sum: 0,
+            start: Offset(0),
+            first_segment: 0,
             producers: ProducerTable::default(),
         })
     }

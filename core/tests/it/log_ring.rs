@@ -115,6 +115,8 @@ fn with_much_state() -> (Node, Vec<Checkpoint>) {
         segment: 0,
         segment_size: 8192,
         blocks_sum: 0,
+        start: Offset(0),
+        first_segment: 0,
         producers: table.clone(),
     };
     let mut node = Node::new();

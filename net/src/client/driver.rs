@@ -16,7 +16,7 @@ use ringwood_core::client::{
     Outcome,
 };
 use ringwood_core::frame::refusal::Refusal;
-use ringwood_core::id::{ConnectionId, Nanos};
+use ringwood_core::id::{ConnectionId, Nanos, Offset};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -36,6 +36,7 @@ enum Waiter {
     Batch { fate: Arc<Fate>, cost: usize },
     Fetch(oneshot::Sender<Result<Fetched, AskError>>),
     Transfer(oneshot::Sender<Result<(), AskError>>),
+    Trim(oneshot::Sender<Result<Offset, AskError>>),
     Survey(oneshot::Sender<Vec<NodeReport>>),
 }
 
@@ -115,6 +116,18 @@ impl Driver {
                 Command::Transfer { group, to, answer } => (
                     Waiter::Transfer(answer),
                     Input::Transfer { group, token, to },
+                ),
+                Command::Trim {
+                    group,
+                    before,
+                    answer,
+                } => (
+                    Waiter::Trim(answer),
+                    Input::Trim {
+                        group,
+                        token,
+                        before,
+                    },
                 ),
                 Command::Survey { timeout, answer } => {
                     (Waiter::Survey(answer), Input::Survey { token, timeout })
@@ -259,6 +272,11 @@ impl Driver {
                 }
                 Effect::Transferred { token, result } => {
                     if let Some(Waiter::Transfer(answer)) = self.waiters.remove(&token) {
+                        let _ = answer.send(result);
+                    }
+                }
+                Effect::Trimmed { token, result } => {
+                    if let Some(Waiter::Trim(answer)) = self.waiters.remove(&token) {
                         let _ = answer.send(result);
                     }
                 }

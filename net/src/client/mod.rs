@@ -222,6 +222,27 @@ impl Client {
         reports.collect()
     }
 
+    /// Moves a log's start to an offset: what lies before is not served any more, and is deleted on
+    /// every replica as whole segments empty. Says where the log begins now, which is further on if
+    /// it did already. May be repeated.
+    ///
+    /// # Errors
+    ///
+    /// See [`FetchError`]; `BeyondEnd` for an offset past the last committed record. Tried for the
+    /// time for requests; after an error that is not a refusal it may have come about.
+    pub async fn trim(&self, log: &str, before: u64) -> Result<u64, FetchError> {
+        let group = self.group(log).ok_or(FetchError::UnknownLog)?;
+        let (answer, result) = oneshot::channel();
+        let before = Offset(before);
+        self.shared().command(Command::Trim {
+            group,
+            before,
+            answer,
+        });
+        let first = result.await.map_err(|_| FetchError::Closed)??;
+        Ok(first.0)
+    }
+
     /// Hands the leadership of a log to a node, by its name.
     ///
     /// # Errors

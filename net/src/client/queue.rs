@@ -14,7 +14,7 @@ use ringwood_core::client::{
     Records, RecordsBuilder, SEALED_SIZE_SOFT_MAX,
 };
 use ringwood_core::frame::code::NotCommittedReason;
-use ringwood_core::id::{GroupId, Nanos, NodeId};
+use ringwood_core::id::{GroupId, Nanos, NodeId, Offset};
 use ringwood_core::limits::RECORD_SIZE_MAX;
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
@@ -129,6 +129,11 @@ pub(super) enum Command {
         group: GroupId,
         to: NodeId,
         answer: oneshot::Sender<Result<(), AskError>>,
+    },
+    Trim {
+        group: GroupId,
+        before: Offset,
+        answer: oneshot::Sender<Result<Offset, AskError>>,
     },
     Survey {
         timeout: Nanos,

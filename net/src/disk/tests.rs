@@ -221,6 +221,13 @@ fn segments_are_found_again_in_order() {
         size(&directory.create_segment(GroupId(3), 12).unwrap()).unwrap(),
         4096
     );
+    for _ in 0..2 {
+        directory.remove_segments(GroupId(3), 12).unwrap();
+        assert_eq!(directory.segments(GroupId(3)).unwrap(), [12]);
+    }
+    assert!(place.0.join("log-3/segment-x").exists());
+    directory.remove_segments(GroupId(9), 4).unwrap();
+    assert_eq!(directory.segments(GroupId(0)).unwrap(), [5]);
 }
 
 #[test]

@@ -291,6 +291,7 @@ fn block_line(at: u64, header: &BlockHeader) -> Line {
         BlockKind::Records => "records",
         BlockKind::NoOp => "no-op",
         BlockKind::Configuration => "configuration",
+        BlockKind::Trim => "trim",
     };
     Line::new(at, "block")
         .with("group", header.group.0)

@@ -8,6 +8,7 @@ pub(crate) mod dev;
 pub(crate) mod dump;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod log;
 pub(crate) mod read;
 pub(crate) mod serve;
 pub(crate) mod sim;

@@ -3,10 +3,12 @@
 //! Starts the node that `init` made and waits. Knows nothing of what the node does; a node that
 //! fails by itself ends the process with the cause.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringwood_core::shard::Retention;
 use ringwood_net::config::Identity;
 use ringwood_net::{Node, VoterAddress};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
@@ -17,6 +19,7 @@ use crate::flags::parse_name;
 use crate::output;
 use crate::refusal;
 use crate::signals::Stop;
+use crate::units::{parse_duration, parse_size};
 
 /// How often a node is looked after. It says nothing when it ends by itself, and whoever waits for
 /// it cannot stop it.
@@ -51,6 +54,16 @@ pub(crate) struct Args {
     #[arg(value_parser = parse_voter)]
     voters: Vec<VoterAddress>,
 
+    /// Let go of a log's oldest files while the others hold so much; give it to every node
+    #[arg(long, value_name = "LOG=SIZE,..", value_delimiter = ',')]
+    #[arg(value_parser = parse_retained_size)]
+    retain_size: Vec<(String, u64)>,
+
+    /// Let go of a log's files once all that is in them is so old; give it to every node
+    #[arg(long, value_name = "LOG=AGE,..", value_delimiter = ',')]
+    #[arg(value_parser = parse_retained_age)]
+    retain_for: Vec<(String, Duration)>,
+
     /// Write through the page cache, where a file system has no direct I/O; to try things out only
     #[arg(long)]
     buffered_io: bool,
@@ -58,6 +71,37 @@ pub(crate) struct Args {
     /// End with the process of this number, which started this one
     #[arg(long, value_name = "PID", hide = true, value_parser = parse_pid)]
     die_with: Option<Pid>,
+}
+
+fn parse_retained_size(text: &str) -> Result<(String, u64), String> {
+    let (log, size) = parse_of_log(text, "log-0=10GiB")?;
+    Ok((log, parse_size(size)?))
+}
+
+fn parse_retained_age(text: &str) -> Result<(String, Duration), String> {
+    let (log, age) = parse_of_log(text, "log-0=168h")?;
+    Ok((log, parse_duration(age)?))
+}
+
+fn parse_of_log<'a>(text: &'a str, example: &str) -> Result<(String, &'a str), String> {
+    let wrong = || format!("'{text}' names no log: {example}");
+    let (log, value) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((parse_name(log)?, value))
+}
+
+/// What is kept of each log that is named.
+fn retentions(
+    sizes: Vec<(String, u64)>,
+    ages: Vec<(String, Duration)>,
+) -> BTreeMap<String, Retention> {
+    let mut retentions: BTreeMap<String, Retention> = BTreeMap::new();
+    for (log, size) in sizes {
+        retentions.entry(log).or_default().bytes = Some(size);
+    }
+    for (log, age) in ages {
+        retentions.entry(log).or_default().seconds = Some(age.as_secs());
+    }
+    retentions
 }
 
 /// Runs the node until it is asked to stop or fails.
@@ -78,6 +122,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     }
     if !args.voters.is_empty() {
         builder = builder.voters(args.voters);
+    }
+    for (log, retention) in retentions(args.retain_size, args.retain_for) {
+        builder = builder.retain(log, retention);
     }
     let node = builder.start().map_err(refusal::of_start)?;
     // A child of `dev` is silent about what is the same for all of them; `status` tells it too.

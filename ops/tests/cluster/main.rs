@@ -471,3 +471,46 @@ fn what_follows_and_what_waits_ends_with_ctrl_c() {
     assert_eq!(stuck.wait().expect("our child").code(), Some(130));
     assert_eq!(dev.end(Signal::TERM), Some(0));
 }
+
+#[test]
+fn a_log_is_trimmed_and_readers_are_told_where_it_begins() {
+    let dir = tempdir();
+    let dev = Dev::start(dir.path(), &["--processes"]);
+    let lines: Vec<u8> = (0..100)
+        .flat_map(|n| format!("{n}\n").into_bytes())
+        .collect();
+    let appended = dev.feed(&["append", "log-1"], &lines);
+    assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
+    let beyond = dev.run(&["log", "trim", "log-1", "--before", "101"]);
+    assert_eq!(beyond.status.code(), Some(5));
+    assert!(
+        stderr(&beyond).contains("past the end of log-1, 100"),
+        "{}",
+        stderr(&beyond)
+    );
+    let trimmed = dev.run(&["log", "trim", "log-1", "--before", "40", "-o", "json"]);
+    assert_eq!(trimmed.status.code(), Some(0), "{}", stderr(&trimmed));
+    assert_eq!(json(&trimmed)["first_offset"], "40");
+    // Less changes nothing.
+    let again = dev.run(&["log", "trim", "log-1", "--before", "7"]);
+    assert_eq!(again.stdout, b"log-1 begins at 40\n");
+    let refused = dev.run(&["read", "log-1", "--from", "39"]);
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(
+        stderr(&refused).contains("--from 40"),
+        "{}",
+        stderr(&refused)
+    );
+    let read = dev.run(&["read", "log-1", "--from", "40"]);
+    let rest = lines.split_inclusive(|byte| *byte == b'\n').skip(40);
+    assert_eq!(read.stdout, rest.collect::<Vec<_>>().concat());
+    // Other logs are as they were.
+    let (_, status) = dev.status();
+    let logs = status["logs"].as_array().expect("logs");
+    let first = |name: &str| {
+        let mut logs = logs.iter();
+        logs.find(|log| log["name"] == name).expect(name)["first_offset"].clone()
+    };
+    assert_eq!((first("log-1"), first("log-2")), ("40".into(), "0".into()));
+    assert_eq!(dev.end(Signal::TERM), Some(0));
+}

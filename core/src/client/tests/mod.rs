@@ -13,7 +13,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::frame::assembler::Assembler;
-use crate::frame::client::{Append, AppendReply, Fetch, FetchReply, StatusRequest, Transfer};
+use crate::frame::client::{
+    Append, AppendReply, Fetch, FetchReply, StatusRequest, Transfer, TrimRequest,
+};
 use crate::frame::code::{self, Durability, NotCommittedReason as Reason, ReadMode};
 use crate::frame::greeting::{Hello, LogName, NodeAddress};
 use crate::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -81,6 +83,7 @@ enum Sent {
     Fetch(Fetch),
     Status(StatusRequest),
     Transfer(Transfer),
+    Trim(TrimRequest),
 }
 
 fn decode(head: &Bytes, payload: &[Bytes]) -> Sent {
@@ -107,6 +110,7 @@ fn decode(head: &Bytes, payload: &[Bytes]) -> Sent {
         Message::Fetch(body) => Sent::Fetch(Fetch::owned(body).unwrap()),
         Message::StatusRequest(body) => Sent::Status(StatusRequest::owned(body).unwrap()),
         Message::Transfer(body) => Sent::Transfer(Transfer::owned(body).unwrap()),
+        Message::TrimRequest(body) => Sent::Trim(TrimRequest::owned(body).unwrap()),
         other => panic!("a client never sends {other:?}"),
     }
 }
@@ -149,6 +153,7 @@ struct Rig {
     outcomes: Vec<(u64, Outcome)>,
     fetched: Vec<Result<Fetched, AskError>>,
     transferred: Vec<Result<(), AskError>>,
+    trimmed: Vec<Result<Offset, AskError>>,
     surveyed: Vec<Vec<NodeReport>>,
 }
 
@@ -164,6 +169,7 @@ impl Rig {
             outcomes: Vec::new(),
             fetched: Vec::new(),
             transferred: Vec::new(),
+            trimmed: Vec::new(),
             surveyed: Vec::new(),
         };
         rig.input(Input::Tick);
@@ -192,6 +198,7 @@ impl Rig {
                 Effect::Appended { token, outcome } => self.outcomes.push((token, outcome)),
                 Effect::Fetched { result, .. } => self.fetched.push(result),
                 Effect::Transferred { result, .. } => self.transferred.push(result),
+                Effect::Trimmed { result, .. } => self.trimmed.push(result),
                 Effect::Surveyed { reports, .. } => self.surveyed.push(reports),
             }
         }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::frame::Kind;
-use crate::frame::client::TransferReply;
-use crate::frame::code::{RefusedReason, TransferOutcome};
+use crate::frame::client::{TransferReply, TrimReply};
+use crate::frame::code::{RefusedReason, TransferOutcome, TrimOutcome};
 use crate::frame::greeting::Refused;
 
 #[test]
@@ -150,6 +150,56 @@ fn a_transfer_is_asked_after_until_the_new_leader_says_done() {
     let (_, request) = take(&mut rig);
     rig.reply(a, &reply(request, TransferOutcome::NotVoter, A));
     assert_eq!(rig.transferred, [Err(AskError::NotVoter)]);
+}
+
+#[test]
+fn a_trim_is_asked_again_until_a_leader_has_an_answer_for_good() {
+    let (mut rig, a) = Rig::led();
+    let reply = |request, outcome: TrimOutcome, leader: NodeId| TrimReply {
+        request,
+        first_offset: 70,
+        end_offset: 90,
+        leader: leader.0,
+        outcome: outcome.code(),
+    };
+    let take = |rig: &mut Rig| match rig.take_sent() {
+        (connection, Sent::Trim(trim)) => {
+            assert_eq!(trim.before, 64);
+            (connection, trim.request)
+        }
+        other => panic!("not a trim: {other:?}"),
+    };
+    let ask = Input::Trim {
+        group: GROUP,
+        token: 1,
+        before: Offset(64),
+    };
+    rig.input(ask);
+    let (_, request) = take(&mut rig);
+    rig.reply(a, &reply(request, TrimOutcome::Busy, A));
+    assert!(rig.trimmed.is_empty());
+    rig.pass(ms(11));
+    let (_, request) = take(&mut rig);
+    rig.reply(a, &reply(request, TrimOutcome::NotLeader, B));
+    while rig.dials.front().is_some_and(|(_, node)| *node != B) {
+        rig.accept();
+    }
+    rig.sent.clear();
+    let (b, _) = rig.accept();
+    let (to, request) = take(&mut rig);
+    assert_eq!(to, b);
+    rig.reply(b, &reply(request, TrimOutcome::Done, B));
+    assert_eq!(rig.trimmed, [Ok(Offset(70))]);
+    let (mut rig, a) = Rig::led();
+    rig.input(Input::Trim {
+        group: GROUP,
+        token: 1,
+        before: Offset(64),
+    });
+    let (_, request) = take(&mut rig);
+    rig.reply(a, &reply(request, TrimOutcome::BeyondEnd, A));
+    let end_offset = Offset(90);
+    assert_eq!(rig.trimmed, [Err(AskError::BeyondEnd { end_offset })]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::code::{
     BlockOutcome, Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason,
-    ReplicaState, TimeoutReason, TransferOutcome,
+    ReplicaState, TimeoutReason, TransferOutcome, TrimOutcome,
 };
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -113,6 +113,7 @@ fn the_format_document_has_every_kind_code_and_golden_hello() {
         ReadMode(u8),
         TransferOutcome(u8),
         BlockOutcome(u8),
+        TrimOutcome(u8),
         TimeoutReason(u8),
         ReplicaState(u8),
         RefusedReason(u16),
@@ -164,7 +165,9 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         client::StatusRequest,
         client::Status,
         client::Transfer,
-        client::TransferReply
+        client::TransferReply,
+        client::TrimRequest,
+        client::TrimReply
     );
     out.extend_from_slice(&frame.payload().contiguous());
     out.extend_from_slice(padding(frame.payload().size()));

@@ -5,11 +5,11 @@ use ringwood_core::frame::Kind;
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::client::{
     Append, AppendReply, Fetch, FetchReply, GroupStatus, PeerStatus, ReplicaStatus, Status,
-    StatusRequest, Transfer, TransferReply,
+    StatusRequest, Transfer, TransferReply, TrimReply, TrimRequest,
 };
 use ringwood_core::frame::code::{
     BlockOutcome, Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason,
-    ReplicaState, TimeoutReason, TransferOutcome,
+    ReplicaState, TimeoutReason, TransferOutcome, TrimOutcome,
 };
 use ringwood_core::frame::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use ringwood_core::frame::header::ClusterTag;
@@ -275,6 +275,18 @@ fn with_clients() -> Vec<Sample> {
         leader: 3,
         outcome: TransferOutcome::Done.code(),
     };
+    let trim = TrimRequest {
+        request: 75,
+        before: 1200,
+        group: 1,
+    };
+    let trim_reply = TrimReply {
+        request: 75,
+        first_offset: 1200,
+        end_offset: 1300,
+        leader: 2,
+        outcome: TrimOutcome::Done.code(),
+    };
     vec![
         frame(&append, records),
         frame(&append_reply, &[]),
@@ -284,6 +296,8 @@ fn with_clients() -> Vec<Sample> {
         frame(&status(), &[]),
         frame(&transfer, &[]),
         frame(&transfer_reply, &[]),
+        frame(&trim, &[]),
+        frame(&trim_reply, &[]),
     ]
 }
 
@@ -295,6 +309,7 @@ fn status() -> Status {
         durable: 101,
         last: 102,
         end_offset: 1300,
+        first_offset: 10,
         group: 1,
         state: ReplicaState::Leader.code(),
     };

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
-use ringwood_core::frame::client::{Append, AppendReply, Fetch, StatusRequest};
+use ringwood_core::frame::client::{
+    Append, AppendReply, Fetch, StatusRequest, TrimReply, TrimRequest,
+};
 use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
@@ -16,7 +18,9 @@ use ringwood_core::frame::peer::{
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::frame::{Frame, Lane};
-use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
+use ringwood_core::id::{
+    ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId, UnixSeconds,
+};
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::Store;
 use ringwood_core::log::block::{blocks, write_record};
@@ -26,7 +30,8 @@ use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::log::ring::Ring;
 use ringwood_core::raft::Bounds;
 use ringwood_core::shard::{
-    Config, Effect, Effects, Input, LogName, Outgoing, Shape, Shard, Source, Voter, WIRE_VERSION,
+    Config, Effect, Effects, Input, LogName, Outgoing, Retention, Shape, Shard, Source, Voter,
+    WIRE_VERSION,
 };
 
 const CLUSTER: ClusterId = ClusterId(77);
@@ -122,6 +127,15 @@ pub(super) struct Bench {
     pub(super) is_disk_full: bool,
     /// Whether nobody hears that a footer was written.
     pub(super) is_mute_at_footers: bool,
+    /// Whether a crash comes before anything is deleted.
+    pub(super) keeps_segments: bool,
+    /// How much is kept of the first log, from the next restart on.
+    pub(super) retention: Retention,
+    /// What was answered to trims, by request.
+    pub(super) trimmed: BTreeMap<u64, TrimReply>,
+    /// Where the log begins, as the last answer to a fetch said, and where it ends.
+    pub(super) first_offset: u64,
+    end_offset: u64,
     /// Bytes read from segments.
     pub(super) read_size: u64,
     /// What the client was answered, by request.
@@ -136,7 +150,7 @@ pub(super) struct Bench {
     next_request: u64,
 }
 
-fn config() -> Config {
+fn config(retention: Retention) -> Config {
     let voter = |id: u64| Voter {
         id: NodeId(id),
         name: format!("node-{id}"),
@@ -155,15 +169,16 @@ fn config() -> Config {
         shard: ShardId(0),
         voters: (1..=3).map(voter).collect(),
         logs: (1..=2).map(log).collect(),
+        retention: BTreeMap::from([(GroupId(1), retention)]),
         seed: 1,
         version: "test".to_owned(),
         storage: "test".to_owned(),
     }
 }
 
-fn open(now: Nanos, shape: Shape, disk: &Disk) -> Shard {
+fn open(now: Nanos, shape: Shape, disk: &Disk, retention: Retention) -> Shard {
     let mut read = |source, position, size| disk.read(source, position, size);
-    Shard::open(now, config(), shape, &mut read).expect("a sound journal")
+    Shard::open(now, config(retention), shape, &mut read).expect("a sound journal")
 }
 
 pub(super) fn record(size: usize, fill: u8) -> Vec<u8> {
@@ -202,7 +217,7 @@ impl Bench {
             pins: vec![0; PINS_FILE_SIZE],
         };
         let mut bench = Self {
-            shard: open(Nanos(0), shape, &disk),
+            shard: open(Nanos(0), shape, &disk, Retention::default()),
             shape,
             disk,
             now: Nanos(0),
@@ -226,6 +241,11 @@ impl Bench {
             is_disk_full: false,
             is_mute_at_footers: false,
             read_size: 0,
+            keeps_segments: false,
+            retention: Retention::default(),
+            trimmed: BTreeMap::new(),
+            first_offset: 0,
+            end_offset: 0,
             replies: BTreeMap::new(),
             fetched: Vec::new(),
             fetch_outcome: FetchOutcome::Ok.code(),
@@ -239,7 +259,7 @@ impl Bench {
 
     /// The process is gone, and another begins with what is on disk.
     pub(super) fn restart(&mut self) {
-        self.shard = open(self.now, self.shape, &self.disk);
+        self.shard = open(self.now, self.shape, &self.disk, self.retention);
         self.inbox.clear();
         self.begin();
     }
@@ -309,6 +329,38 @@ impl Bench {
         };
         self.say(CLIENT, &append, record);
         self.next_request
+    }
+
+    /// Asks for a log's start to be moved; says the request's number.
+    pub(super) fn trim(&mut self, group: u32, before: u64) -> u64 {
+        self.next_request += 1;
+        let request = self.next_request;
+        let trim = TrimRequest {
+            request,
+            before,
+            group,
+        };
+        self.say(CLIENT, &trim, &[]);
+        request
+    }
+
+    /// Offset after the last committed record.
+    pub(super) fn end_offset(&mut self, group: u32) -> u64 {
+        self.fetch(group, u64::MAX);
+        self.end_offset
+    }
+
+    /// What the wall clock says from now on.
+    pub(super) fn set_date(&mut self, date: UnixSeconds) {
+        let mut effects = Effects::default();
+        self.shard.step(self.now, Input::Date(date), &mut effects);
+        self.perform(effects);
+    }
+
+    /// Numbers of the segments that are there.
+    pub(super) fn segment_numbers(&self, group: u32) -> Vec<u32> {
+        let keys = self.disk.segments.keys();
+        keys.filter(|key| key.0 == group).map(|key| key.1).collect()
     }
 
     /// Appends records of a size, one after the other, until there is a segment of this number; says
@@ -443,6 +495,12 @@ impl Bench {
                         continue;
                     }
                     Input::SegmentStored(write)
+                }
+                Effect::SegmentRemove { .. } if self.keeps_segments => continue,
+                Effect::SegmentRemove { group, below } => {
+                    let is_kept = |key: &(u32, u32)| key.0 != group.0 || key.1 >= below;
+                    self.disk.segments.retain(|key, _| is_kept(key));
+                    continue;
                 }
                 Effect::Load {
                     load,
@@ -737,8 +795,14 @@ impl Bench {
                 let alarm = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 self.alarms = status.alarms.iter().map(|bytes| alarm(bytes)).collect();
             }
+            Message::TrimReply(reply) => {
+                let reply = TrimReply::owned(reply).expect("a good body");
+                self.trimmed.insert(reply.request, reply);
+            }
             Message::FetchReply(reply) => {
                 self.fetch_outcome = reply.outcome;
+                self.first_offset = reply.first_offset.to_native();
+                self.end_offset = reply.end_offset.to_native();
                 for block in blocks(&frame.payload().contiguous()) {
                     for append in block.expect("a good block").appends() {
                         self.fetched.extend_from_slice(append.payload);

@@ -8,3 +8,4 @@ mod repair;
 mod sealed;
 mod stall;
 mod stuck;
+mod trimmed;
