@@ -21,7 +21,7 @@ use super::client::{
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
     AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
-    HeartbeatAck, TimeoutNow, VoteReply, VoteRequest,
+    HeartbeatAck, Restore, TimeoutNow, VoteReply, VoteRequest,
 };
 use super::refusal::Refusal;
 use super::writer::BodyOut;
@@ -129,6 +129,7 @@ messages! {
     TimeoutNow: fixed::<TimeoutNow>(),
     BlockRequest: fixed::<BlockRequest>(),
     BlockReply: fixed::<BlockReply>(),
+    Restore: fixed::<Restore>(),
     Append: fixed::<Append>(),
     AppendReply: fixed::<AppendReply>(),
     Fetch: fixed::<Fetch>(),
@@ -184,6 +185,7 @@ assert_layout! {
     TimeoutNow: 16 bytes, align 8, group at 8;
     BlockRequest: 32 bytes, align 8, sum at 28;
     BlockReply: 32 bytes, align 8, outcome at 24;
+    Restore: 24 bytes, align 8, group at 16;
     Append: 40 bytes, align 8, epoch at 32;
     AppendReply: 40 bytes, align 8, durability at 38;
     Fetch: 32 bytes, align 8, mode at 28;

@@ -53,6 +53,8 @@ codes! {
         BlockRequest = 23 "block_request",
         /// Answer to a block request.
         BlockReply = 24 "block_reply",
+        /// A leader tells a follower where its log begins now; the payload is a segment's head.
+        Restore = 27 "restore",
         /// Records for a log.
         Append = 32 "append",
         /// Answer to an append.
@@ -96,7 +98,9 @@ impl Kind {
     pub const fn payload_size_max(self) -> usize {
         match self {
             Self::Append => APPEND_PAYLOAD_SIZE_MAX,
-            Self::AppendEntries | Self::BlockReply | Self::FetchReply => FRAME_PAYLOAD_SIZE_MAX,
+            Self::AppendEntries | Self::BlockReply | Self::Restore | Self::FetchReply => {
+                FRAME_PAYLOAD_SIZE_MAX
+            }
             _ => 0,
         }
     }
@@ -114,6 +118,7 @@ impl Kind {
             Self::Hello | Self::Refused => true,
             Self::AppendEntries => matches!(lane, Lane::Data | Lane::Bulk),
             Self::BlockRequest | Self::BlockReply => matches!(lane, Lane::Bulk),
+            Self::Restore => matches!(lane, Lane::Bulk),
             Self::Heartbeat
             | Self::HeartbeatAck
             | Self::AppendEntriesAck
@@ -246,7 +251,7 @@ mod tests {
         let on = |lane| Kind::ALL.iter().filter(move |kind| kind.travels_on(lane));
         let blocks = [Kind::Hello, Kind::Refused, Kind::AppendEntries];
         assert!(on(Lane::Data).eq(blocks.iter()));
-        let past = [Kind::BlockRequest, Kind::BlockReply];
+        let past = [Kind::BlockRequest, Kind::BlockReply, Kind::Restore];
         assert!(on(Lane::Bulk).eq(blocks.iter().chain(&past)));
     }
 
@@ -269,7 +274,12 @@ mod tests {
         ];
         assert_eq!(passing(Gate::Lane(Lane::Client)), client);
         assert_eq!(passing(Gate::Lane(Lane::Data)), [Kind::AppendEntries]);
-        let bulk = [Kind::AppendEntries, Kind::BlockRequest, Kind::BlockReply];
+        let bulk = [
+            Kind::AppendEntries,
+            Kind::BlockRequest,
+            Kind::BlockReply,
+            Kind::Restore,
+        ];
         assert_eq!(passing(Gate::Lane(Lane::Bulk)), bulk);
         let control = [
             Kind::Heartbeat,
@@ -288,7 +298,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 22);
+        assert_eq!(Kind::ALL.len(), 23);
         assert_eq!(Kind::from_code(0), None);
     }
 }

@@ -174,3 +174,16 @@ pub struct BlockReply {
     /// How it ended: a `BlockOutcome`.
     pub outcome: u8,
 }
+
+/// A leader's log begins behind what the follower has: go on from there. The payload is the head of
+/// the leader's first segment, as it stands on disk. Bulk lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct Restore {
+    /// The leader's term.
+    pub term: u64,
+    /// Offset of the oldest record kept.
+    pub start: u64,
+    /// Group.
+    pub group: u32,
+}

@@ -66,6 +66,8 @@ pub struct Checkpoint {
     pub start: Offset,
     /// Number of the first segment that is kept; those below may be gone.
     pub first_segment: u32,
+    /// The group begins anew here: what the journal has of it before this item is void.
+    pub restores: bool,
     /// Producers as of `index`.
     pub producers: ProducerTable,
 }
@@ -93,7 +95,7 @@ impl Checkpoint {
         let header = ItemHeader {
             size: size as u32,
             kind: ItemKind::Checkpoint,
-            detail: 0,
+            detail: u8::from(self.restores),
             sum: 0,
             group: self.group,
         };
@@ -126,7 +128,7 @@ impl Checkpoint {
         if header.kind != ItemKind::Checkpoint {
             return Err(ItemError::Kind);
         }
-        if header.detail != 0 {
+        if header.detail > 1 {
             return Err(ItemError::Detail);
         }
         let size = header.size as usize;
@@ -167,6 +169,7 @@ impl Checkpoint {
             blocks_sum: u32_at(fields, 44),
             start: Offset(u64_at(fields, 48)),
             first_segment,
+            restores: header.detail == 1,
             producers,
         })
     }
@@ -204,6 +207,7 @@ mod tests {
             blocks_sum: 0x1357_9BDF,
             start: Offset(77),
             first_segment: 1,
+            restores: producer_count == 3,
             producers: producers.snapshot_at(index),
         }
     }

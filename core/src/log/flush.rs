@@ -351,6 +351,7 @@ mod tests {
             blocks_sum: 0,
             start: Offset(0),
             first_segment: 0,
+            restores: false,
             producers: ProducerTable::default(),
         };
         journal.put_checkpoint(&checkpoint).expect("room");

@@ -402,6 +402,16 @@ impl Journal {
         let item = checkpoint.encode();
         self.make_room(item.len())?;
         let lsn = self.put_item(&item);
+        // Repeated later, behind blocks that are not void.
+        let item = if checkpoint.restores {
+            Checkpoint {
+                restores: false,
+                ..checkpoint.clone()
+            }
+            .encode()
+        } else {
+            item
+        };
         let state = self.groups.entry(checkpoint.group).or_default();
         if let Some((index, _)) = &state.checkpoint {
             assert!(checkpoint.index >= *index, "checkpoints never go back");

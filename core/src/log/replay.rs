@@ -5,7 +5,8 @@
 //!
 //! - A block cuts the tail from its index on, then stands at its end: that is how Raft overruled
 //!   what stood there (thesis 3.5), in the order in which it did.
-//! - A checkpoint makes the blocks up to its index unneeded.
+//! - A checkpoint makes the blocks up to its index unneeded. One that restores makes all blocks
+//!   before it void.
 //! - A block above a hole starts the tail anew. A hole is no damage yet: the missing blocks
 //!   were in a file that is gone, and a checkpoint that covers them is still to come. At the end
 //!   there must be no hole left.
@@ -199,6 +200,12 @@ impl GroupReplay {
         if index < self.base().index {
             return Err((checkpoint.group, index));
         }
+        if checkpoint.restores {
+            self.blocks.clear();
+            self.copies.clear();
+            self.notes.clear();
+            self.trims.clear();
+        }
         while !self.blocks.is_empty() && self.first <= index {
             let block = self.blocks.pop_front().expect("not empty");
             if self.first == index && block.entry.sum != checkpoint.block_sum {
@@ -218,7 +225,13 @@ impl GroupReplay {
         let checkpoint = self.checkpoint.as_ref();
         GroupState {
             hard: self.hard,
-            checkpoint: checkpoint.map(|checkpoint| (checkpoint.index, checkpoint.encode())),
+            checkpoint: checkpoint.map(|checkpoint| {
+                let repeated = Checkpoint {
+                    restores: false,
+                    ..checkpoint.clone()
+                };
+                (checkpoint.index, repeated.encode())
+            }),
             checkpoint_durable: self.base().index,
         }
     }

@@ -123,7 +123,7 @@ impl Raft {
     }
 
     /// Takes `from` for the leader of `term`, unless that cannot be.
-    fn maybe_follow(&mut self, from: NodeId, term: Term, out: &mut Outbox) -> bool {
+    pub(super) fn maybe_follow(&mut self, from: NodeId, term: Term, out: &mut Outbox) -> bool {
         assert!(term >= self.hard.term, "older leaders are refused before");
         if term > self.hard.term {
             self.become_follower(HardState { term, vote: None }, Some(from), out);
@@ -253,7 +253,7 @@ impl Raft {
         }
     }
 
-    fn ack_append(&self, to: NodeId, index: Index, prev_index: Index, out: &mut Outbox) {
+    pub(super) fn ack_append(&self, to: NodeId, index: Index, prev_index: Index, out: &mut Outbox) {
         assert!(
             index <= self.known_index(),
             "only what matches is acknowledged"
@@ -277,7 +277,13 @@ impl Raft {
         });
     }
 
-    fn refuse_append(&self, to: NodeId, prev_index: Index, hint: conflict::Hint, out: &mut Outbox) {
+    pub(super) fn refuse_append(
+        &self,
+        to: NodeId,
+        prev_index: Index,
+        hint: conflict::Hint,
+        out: &mut Outbox,
+    ) {
         let message = Message::AppendAck {
             term: self.hard.term,
             matched: false,

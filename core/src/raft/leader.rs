@@ -47,7 +47,7 @@ impl Leader {
             .map(|(_, progress)| progress)
     }
 
-    fn progress_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
+    pub(super) fn progress_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
         self.peers
             .iter_mut()
             .find(|(node, _)| *node == peer)

@@ -27,6 +27,7 @@ mod message;
 mod progress;
 pub mod quorum;
 mod read;
+mod restore;
 mod timer;
 mod transfer;
 
@@ -40,6 +41,7 @@ pub use timer::Timeouts;
 use candidate::{VoteAnswer, VoteQuestion, Votes};
 use follower::Appending;
 use leader::{AppendAnswer, Leader};
+use restore::Installing;
 use timer::{Chance, Timer, Timers};
 
 use crate::bugs::{self, Switch};
@@ -89,6 +91,8 @@ pub struct Raft {
     /// Highest index that ever was durable here: what one of the switches takes for durable.
     #[cfg(feature = "bugs")]
     durable_once: Index,
+    /// The tail begins anew, and its checkpoint is not durable.
+    installing: Option<Installing>,
     /// Everything through here is decided. Never goes down.
     commit: Index,
     /// Highest index known to match the leader of this term; only that far may the leader's commit
@@ -134,6 +138,7 @@ impl Raft {
             durable: last_place.map_or(Lsn(0), |lsn| Lsn(lsn.0 + 1)),
             #[cfg(feature = "bugs")]
             durable_once: Index(0),
+            installing: None,
             commit: tail.base().index,
             tail,
             verified: Index(0),
@@ -269,6 +274,8 @@ impl Raft {
         if self.hard_pending.is_some_and(|lsn| lsn < self.durable) {
             self.hard_pending = None;
         }
+        self.installing
+            .take_if(|installing| installing.lsn < self.durable);
         match self.role {
             RoleState::Candidate(_) => self.maybe_count_own_vote(out),
             RoleState::Leader(_) => self.maybe_commit(out),
@@ -365,6 +372,9 @@ impl Raft {
         if bugs::is_on(Switch::B31) {
             let durable = self.tail.durable_index(self.durable);
             return durable.max(self.durable_once).min(self.last());
+        }
+        if let Some(installing) = self.installing {
+            return installing.durable;
         }
         self.tail.durable_index(self.durable)
     }
@@ -508,7 +518,8 @@ impl Raft {
         let place = self.tail.entry(index).map(|entry| entry.place.lsn);
         let vouched = bugs::is_on(Switch::B31) && index <= self.durable();
         let entry_pending = place.filter(|lsn| *lsn >= self.durable && !vouched);
-        match entry_pending.max(self.hard_pending) {
+        let installing = self.installing.map(|installing| installing.lsn);
+        match entry_pending.max(self.hard_pending).max(installing) {
             Some(lsn) => After::Stored(lsn),
             None => After::Now,
         }

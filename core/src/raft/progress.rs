@@ -292,6 +292,16 @@ impl Progress {
         self.sent(now, last, size);
     }
 
+    /// The shard told the peer that the log begins behind `base`. It answers what it has.
+    pub(super) fn restore_sent(&mut self, now: Nanos, base: Index) {
+        if matches!(self.state, State::CatchUp { .. }) {
+            self.become_probe(now);
+            self.next = base.next().max(self.next);
+            self.state = State::Probe { sent: true };
+            self.assert_sound();
+        }
+    }
+
     /// The shard could not read the chunk. It is asked again after a pause, for what a disk did
     /// not give now it will hardly give within the same turn.
     pub(super) fn catch_up_failed(&mut self, now: Nanos) {

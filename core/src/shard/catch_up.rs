@@ -104,6 +104,10 @@ impl Shard {
         next: Index,
         effects: &mut Effects,
     ) {
+        if self.is_below_start(position, next) {
+            self.load_head(now, position, peer, effects);
+            return;
+        }
         let last = self.groups[position].tail().last_index();
         let job = Job::new(
             &self.shape,

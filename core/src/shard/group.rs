@@ -102,9 +102,8 @@ impl Group {
             waiting: Vec::new(),
             reading: BTreeMap::new(),
             // A crash may have come between a checkpoint and the deletion that it allowed.
-            removal: segments
-                .map
-                .first_number()
+            removal: Some(segments.map.first_number())
+                .filter(|below| *below > 0)
                 .map(|below| Removal::new(below, Lsn(0))),
             segments,
             trims,

@@ -11,6 +11,7 @@ use super::answer::BlockRequest;
 use super::effects::{LoadId, Source};
 use super::group::FetchRequest;
 use super::locate::{Job, Learned, Step};
+use super::restore::HeadLoad;
 use super::{Effect, Effects, Shard};
 
 /// Who wants the blocks of a job.
@@ -59,6 +60,8 @@ enum Pending {
 pub(super) struct Loads {
     next: u64,
     list: BTreeMap<LoadId, Pending>,
+    /// Heads of segments, for peers.
+    heads: BTreeMap<LoadId, HeadLoad>,
 }
 
 impl Loads {
@@ -68,7 +71,15 @@ impl Loads {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.list.len() + self.heads.len()
+    }
+
+    /// A head that is being read, and the number that it comes back with.
+    pub(super) fn add_head(&mut self, head: HeadLoad) -> LoadId {
+        self.next += 1;
+        let load = LoadId(self.next);
+        self.heads.insert(load, head);
+        load
     }
 }
 
@@ -92,6 +103,10 @@ impl Shard {
         bytes: &Bytes,
         effects: &mut Effects,
     ) {
+        if let Some(head) = self.loads.heads.remove(&load) {
+            self.on_head_loaded(now, head, bytes, effects);
+            return;
+        }
         let pending = self.loads.list.remove(&load);
         let (purpose, mut job) = match pending.expect("a load comes back once") {
             Pending::Job(purpose, job) => (purpose, job),

@@ -26,6 +26,7 @@ mod open;
 mod peer;
 mod pins;
 mod repair;
+mod restore;
 mod retries;
 mod samples;
 mod segment_map;

@@ -195,13 +195,17 @@ impl Shard {
         let config = &self.config;
         let group = config.logs[position].group;
         let segments = match &found.checkpoint {
-            None => SegmentMap::recovered(&[], 0, 0),
+            None => SegmentMap::recovered(&[], 0, 0, 0),
             Some(checkpoint) => {
+                // A log that began anew has none before its first write.
+                let is_begun = checkpoint.segment_size > 0;
+                let next_number = checkpoint.segment + u32::from(is_begun);
                 let mut headers = Vec::new();
-                for number in checkpoint.first_segment..=checkpoint.segment {
+                for number in checkpoint.first_segment..next_number {
                     headers.push(read_header(config, group, number, read)?);
                 }
-                SegmentMap::recovered(&headers, checkpoint.segment_size, checkpoint.blocks_sum)
+                let size = checkpoint.segment_size;
+                SegmentMap::recovered(&headers, size, checkpoint.blocks_sum, next_number)
             }
         };
         let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();

@@ -32,6 +32,7 @@ impl Shard {
             Message::AppendEntries(body) => {
                 self.on_append_entries(now, from, body, frame, effects);
             }
+            Message::Restore(body) => self.on_restore(now, from, body, frame, effects),
             Message::AppendEntriesAck(body) => {
                 let message = raft::Message::AppendAck {
                     term: Term(body.term.to_native()),

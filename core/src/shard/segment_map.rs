@@ -77,6 +77,8 @@ struct SegmentIndex {
 pub(super) struct SegmentMap {
     /// By number, dense; the last is the one that grows.
     files: VecDeque<SegmentFile>,
+    /// Number of the file that is begun next.
+    next_number: u32,
     /// Of the one that grows.
     growing: FooterBuilder,
     /// Of sealed ones; the one used last stands last.
@@ -89,8 +91,13 @@ pub(super) struct SegmentMap {
 
 impl SegmentMap {
     /// As a checkpoint left them: the headers of all files in order, how far the last is synced, and
-    /// the sum over its blocks' sums.
-    pub(super) fn recovered(headers: &[SegmentHeader], growing_size: u64, blocks_sum: u32) -> Self {
+    /// the sum over its blocks' sums; and the number that the next one gets.
+    pub(super) fn recovered(
+        headers: &[SegmentHeader],
+        growing_size: u64,
+        blocks_sum: u32,
+        next_number: u32,
+    ) -> Self {
         let sizes = headers.iter().skip(1).map(|header| header.previous_size);
         let files = headers.iter().zip(sizes.chain([growing_size]));
         Self {
@@ -100,6 +107,7 @@ impl SegmentMap {
                     size,
                 })
                 .collect(),
+            next_number,
             growing: FooterBuilder::resumed(blocks_sum, growing_size),
             indexes: VecDeque::new(),
             cursors: VecDeque::new(),
@@ -117,18 +125,34 @@ impl SegmentMap {
         &self.growing
     }
 
-    /// Number of the first file that is kept, if it is not the first of all.
-    pub(super) fn first_number(&self) -> Option<u32> {
-        let first = self.files.front()?.header.segment;
-        (first > 0).then_some(first)
+    /// The first file that is kept.
+    pub(super) fn first(&self) -> Option<&SegmentFile> {
+        self.files.front()
     }
 
-    /// Number of the file that a log which begins at `start` needs first; 0 before there is any.
+    /// Number of the first file that is kept, or of the one that is begun next.
+    pub(super) fn first_number(&self) -> u32 {
+        self.first()
+            .map_or(self.next_number, |file| file.header.segment)
+    }
+
+    /// Number of the file that is begun next.
+    pub(super) fn next_number(&self) -> u32 {
+        self.next_number
+    }
+
+    /// Number of the file that a log which begins at `start` needs first.
     pub(super) fn number_at(&self, start: Offset) -> u32 {
         let is_before = |file: &SegmentFile| file.header.first_offset <= start;
         let count = self.files.partition_point(is_before);
         let file = self.files.get(count.saturating_sub(1));
-        file.map_or(0, |file| file.header.segment)
+        file.map_or(self.next_number, |file| file.header.segment)
+    }
+
+    /// Whether a log that begins at `start` needs nothing of the first file.
+    pub(super) fn is_above_first(&self, start: Offset) -> bool {
+        let next = self.files.get(1);
+        next.is_some_and(|next| next.header.first_offset <= start)
     }
 
     /// Forgets the files below a number.
@@ -192,6 +216,7 @@ impl SegmentMap {
             }
         }
         self.growing = growing;
+        self.next_number = number + 1;
     }
 
     /// Whether a footer should be asked before this sealed segment is walked.
@@ -334,7 +359,7 @@ mod tests {
 
     fn map(count: u32) -> SegmentMap {
         let headers: Vec<SegmentHeader> = (0..count).map(|number| file(number).header).collect();
-        SegmentMap::recovered(&headers, 12_288, 0)
+        SegmentMap::recovered(&headers, 12_288, 0, count)
     }
 
     #[test]
@@ -356,6 +381,54 @@ mod tests {
         }
         assert_eq!(map.point_of_index(Index(0)), None);
         assert_eq!(map.first_point(3), None);
+    }
+
+    #[test]
+    fn a_log_lets_go_of_whole_files_below_its_start() {
+        let mut map = map(4);
+        for (start, number) in [(0, 0), (15, 0), (16, 1), (47, 2), (48, 3), (999, 3)] {
+            assert_eq!(map.number_at(Offset(start)), number, "{start}");
+            assert_eq!(map.is_above_first(Offset(start)), number > 0, "{start}");
+        }
+        map.put_index(0, vec![point(0, 4)]);
+        map.learn(point(1, 3));
+        map.release_below(2);
+        assert_eq!((map.first_number(), map.next_number()), (2, 4));
+        assert_eq!(map.point_of_index(Index(16)), None);
+        assert_eq!(map.point_of_index(Index(17)), Some(point(2, 0)));
+        assert!(map.file(1).is_none() && map.file(2).is_some());
+        assert!(map.indexes.is_empty() && map.cursors.is_empty());
+        // One that began anew has none, and goes on with its numbers.
+        let empty = SegmentMap::recovered(&[], 0, 0, 7);
+        assert_eq!((empty.first_number(), empty.number_at(Offset(5))), (7, 7));
+    }
+
+    #[test]
+    fn what_is_kept_is_enough_by_size_and_young_enough() {
+        let mut map = map(4);
+        for (file, made_at) in map.files.iter_mut().zip([100, 200, 300, 0]) {
+            file.header.made_at = UnixSeconds(made_at);
+        }
+        let kept = |bytes, seconds, date| {
+            let kept = map.kept_from(&Retention { bytes, seconds }, UnixSeconds(date));
+            kept.map(|offset| offset.0)
+        };
+        let size = 12_288;
+        assert_eq!(kept(None, None, 999), None);
+        assert_eq!(kept(Some(3 * size), None, 0), Some(16));
+        assert_eq!(kept(Some(3 * size + 1), None, 0), None);
+        assert_eq!(kept(Some(0), None, 0), Some(48), "what grows is kept");
+        // All of a file is as old as the next one's beginning.
+        assert_eq!(kept(None, Some(50), 249), None);
+        assert_eq!(kept(None, Some(50), 250), Some(16));
+        // Without a date nothing is known to be old.
+        assert_eq!(kept(None, Some(50), 999), Some(32));
+        assert_eq!(kept(None, Some(50), 0), None);
+        assert_eq!(
+            kept(Some(2 * size), Some(50), 250),
+            Some(32),
+            "either lets go"
+        );
     }
 
     #[test]
@@ -384,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_sealed_segment_keeps_the_points_it_grew_with() {
-        let mut map = SegmentMap::recovered(&[], 0, 0);
+        let mut map = SegmentMap::recovered(&[], 0, 0, 0);
         let mut growing = FooterBuilder::new(4096);
         let entry = crate::log::Entry {
             term: Term(4),

@@ -110,6 +110,14 @@ impl Segments {
             lost_until: None,
         }
     }
+
+    /// Whether nothing is on its way that would come back.
+    pub(super) fn may_be_dropped(&self) -> bool {
+        match &self.stage {
+            Stage::Gathering(_) => false,
+            stage => stage.write().is_none_or(|write| write.retry_at.is_some()),
+        }
+    }
 }
 
 /// What is known of a segment without reading it.
@@ -180,7 +188,7 @@ impl Shard {
     /// Moves a group's segments on by whatever can be done now.
     pub(super) fn advance_segments(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
         let group = &self.groups[position];
-        if group.first_kept() > group.segments.map.first_number().unwrap_or(0) {
+        if group.segments.map.is_above_first(group.trims.start()) {
             self.put_release(position);
         }
         match &self.groups[position].segments.stage {
@@ -345,7 +353,10 @@ impl Shard {
                 (file, growing)
             }
             None => {
-                let header = self.put_segment_head(position);
+                let (header, state) = self.segment_head(position);
+                let buffer = self.segment_memory.current();
+                buffer.put_slice(&header.encode());
+                buffer.put_slice(&state);
                 let growing = FooterBuilder::new(u64::from(header.state.head_size));
                 (SegmentFile { header, size: 0 }, growing)
             }
@@ -385,8 +396,8 @@ impl Shard {
         }
     }
 
-    /// Puts the head of the group's next segment into the memory that is being filled.
-    fn put_segment_head(&mut self, position: usize) -> SegmentHeader {
+    /// The head of the group's next segment: its header, and the state behind it.
+    pub(super) fn segment_head(&mut self, position: usize) -> (SegmentHeader, BytesMut) {
         let config = &self.config;
         let group = &mut self.groups[position];
         let before = group.segmented;
@@ -394,27 +405,24 @@ impl Shard {
             voters: group.raft.voters().to_vec(),
             producers: group.producers.snapshot_at(before),
         };
-        let (tail, last) = (group.tail(), group.segments.map.last());
-        let previous_term = tail.term_at(before).expect("just below the first");
-        let first = tail.entry(before.next()).expect("gathered from the tail");
-        let (place, bytes) = state.encode(before, previous_term);
+        let base = group.tail().base_at(before);
+        let base = base.expect("just below what is not in segments");
+        let (place, bytes) = state.encode(before, base.term);
+        let map = &group.segments.map;
         let header = SegmentHeader {
             cluster: config.cluster,
             node_tag: node_tag(config),
             group: group.id,
-            segment: last.map_or(0, |last| last.header.segment + 1),
+            segment: map.next_number(),
             first_index: before.next(),
-            first_offset: first.first_offset,
-            previous_term,
-            previous_sum: group.segmented_sum,
-            previous_size: last.map_or(0, |last| last.size),
+            first_offset: base.next_offset,
+            previous_term: base.term,
+            previous_sum: base.sum,
+            previous_size: map.last().map_or(0, |last| last.size),
             made_at: self.date,
             state: place,
         };
-        let buffer = self.segment_memory.current();
-        buffer.put_slice(&header.encode());
-        buffer.put_slice(&bytes);
-        header
+        (header, bytes)
     }
 
     /// What was put into the memory being filled, as a write.
@@ -528,11 +536,12 @@ impl Shard {
             blocks_sum,
             start: group.trims.start(),
             first_segment,
+            restores: false,
             producers: group.producers.snapshot_at(through),
         };
         let lsn = self.journal.put_checkpoint(&checkpoint)?;
         let map = &mut group.segments.map;
-        if map.first_number().unwrap_or(0) < first_segment {
+        if map.first_number() < first_segment {
             map.release_below(first_segment);
             group.removal = Some(Removal::new(first_segment, lsn));
         }

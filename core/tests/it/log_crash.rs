@@ -289,6 +289,7 @@ impl World {
             blocks_sum: 0,
             start: Offset(0),
             first_segment: 0,
+            restores: false,
             producers: live.producers.snapshot_at(index),
         };
         live.checkpoint = index;

@@ -83,6 +83,7 @@ fn checkpoint() -> Checkpoint {
         blocks_sum: 0x0C0B_0A09,
         start: Offset(5),
         first_segment: 1,
+        restores: false,
         producers: producers.snapshot_at(Index(8)),
     }
 }

@@ -115,6 +115,7 @@ impl Node {
             blocks_sum: 0,
             start: Offset(0),
             first_segment: 0,
+            restores: false,
             producers: ProducerTable::default(),
         })
     }

@@ -117,6 +117,7 @@ fn with_much_state() -> (Node, Vec<Checkpoint>) {
         blocks_sum: 0,
         start: Offset(0),
         first_segment: 0,
+        restores: false,
         producers: table.clone(),
     };
     let mut node = Node::new();

@@ -6,4 +6,5 @@ mod hostile;
 mod killed;
 mod partition;
 mod smoke;
+mod trimmed;
 mod wire;

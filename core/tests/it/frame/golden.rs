@@ -158,6 +158,7 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         peer::TimeoutNow,
         peer::BlockRequest,
         peer::BlockReply,
+        peer::Restore,
         client::Append,
         client::AppendReply,
         client::Fetch,

@@ -16,7 +16,7 @@ use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::Body;
 use ringwood_core::frame::peer::{
     AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
-    HeartbeatAck, TimeoutNow, VoteReply, VoteRequest,
+    HeartbeatAck, Restore, TimeoutNow, VoteReply, VoteRequest,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -200,6 +200,11 @@ fn between_nodes() -> Vec<Sample> {
         count: 2,
         outcome: BlockOutcome::Found.code(),
     };
+    let restore = Restore {
+        term: 6,
+        start: 1200,
+        group: 1,
+    };
     vec![
         frame(
             &Heartbeat {
@@ -225,6 +230,7 @@ fn between_nodes() -> Vec<Sample> {
         frame(&TimeoutNow { term: 6, group: 1 }, &[]),
         frame(&block_request, &[]),
         frame(&block_reply, &filled(64)),
+        frame(&restore, &filled(32)),
     ]
 }
 

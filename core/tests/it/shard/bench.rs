@@ -13,7 +13,7 @@ use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{
-    AppendEntriesAck, BeatAck, BlockReply, Heartbeat, HeartbeatAck, VoteReply,
+    AppendEntriesAck, BeatAck, BlockReply, Heartbeat, HeartbeatAck, Restore, VoteReply,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -28,6 +28,7 @@ use ringwood_core::log::footer::SegmentFooter;
 use ringwood_core::log::pins::PINS_FILE_SIZE;
 use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::log::ring::Ring;
+use ringwood_core::log::segment::SegmentHeader;
 use ringwood_core::raft::Bounds;
 use ringwood_core::shard::{
     Config, Effect, Effects, Input, LogName, Outgoing, Retention, Shape, Shard, Source, Voter,
@@ -136,6 +137,12 @@ pub(super) struct Bench {
     /// Where the log begins, as the last answer to a fetch said, and where it ends.
     pub(super) first_offset: u64,
     end_offset: u64,
+    /// What the peer was told of where a log begins.
+    pub(super) restores: Vec<(Restore, Vec<u8>)>,
+    /// What the peer was told of the shard's own blocks: matched through where, by group.
+    pub(super) acked: BTreeMap<u32, u64>,
+    /// What fetches rely on.
+    pub(super) read_mode: ReadMode,
     /// Bytes read from segments.
     pub(super) read_size: u64,
     /// What the client was answered, by request.
@@ -241,6 +248,9 @@ impl Bench {
             is_disk_full: false,
             is_mute_at_footers: false,
             read_size: 0,
+            restores: Vec::new(),
+            acked: BTreeMap::new(),
+            read_mode: ReadMode::Committed,
             keeps_segments: false,
             retention: Retention::default(),
             trimmed: BTreeMap::new(),
@@ -318,10 +328,21 @@ impl Bench {
 
     /// Asks for one record to be appended; says the request's number.
     pub(super) fn append(&mut self, group: u32, sequence: u64, record: &[u8]) -> u64 {
+        self.append_by(5, group, sequence, record)
+    }
+
+    /// As `append`, of some producer.
+    pub(super) fn append_by(
+        &mut self,
+        producer: u64,
+        group: u32,
+        sequence: u64,
+        record: &[u8],
+    ) -> u64 {
         self.next_request += 1;
         let append = Append {
             request: self.next_request,
-            producer: 5,
+            producer,
             sequence,
             group,
             record_count: 1,
@@ -348,6 +369,20 @@ impl Bench {
     pub(super) fn end_offset(&mut self, group: u32) -> u64 {
         self.fetch(group, u64::MAX);
         self.end_offset
+    }
+
+    /// The peer lacks all of a log, and nobody knows: this node leads anew.
+    pub(super) fn lead_an_empty_peer(&mut self, group: u32) {
+        self.matched.insert((NodeId(2), group), 0);
+        self.restart();
+    }
+
+    /// Through where the peer has a log.
+    pub(super) fn matched(&self, group: u32) -> u64 {
+        self.matched
+            .get(&(NodeId(2), group))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// What the wall clock says from now on.
@@ -393,7 +428,7 @@ impl Bench {
             wait_us: 0,
             size_max: 1 << 20,
             group,
-            mode: ReadMode::Committed.code(),
+            mode: self.read_mode.code(),
         };
         self.fetched.clear();
         self.say(CLIENT, &fetch, &[]);
@@ -595,6 +630,27 @@ impl Bench {
                 };
                 self.say(peer, &reply, &[]);
             }
+            Message::Restore(body) => {
+                let body = Restore::owned(body).expect("a good body");
+                let head = frame.payload().contiguous().into_owned();
+                let header = SegmentHeader::check(&head).expect("a good head");
+                let index = header.first_index.0 - 1;
+                self.restores.push((body, head));
+                self.matched.insert((node, body.group), index);
+                let ack = AppendEntriesAck {
+                    term: body.term,
+                    index,
+                    conflict_term: 0,
+                    prev_index: index,
+                    group: body.group,
+                    matched: 1,
+                };
+                self.say(peer, &ack, &[]);
+            }
+            Message::AppendEntriesAck(ack) if ack.matched == 1 => {
+                self.acked
+                    .insert(ack.group.to_native(), ack.index.to_native());
+            }
             Message::VoteReply(reply) => self.votes_granted += u64::from(reply.granted),
             Message::Heartbeat(heartbeat) => {
                 self.led = heartbeat.beats.len();
@@ -697,8 +753,13 @@ impl Bench {
         }
     }
 
-    /// A connection of a voter's.
+    /// A connection of a voter's, for control.
     pub(super) fn greet(&mut self, connection: ConnectionId, node: u64) {
+        self.greet_on(connection, node, Lane::Control);
+    }
+
+    /// A connection of a voter's, for a lane.
+    pub(super) fn greet_on(&mut self, connection: ConnectionId, node: u64, lane: Lane) {
         let hello = Hello {
             cluster: CLUSTER.0.to_le_bytes(),
             node,
@@ -706,7 +767,7 @@ impl Bench {
             life: 1,
             starts: vec![9],
             shard: 0,
-            lane: Lane::Control.code(),
+            lane: lane.code(),
             version_min: WIRE_VERSION,
             version_max: WIRE_VERSION,
         };

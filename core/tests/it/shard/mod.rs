@@ -5,6 +5,7 @@ mod hole;
 mod late;
 mod mend;
 mod repair;
+mod restored;
 mod sealed;
 mod stall;
 mod stuck;

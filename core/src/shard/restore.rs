@@ -1,0 +1,203 @@
+//! A follower below its leader's start: what it lacks is gone everywhere, so it is told where the log
+//! begins now, and goes on from there.
+//!
+//! ```text
+//!  leader:    a peer wants a block below the first segment ─▶ that segment's head is read ─▶ sent
+//!  follower:  head checked ─▶ Raft lacks the block before it ─▶ a checkpoint that voids all before it
+//!             ─▶ durable: answered, older segments deleted ─▶ blocks come as to anybody who is behind
+//! ```
+//! The head is sent as it stands on disk. It has what the blocks behind it cannot tell: the block
+//! before the first, and the producers as of there. A crash before the checkpoint is durable brings
+//! the old log back, and the leader offers again; after it the old files are deleted at the start.
+
+use bytes::Bytes;
+
+use crate::frame::peer::{ArchivedRestore, Restore};
+use crate::frame::{Frame, Lane};
+use crate::id::{GroupId, Index, Nanos, NodeId, Offset, Term};
+use crate::log::Base;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::producers::Producers;
+use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader, SegmentState};
+use crate::log::trims::Trims;
+
+use super::effects::Source;
+use super::need::Need;
+use super::segment_map::SegmentMap;
+use super::segments::Segments;
+use super::trim::Removal;
+use super::{Effect, Effects, Shard};
+
+/// A head that is being read for a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadLoad {
+    position: usize,
+    peer: NodeId,
+}
+
+impl Shard {
+    /// Whether a peer that wants the block at `next` wants what is not kept any more.
+    pub(super) fn is_below_start(&self, position: usize, next: Index) -> bool {
+        let group = &self.groups[position];
+        let first = group.segments.map.first();
+        let kept = first.map_or(group.segmented.next(), |first| first.header.first_index);
+        next < kept
+    }
+
+    /// Reads what the peer must be told instead; or makes it, where the log began anew and has no
+    /// segment yet.
+    pub(super) fn load_head(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        peer: NodeId,
+        effects: &mut Effects,
+    ) {
+        let head = HeadLoad { position, peer };
+        let group = &self.groups[position];
+        let Some(first) = group.segments.map.first() else {
+            let (header, state) = self.segment_head(position);
+            let bytes = [&header.encode()[..], &state].concat().into();
+            self.on_head_loaded(now, head, &bytes, effects);
+            return;
+        };
+        let header = first.header;
+        let load = self.loads.add_head(head);
+        effects.push(Effect::Load {
+            load,
+            source: Source::Segment {
+                group: group.id,
+                number: header.segment,
+            },
+            position: 0,
+            size: header.state.head_size as usize,
+        });
+    }
+
+    pub(super) fn on_head_loaded(
+        &mut self,
+        now: Nanos,
+        head: HeadLoad,
+        bytes: &Bytes,
+        effects: &mut Effects,
+    ) {
+        let HeadLoad { position, peer } = head;
+        let group = &self.groups[position];
+        if !group.raft.is_leader() {
+            return;
+        }
+        let Some((header, _)) = check_head(bytes).filter(|(header, _)| header.group == group.id)
+        else {
+            // Nobody can be told. It is asked for again after a pause.
+            self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
+            return;
+        };
+        let body = Restore {
+            term: group.raft.term().0,
+            start: group.trims.start().0,
+            group: group.id.0,
+        };
+        let frame = self.encoder.frame_with_blocks(&body, vec![bytes.clone()]);
+        self.send(peer, Lane::Bulk, frame, effects);
+        let base = Index(header.first_index.0 - 1);
+        self.tell_raft(now, position, effects, |raft, _| {
+            raft.restore_sent(now, peer, base);
+        });
+    }
+
+    /// A leader says where its log begins.
+    pub(super) fn on_restore(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        body: &ArchivedRestore,
+        frame: &Frame<'_>,
+        effects: &mut Effects,
+    ) {
+        let id = GroupId(body.group.to_native());
+        let Some(&position) = self.positions.get(&id) else {
+            return;
+        };
+        let payload = frame.payload().contiguous();
+        let checked = check_head(&payload);
+        let is_ours = |(header, _): &(SegmentHeader, SegmentState)| {
+            header.group == id && header.cluster == self.config.cluster
+        };
+        let Some((header, state)) = checked.filter(is_ours) else {
+            self.peer_fault_count += 1;
+            return;
+        };
+        let base = Base {
+            index: Index(header.first_index.0 - 1),
+            term: header.previous_term,
+            sum: header.previous_sum,
+            next_offset: header.first_offset,
+        };
+        // What is on its way to a segment ends first; the leader offers again.
+        if !self.groups[position].segments.may_be_dropped() {
+            return;
+        }
+        let term = Term(body.term.to_native());
+        let mut is_wanted = false;
+        self.pass_to_raft(now, position, term, effects, |raft, out| {
+            is_wanted = raft.offer(now, from, term, &base, out);
+        });
+        if !is_wanted {
+            return;
+        }
+        let group = &self.groups[position];
+        let number = group.segments.map.next_number();
+        let start = Offset(body.start.to_native()).max(group.trims.start());
+        let checkpoint = Checkpoint {
+            group: id,
+            index: base.index,
+            term: base.term,
+            block_sum: base.sum,
+            next_offset: base.next_offset,
+            segment: number,
+            segment_size: 0,
+            blocks_sum: 0,
+            start: start.max(base.next_offset),
+            first_segment: number,
+            restores: true,
+            producers: state.producers,
+        };
+        self.begin_anew(now, position, from, checkpoint, effects);
+    }
+
+    /// Puts the checkpoint that the log goes on behind, and drops what the group had.
+    fn begin_anew(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        from: NodeId,
+        checkpoint: Checkpoint,
+        effects: &mut Effects,
+    ) {
+        self.close_block();
+        let Some(lsn) = self.journal.put_checkpoint(&checkpoint) else {
+            return; // No room: the leader offers again.
+        };
+        let (base, number) = (checkpoint.base(), checkpoint.first_segment);
+        let group = &mut self.groups[position];
+        group.trims = Trims::new(checkpoint.start);
+        group.producers = Producers::new(checkpoint.producers, base.index);
+        group.segments = Segments::recovered(SegmentMap::recovered(&[], 0, 0, number));
+        group.segmented = base.index;
+        group.segmented_sum = base.sum;
+        group.removal = Some(Removal::new(number, lsn));
+        self.is_release_due = true;
+        self.tell_raft(now, position, effects, |raft, out| {
+            raft.install(from, base, lsn, out);
+        });
+        let group = &mut self.groups[position];
+        group.need = Need::recovered(group.raft.tail());
+    }
+}
+
+/// A segment's head, if it is one.
+fn check_head(bytes: &[u8]) -> Option<(SegmentHeader, SegmentState)> {
+    let header = SegmentHeader::check(bytes).ok()?;
+    let state = SegmentState::check(&header, &bytes[SEGMENT_HEADER_SIZE..]).ok()?;
+    (bytes.len() == header.state.head_size as usize).then_some((header, state))
+}
