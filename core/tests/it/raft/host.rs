@@ -21,6 +21,11 @@ pub(crate) enum Wire {
     },
     Beat(Beat),
     BeatAck(BeatAck),
+    /// The sender's log begins behind these blocks, which are committed.
+    Restore {
+        term: Term,
+        prefix: Vec<Entry>,
+    },
 }
 
 /// What a host did, for transcripts and oracles.
@@ -32,10 +37,12 @@ pub(crate) enum Did {
 }
 
 /// What a run holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Item {
     Hard(HardState),
     Block(Index, Entry),
+    /// The log begins anew behind these.
+    Restore(Vec<Entry>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,6 +71,14 @@ impl Durable {
                 self.log.push(entry);
             }
             Item::Block(..) => {}
+            Item::Restore(prefix) => {
+                assert!(
+                    prefix.len() as u64 > self.checkpoint.0,
+                    "it brings something"
+                );
+                self.checkpoint = Index(prefix.len() as u64);
+                self.log = prefix;
+            }
         }
     }
 
@@ -93,6 +108,10 @@ pub(crate) struct Host {
     held: Vec<(Lsn, NodeId, Message)>,
     /// Committed entries by index, the first at index 1: what segments and journal can give.
     pub(crate) committed: Vec<Entry>,
+    /// Blocks through here are given to nobody any more.
+    pub(crate) start: Index,
+    /// New beginnings.
+    pub(crate) restore_count: usize,
     /// A beat is due this turn.
     pub(crate) beat_now: bool,
     pub(crate) did: Vec<Did>,
@@ -137,6 +156,8 @@ impl Host {
             },
             held: Vec::new(),
             committed: Vec::new(),
+            start: Index(0),
+            restore_count: 0,
             beat_now: false,
             did: Vec::new(),
             miss_next: false,
@@ -271,6 +292,13 @@ impl Host {
         if std::mem::take(&mut self.fail_next) {
             return self.call(|raft, _| raft.catch_up_failed(to));
         }
+        if next <= self.start {
+            let (term, start) = (self.raft().term(), self.start);
+            let prefix = self.committed[..start.0 as usize].to_vec();
+            let wire = Wire::Restore { term, prefix };
+            self.did.push(Did::Send { to, wire });
+            return self.call(|raft, _| raft.restore_sent(Nanos(0), to, start));
+        }
         let last = Index(self.raft().last().0.min(next.0 + 2));
         let prev_index = Index(next.0 - 1);
         let prev_term = match prev_index.0 {
@@ -338,6 +366,7 @@ impl Host {
                 });
             }
             Wire::BeatAck(ack) => self.call(|raft, out| raft.on_beat_ack(now, from, &ack, out)),
+            Wire::Restore { term, prefix } => self.restore(now, from, term, prefix),
             Wire::Append {
                 term,
                 prev,
@@ -383,6 +412,24 @@ impl Host {
                 }
                 self.call(|raft, out| raft.appended(now, &copied, out));
             }
+        }
+    }
+
+    /// Begins anew behind `prefix`, if this log has not come that far.
+    fn restore(&mut self, now: Nanos, from: NodeId, term: Term, prefix: Vec<Entry>) {
+        let last = prefix.last().expect("something is trimmed");
+        let base = Base {
+            index: Index(prefix.len() as u64),
+            term: last.term,
+            sum: last.sum,
+            next_offset: Offset(last.first_offset.0 + u64::from(last.record_count)),
+        };
+        if self.call(|raft, out| raft.offer(now, from, term, &base, out)) {
+            let lsn = self.open.lsn;
+            self.open.items.push(Item::Restore(prefix.clone()));
+            self.committed = prefix;
+            self.restore_count += 1;
+            self.call(|raft, out| raft.install(from, base, lsn, out));
         }
     }
 
@@ -458,7 +505,11 @@ impl Host {
     /// Segments hold everything through `through`.
     pub(crate) fn release(&mut self, through: Index) {
         assert!(through.0 as usize <= self.committed.len());
-        if through <= self.durable.checkpoint {
+        // A new beginning on its way to the disk is there before any later checkpoint.
+        let runs = self.sealed.iter().chain([&self.open]);
+        let is_beginning = |item: &Item| matches!(item, Item::Restore(_));
+        let begins = runs.flat_map(|run| &run.items).any(is_beginning);
+        if through <= self.durable.checkpoint || begins {
             return;
         }
         // What the journal holds beyond stays, unless it is of another history.
@@ -476,5 +527,10 @@ impl Host {
         self.durable.log = log;
         self.durable.checkpoint = through;
         self.call(|raft, _| raft.released(through));
+    }
+
+    /// Gives nobody any more what segments hold through `through`.
+    pub(crate) fn trim(&mut self, through: Index) {
+        self.start = self.start.max(through.min(self.durable.checkpoint));
     }
 }

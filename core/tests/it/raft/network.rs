@@ -15,6 +15,7 @@ fn play(seed: u64) -> Met {
     world.run_until(world.options.duration);
     world.come_alive();
     world.met.reads = world.oracle.read_ready_count;
+    world.met.restores = world.hosts.iter().map(|host| host.restore_count).sum();
     world.met
 }
 
@@ -38,6 +39,7 @@ fn seeds_keep_every_promise_and_heal() {
         total.elections += met.elections;
         total.truncations += met.truncations;
         total.catch_ups += met.catch_ups;
+        total.restores += met.restores;
         total.commits += met.commits;
         total.reads += met.reads;
         total.crashes += met.crashes;
@@ -50,6 +52,7 @@ fn seeds_keep_every_promise_and_heal() {
     assert!(total.elections > SEED_COUNT as usize);
     assert!(total.truncations > 100);
     assert!(total.catch_ups > 100);
+    assert!(total.restores > 10);
     assert!(total.commits > 10 * SEED_COUNT as usize);
     assert!(total.reads > SEED_COUNT as usize);
     assert!(total.crashes > 100);

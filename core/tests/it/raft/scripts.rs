@@ -15,6 +15,7 @@
 //! run 10ms                timers fire, leaders beat, all is delivered and stored at once
 //! tick N                  fires what is due at N    quiet | loud    without, with messages
 //! release N INDEX         N's segments hold all through INDEX
+//! trim N INDEX            and N gives nobody what lies there any more
 //! ```
 
 use std::fmt::Write as _;
@@ -117,6 +118,13 @@ impl Stage {
             "release" => {
                 let through = Index(number(2));
                 self.act(host(1), |host, _| host.release(through));
+            }
+            "trim" => {
+                let through = Index(number(2));
+                self.act(host(1), |host, _| {
+                    host.release(through);
+                    host.trim(through);
+                });
             }
             "crash" => self.hosts[host(1)].crash(0),
             "restart" => self.hosts[host(1)].restart(Nanos(self.now)),
@@ -402,6 +410,9 @@ fn wire_text(wire: &Wire) -> String {
             let terms: Vec<_> = entries.iter().map(|entry| entry.term.to_string()).collect();
             let (index, prev_term, terms) = (prev.0, prev.1, terms.join(" "));
             format!("append [{terms}] after {index}@{prev_term}, commit {commit}, in term {term}")
+        }
+        Wire::Restore { term, prefix } => {
+            format!("the log begins behind {}, in term {term}", prefix.len())
         }
         Wire::Beat(beat) => {
             let (term, commit, round) = (beat.term, beat.commit, beat.round);

@@ -124,6 +124,7 @@ pub(crate) struct Met {
     pub(crate) elections: usize,
     pub(crate) truncations: usize,
     pub(crate) catch_ups: usize,
+    pub(crate) restores: usize,
     pub(crate) commits: usize,
     pub(crate) reads: usize,
     pub(crate) crashes: usize,
@@ -470,6 +471,10 @@ impl World {
                 let committed = self.hosts[host].committed.len() as u64;
                 let through = Index(self.random.below(committed + 1));
                 self.hosts[host].release(through);
+                if self.random.percent(50) {
+                    self.hosts[host].release(Index(committed));
+                    self.hosts[host].trim(Index(committed));
+                }
             }
             6 => self.read(host),
             // Or it may not have been the peer's address any more.
