@@ -55,6 +55,13 @@ pub const SEGMENT_INDEX_COUNT_MAX: usize = 4;
 /// Committed bytes of one log that wait in the journal before they are gathered into its segment.
 pub const SEGMENT_WRITE_SIZE: usize = 2 << 20;
 
+/// Of that, what a log has less of does not become a write of its own when the journal wants its
+/// place: it is put again. Ten thousand small logs would else be ten thousand syncs.
+pub const SEGMENT_WRITE_SIZE_MIN: usize = SEGMENT_WRITE_SIZE / 32;
+
+/// The part of the journal's ring that may go round so: what a flood of appends rewrites for it.
+pub const CARRY_DECIDED_PART: u64 = 8;
+
 /// Body of a frame: fixed fields and a list bounded by the groups of a shard.
 pub const FRAME_BODY_SIZE_MAX: usize = 1 << 20;
 

@@ -1,5 +1,7 @@
 //! Blocks that the journal's oldest file holds and that cannot leave it otherwise are put again at
 //! the head: a group that decides nothing, or whose segments take nothing, must not stop the others.
+//! So are the few decided blocks of a small log, up to a part of the ring: to write a segment for
+//! each such log would cost a sync each.
 //!
 //! Walks the tails once for a file, a few reads at a time. Knows no quorum and no segment, only what
 //! is still needed of that file.
@@ -21,7 +23,7 @@ use crate::log::ring::Strain;
 
 use super::load::Purpose;
 use super::locate::{Job, Step, Want, same_run};
-use super::{Effects, Shard};
+use super::{Effects, Shape, Shard};
 
 /// Where something stayed behind in the file, it is looked for again after so long: what the journal
 /// had no room for, or the disk did not give back.
@@ -60,12 +62,31 @@ pub(super) struct Carry {
     moved: VecDeque<Moved>,
     /// Bytes put again in this turn.
     put_size: usize,
+    /// Bytes of decided blocks that are to be put again, as this turn has found so far.
+    decided_size: u64,
     /// Bytes put again since the journal was last under no strain.
     vain_size: u64,
     /// When the next file may be begun, if that was in vain.
     vain_until: Nanos,
     /// When the walk may begin anew, should the file be needed still.
     again_at: Nanos,
+}
+
+impl Carry {
+    /// Before it is looked which logs have little.
+    pub(super) fn begin_turn(&mut self) {
+        self.decided_size = 0;
+    }
+
+    /// Whether so many decided bytes of a log are put again rather than written.
+    pub(super) fn takes_decided(&mut self, shape: &Shape, size: u64) -> bool {
+        let is_little = size < shape.segment_write_size_min();
+        let takes = is_little && self.decided_size + size <= shape.carried_size_max();
+        if takes {
+            self.decided_size += size;
+        }
+        takes
+    }
 }
 
 impl Shard {
@@ -82,7 +103,8 @@ impl Shard {
         if strain == Strain::None {
             self.carry.vain_size = 0;
         }
-        if strain == Strain::None || file >= ring.file_of(self.journal.durable()) {
+        let is_idle = strain == Strain::None && self.carry.decided_size == 0;
+        if is_idle || file >= ring.file_of(self.journal.durable()) {
             self.carry.goal = None;
             return;
         }
@@ -128,8 +150,15 @@ impl Shard {
         while let Some(group) = self.groups.get(self.carry.position) {
             // What a checkpoint on its way covers needs no copy any more.
             let kept = match goal.strain {
-                Strain::All => group.segmented,
-                Strain::Undecided | Strain::None => group.raft.commit(),
+                Strain::All => Some(group.segmented),
+                _ if group.is_carried => Some(group.segmented),
+                Strain::Undecided => Some(group.raft.commit()),
+                Strain::None => None,
+            };
+            let Some(kept) = kept else {
+                self.carry.position += 1;
+                self.carry.next = Index(0);
+                continue;
             };
             let tail = group.tail();
             let mut index = self.carry.next.max(kept.next());

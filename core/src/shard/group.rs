@@ -56,6 +56,8 @@ pub(super) struct Group {
     pub(super) trims: Trims,
     /// Who waits for a trim.
     pub(super) trimming: Vec<TrimWait>,
+    /// Its decided blocks are few, and are put again rather than written to a segment.
+    pub(super) is_carried: bool,
     /// Segments to be deleted.
     pub(super) removal: Option<Removal>,
     /// All through here is in synced segments, as the latest checkpoint put says.
@@ -108,6 +110,7 @@ impl Group {
             segments,
             trims,
             trimming: Vec::new(),
+            is_carried: false,
             segmented: base.index,
             segmented_sum: base.sum,
             need,

@@ -326,6 +326,7 @@ impl Shard {
             }
         }
         self.close_block();
+        self.carry.begin_turn();
         for position in 0..self.groups.len() {
             self.maybe_tick(now, position, effects);
             self.maybe_put_no_op(position);

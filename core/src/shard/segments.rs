@@ -203,9 +203,11 @@ impl Shard {
         }
     }
 
-    /// Begins a write when enough waits, or when what waits keeps a journal file from reuse.
+    /// Begins a write when enough waits, or when what waits keeps a journal file from reuse: unless it
+    /// is little, then it goes round with the ring.
     fn maybe_gather(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
-        let group = &self.groups[position];
+        let group = &mut self.groups[position];
+        group.is_carried = false;
         let tail = group.tail();
         let decided = group.raft.commit().min(group.raft.durable());
         let waiting = tail.size_between(group.segmented, decided);
@@ -221,7 +223,9 @@ impl Shard {
         // Not the first block's place: that may have been put again, and the others not.
         let (covered, durable) = (group.segmented, self.journal.durable());
         let oldest = self.groups[position].needed_from(covered, durable);
-        if is_enough || self.is_pressed(oldest) {
+        if !is_enough && self.is_pressed(oldest) && self.carry.takes_decided(&self.shape, waiting) {
+            self.groups[position].is_carried = true;
+        } else if is_enough || self.is_pressed(oldest) {
             self.groups[position].segments.stage = Stage::Gathering(Gather::default());
             self.gather(now, position, next, effects);
         }

@@ -4,8 +4,8 @@
 //! short run rings go round, caches lose what they held and segments are closed.
 
 use crate::limits::{
-    ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, CATCH_UP_SIZE, SECTOR_SIZE, SEGMENT_SIZE_MAX,
-    SEGMENT_WRITE_SIZE,
+    ARENA_COUNT_MAX, ARENA_SIZE, BLOCK_SIZE_MAX, CARRY_DECIDED_PART, CATCH_UP_SIZE, SECTOR_SIZE,
+    SEGMENT_SIZE_MAX, SEGMENT_WRITE_SIZE, SEGMENT_WRITE_SIZE_MIN,
 };
 use crate::log::ring::Ring;
 use crate::log::segment::SEGMENT_HEAD_SIZE_MAX;
@@ -44,6 +44,17 @@ impl Shape {
         catch_up_size: CATCH_UP_SIZE,
         bounds: Bounds::STANDARD,
     };
+
+    /// What decided blocks of a log must come to, or they are put again rather than written.
+    pub(super) fn segment_write_size_min(&self) -> u64 {
+        let part = SEGMENT_WRITE_SIZE / SEGMENT_WRITE_SIZE_MIN;
+        (self.segment_write_size / part) as u64
+    }
+
+    /// Bytes of such blocks, of all logs.
+    pub(super) fn carried_size_max(&self) -> u64 {
+        self.ring.file_size * u64::from(self.ring.file_count) / CARRY_DECIDED_PART
+    }
 
     /// One segment write with its head and padding. What is less than half a write is gathered
     /// on, and the block that then comes may be the largest.

@@ -7,6 +7,7 @@ mod mend;
 mod repair;
 mod restored;
 mod sealed;
+mod small;
 mod stall;
 mod stuck;
 mod trimmed;
