@@ -212,6 +212,7 @@ fn config() -> Config {
                 name: format!("log-{group}"),
             })
             .collect(),
+        retention: BTreeMap::new(),
         seed: 1,
         version: "test".to_owned(),
         storage: "test".to_owned(),

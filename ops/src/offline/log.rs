@@ -124,8 +124,13 @@ impl Log {
         let numbers = self.segments.iter().map(|segment| segment.number);
         match &self.known {
             Some(known) => {
-                let count = known.checkpoint.as_ref();
-                (0..count.map_or(0, |checkpoint| checkpoint.segment.saturating_add(1))).collect()
+                let kept = known.checkpoint.as_ref().map(|checkpoint| {
+                    // A log that began anew has none before its first write.
+                    let is_begun = checkpoint.segment_size > 0;
+                    let end = checkpoint.segment.saturating_add(is_begun.into());
+                    checkpoint.first_segment..end
+                });
+                kept.into_iter().flatten().collect()
             }
             None => {
                 let before = |number: u32| number.checked_sub(1);
@@ -173,7 +178,12 @@ impl Log {
         let beyond = |segment: &&Segment| !expected.contains(&segment.number);
         notes.extend(self.segments.iter().filter(beyond).map(|segment| {
             let file = segment_file(self.group, segment.number);
-            format!("{file}: begun before a crash, and not yet vouched for")
+            let first = checkpoint.map_or(0, |checkpoint| checkpoint.first_segment);
+            if segment.number < first {
+                format!("{file}: trimmed, and deleted when the node starts")
+            } else {
+                format!("{file}: begun before a crash, and not yet vouched for")
+            }
         }));
         let findings = audit.finish(checkpoint.map(Checkpoint::base));
         let bad = findings.faults.iter().map(|fault| {
