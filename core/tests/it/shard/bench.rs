@@ -39,7 +39,7 @@ const CLUSTER: ClusterId = ClusterId(77);
 pub(super) const PEER: ConnectionId = ConnectionId(1);
 const THIRD: ConnectionId = ConnectionId(3);
 const CLIENT: ConnectionId = ConnectionId(2);
-const BULK: ConnectionId = ConnectionId(9);
+pub(super) const BULK: ConnectionId = ConnectionId(9);
 const TURN: Nanos = Nanos::from_millis(1);
 
 pub(super) const RING: Ring = Ring {
@@ -753,13 +753,8 @@ impl Bench {
         }
     }
 
-    /// A connection of a voter's, for control.
+    /// A connection of a voter's.
     pub(super) fn greet(&mut self, connection: ConnectionId, node: u64) {
-        self.greet_on(connection, node, Lane::Control);
-    }
-
-    /// A connection of a voter's, for a lane.
-    pub(super) fn greet_on(&mut self, connection: ConnectionId, node: u64, lane: Lane) {
         let hello = Hello {
             cluster: CLUSTER.0.to_le_bytes(),
             node,
@@ -767,7 +762,7 @@ impl Bench {
             life: 1,
             starts: vec![9],
             shard: 0,
-            lane: lane.code(),
+            lane: Lane::Control.code(),
             version_min: WIRE_VERSION,
             version_max: WIRE_VERSION,
         };

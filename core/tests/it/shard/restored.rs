@@ -1,16 +1,13 @@
 //! A follower below its leader's start: it is told where the log begins, and goes on from there.
 
-use ringwood_core::frame::Lane;
 use ringwood_core::frame::code::{FetchOutcome, Outcome, ReadMode, TrimOutcome};
 use ringwood_core::frame::peer::Restore;
-use ringwood_core::id::ConnectionId;
 use ringwood_core::log::segment::SegmentHeader;
 
-use super::bench::{Bench, record};
+use super::bench::{BULK, Bench, record};
 
 const LOG: u32 = 1;
 const RECORD_SIZE: usize = 40_000;
-const BULK: ConnectionId = ConnectionId(9);
 
 /// A leader whose log begins in its third segment, and its peer that has nothing.
 fn leader() -> (Bench, u64) {
@@ -57,8 +54,6 @@ fn a_follower_begins_anew_and_stays_so() {
     bench.fill_to_segment(LOG, 1, 0, RECORD_SIZE);
     // It led in a term of its own; the other leads since.
     let body = Restore { term: 100, ..body };
-    bench.greet_on(BULK, 2, Lane::Bulk);
-    bench.turn();
     bench.read_mode = ReadMode::AnyReplica;
     assert!(!bench.fetch(LOG, 0).is_empty());
     // Damaged, it is nothing.
@@ -110,7 +105,6 @@ fn what_a_follower_has_is_not_thrown_away() {
     let (mut bench, start) = leader();
     let numbers = bench.segment_numbers(LOG);
     let body = Restore { term: 100, ..body };
-    bench.greet_on(BULK, 2, Lane::Bulk);
     bench.say(BULK, &body, &head);
     (0..8).for_each(|_| bench.turn());
     assert_eq!(bench.segment_numbers(LOG), numbers);
