@@ -165,6 +165,7 @@ impl SegmentMap {
         }
         self.indexes.retain(|index| index.number >= number);
         self.cursors.retain(|cursor| cursor.number >= number);
+        self.detours.retain(|detour| detour.number >= number);
     }
 
     /// Where the log may begin by what is to be retained of it; none if all is.
