@@ -183,3 +183,40 @@ fn what_cannot_make_room_is_not_put_again_and_again() {
     bench.restart();
     turn_the_ring(&mut bench, &mut sequence, 9);
 }
+
+/// What is decided leaves the journal, and who does not know that it is keeps it. A follower whose
+/// ring is full of such blocks must learn it though it has no room for others.
+#[test]
+fn a_full_journal_learns_that_what_it_has_is_decided() {
+    let mut bench = Bench::with_ring(Ring {
+        file_size: 32 * RING.run_size as u64,
+        ..RING
+    });
+    let mut sequence = 0;
+    bench.is_disk_full = true;
+    loop {
+        let request = bench.append(WELL, sequence, &record(60_000, sequence as u8));
+        for _ in 0..4 {
+            bench.turn();
+        }
+        if bench.replies[&request].outcome != Outcome::Committed.code() {
+            break;
+        }
+        sequence += 1;
+    }
+    bench.is_alone = true;
+    bench.restart();
+    bench.is_disk_full = false;
+    for _ in 0..2_000 {
+        bench.turn();
+    }
+    assert!(
+        !bench.has_segment(WELL, 0),
+        "nothing is known to be decided"
+    );
+    bench.follow(WELL, 1_000);
+    for _ in 0..2_000 {
+        bench.turn();
+    }
+    assert!(bench.has_segment(WELL, 0), "what is decided has left");
+}
