@@ -4,6 +4,7 @@ mod directories;
 mod frozen;
 mod hostile;
 mod killed;
+mod loops;
 mod partition;
 mod smoke;
 mod trimmed;
