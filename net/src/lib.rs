@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `ring`, `clock` | the kernel: io_uring, time, randomness; the only `unsafe` |
 //! | `disk`, `files` | a directory, its journal and segments |
+//! | `memory` | that it is not swapped out |
 //! | `stream`, `conn`, `patience`, `peers` | bytes to and from clients and other nodes |
 //! | `turn`, `accepted`, `perform` | the loop: collect, step, carry out, enter once |
 //! | `config`, `node`, `failure` | who a node is, how it starts, why it ends |
@@ -20,6 +21,7 @@ mod conn;
 pub mod disk;
 pub mod failure;
 mod files;
+mod memory;
 mod names;
 pub mod node;
 mod notices;
@@ -33,4 +35,5 @@ mod turn;
 pub use cluster::{Cluster, ClusterOptions};
 pub use config::{Layout, VoterAddress, init};
 pub use failure::{NodeFailure, StartError};
+pub use memory::MemoryLock;
 pub use node::{Node, NodeBuilder};

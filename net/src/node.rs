@@ -23,6 +23,7 @@ use crate::conn::Connections;
 use crate::disk::{Access, Calibration, Directory};
 use crate::failure::{NodeFailure, StartError};
 use crate::files::Files;
+use crate::memory::{self, MemoryLock};
 use crate::names::{self, Names};
 use crate::notices::Notices;
 use crate::peers::Peers;
@@ -41,6 +42,7 @@ pub struct NodeBuilder {
     voters: Option<Vec<VoterAddress>>,
     expected_name: Option<String>,
     access: Access,
+    locks_memory: bool,
     ring: RingOptions,
     retention: BTreeMap<String, Retention>,
 }
@@ -51,6 +53,7 @@ pub struct Node {
     address: SocketAddr,
     name: String,
     storage: String,
+    memory: Option<MemoryLock>,
     uring: String,
     stopping: Arc<AtomicBool>,
     waker: Waker,
@@ -76,6 +79,7 @@ impl Node {
             voters: None,
             expected_name: None,
             access: Access::Direct,
+            locks_memory: false,
             ring: RingOptions::default(),
             retention: BTreeMap::new(),
         }
@@ -97,6 +101,12 @@ impl Node {
     #[must_use]
     pub fn storage(&self) -> &str {
         &self.storage
+    }
+
+    /// Whether its memory is locked, if it was asked to lock it.
+    #[must_use]
+    pub fn memory(&self) -> Option<MemoryLock> {
+        self.memory
     }
 
     /// What of io_uring is used, in words.
@@ -198,6 +208,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Locks the memory of this whole process, where it may: nothing of it is swapped out then.
+    #[must_use]
+    pub fn lock_memory(mut self) -> Self {
+        self.locks_memory = true;
+        self
+    }
+
     /// Sets up the ring otherwise than by default.
     #[must_use]
     pub fn ring(mut self, options: RingOptions) -> Self {
@@ -248,6 +265,7 @@ impl NodeBuilder {
             })?;
         let peers = resolve_peers(&identity)?;
         let calibration = directory.calibrate()?;
+        let memory = self.locks_memory.then(memory::lock);
         let storage = calibration.to_string();
         let name = identity.node_name.clone();
         let stopping = Arc::new(AtomicBool::new(false));
@@ -265,6 +283,7 @@ impl NodeBuilder {
                         identity,
                         directory,
                         calibration,
+                        memory,
                         listener,
                         peers,
                         notices,
@@ -294,6 +313,7 @@ impl NodeBuilder {
             address,
             name,
             storage,
+            memory,
             uring,
             stopping,
             waker,
@@ -355,6 +375,7 @@ struct Open {
     identity: Identity,
     directory: Directory,
     calibration: Calibration,
+    memory: Option<MemoryLock>,
     listener: Socket,
     peers: Vec<(NodeId, SocketAddr)>,
     notices: Notices,
@@ -368,6 +389,7 @@ impl Open {
             identity,
             directory,
             calibration,
+            memory,
             listener,
             peers,
             notices,
@@ -394,7 +416,10 @@ impl Open {
             logs: identity.logs,
             seed: clock::random_u64(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            storage: calibration.to_string(),
+            storage: match memory {
+                None => calibration.to_string(),
+                Some(memory) => format!("{calibration}; {memory}"),
+            },
         };
         let tag = ClusterTag::of(config.cluster);
         let now = clock::now();
