@@ -31,9 +31,11 @@ mod perform;
 pub mod ring;
 mod stream;
 mod turn;
+mod unpin;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use config::{Layout, VoterAddress, init};
 pub use failure::{NodeFailure, StartError};
 pub use memory::MemoryLock;
 pub use node::{Node, NodeBuilder};
+pub use unpin::unpin;

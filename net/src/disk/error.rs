@@ -99,7 +99,7 @@ impl DiskError {
         )
     }
 
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Self {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Self {
         move |errno| match errno {
             Errno::NOENT => Self::Missing {
                 path: path.to_owned(),

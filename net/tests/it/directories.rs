@@ -102,6 +102,17 @@ fn a_directory_that_is_not_the_voters_own_is_refused_by_those_who_knew_it() {
     std::fs::remove_dir_all(&home).expect("it is there");
     std::fs::rename(&aside, &home).expect("one file system");
 
+    // A node that is stopped may be told to forget whom it knew, and takes the next that comes.
+    cluster.stop_node(0).expect("it ran");
+    let first = dir.path().join("node-1");
+    assert!(ringwood_net::unpin(&first, "node-3").expect("it is stopped"));
+    assert!(!ringwood_net::unpin(&first, "node-3").expect("it is stopped"));
+    let stranger = ringwood_net::unpin(&first, "node-9").expect_err("no voter");
+    assert!(stranger.to_string().contains("no voter"), "{stranger}");
+    let running = ringwood_net::unpin(&dir.path().join("node-2"), "node-3");
+    assert!(running.expect_err("it runs").to_string().contains("in use"));
+    cluster.start_node(0).expect("it starts");
+
     // The right one again; then back from a backup of before.
     copy(&home, &backup);
     cluster.start_node(THIRD).expect("it starts");
