@@ -49,6 +49,7 @@ pub(crate) enum Verb {
     Inspect(command::inspect::Args),
     Verify(command::verify::Args),
     Dump(command::dump::Args),
+    Unpin(command::unpin::Args),
     Sim(command::sim::Args),
 }
 

@@ -21,7 +21,7 @@ mod units;
 use std::process::ExitCode;
 
 use crate::command::{
-    append, bench, dev, dump, init, inspect, log, read, serve, sim, status, tail, verify,
+    append, bench, dev, dump, init, inspect, log, read, serve, sim, status, tail, unpin, verify,
 };
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
@@ -61,6 +61,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Inspect(args) => inspect::run(&args, &global),
             Verb::Verify(args) => verify::run(&args, &global),
             Verb::Dump(args) => dump::run(&args, &global),
+            Verb::Unpin(args) => unpin::run(&args),
             Verb::Sim(args) => sim::run(&args, &global),
         }
     });

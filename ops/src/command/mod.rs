@@ -14,4 +14,5 @@ pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod tail;
+pub(crate) mod unpin;
 pub(crate) mod verify;

@@ -113,7 +113,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Interrupted);
     }
     require_voters(&args.dir, &args.voters)?;
-    let mut builder = Node::builder(args.dir).buffered_io(args.buffered_io);
+    let mut builder = Node::builder(args.dir)
+        .buffered_io(args.buffered_io)
+        .lock_memory();
     if let Some(address) = args.listen {
         builder = builder.listen(address);
     }
@@ -130,6 +132,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     // A child of `dev` is silent about what is the same for all of them; `status` tells it too.
     if args.die_with.is_none() {
         output::message(format!("storage: {}", node.storage()));
+        if let Some(memory) = node.memory() {
+            output::message(memory);
+        }
         output::message(format!("ring: {}", node.uring().trim_end()));
     }
     let _ = output::print(&format!("ready {} {}\n", node.address(), node.name()))?;
