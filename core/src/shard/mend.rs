@@ -131,6 +131,10 @@ impl Shard {
         byte: u64,
         effects: &mut Effects,
     ) {
+        // Trimmed away while it was read: nothing of it is missing.
+        if self.groups[position].segment_extent(number).is_none() {
+            return;
+        }
         let is_known = self.mends.is_known(position, number);
         if is_known || self.mends.due.len() >= REPAIR_COUNT_MAX {
             return;
@@ -431,6 +435,17 @@ impl Shard {
         let mend = *self.mends.current.take().expect("seen just now");
         let (position, number) = (mend.wound.position, mend.wound.number);
         let group = &mut self.groups[position];
+        if group.segment_extent(number).is_none() {
+            // Trimmed away meanwhile: its name is back, and goes again, unless what decided that is
+            // not durable yet and will have all such files removed.
+            let (below, is_due) = (group.segments.map.first_number(), group.removal.is_none());
+            let group = group.id;
+            if is_due {
+                effects.push(Effect::SegmentRemove { group, below });
+            }
+            self.advance_mends(now, effects);
+            return true;
+        }
         group.segments.map.replace(number, mend.built);
         self.mends.healed_count += 1;
         let log = &self.config.logs[position].name;
