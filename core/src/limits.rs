@@ -2,6 +2,8 @@
 //!
 //! What is full pushes back; nothing grows until it dies.
 
+use crate::id::Nanos;
+
 /// Unit of direct I/O and of tearing: runs, flushes and segment writes are multiples of it.
 pub const SECTOR_SIZE: usize = 4096;
 
@@ -140,6 +142,16 @@ pub const REPAIR_COUNT_MAX: usize = 256;
 
 /// Bytes of a segment that is written anew, at a time.
 pub const MEND_WRITE_SIZE: usize = 1 << 20;
+
+/// All that a disk keeps is read once in this time. Sectors rot within months, and a second copy must
+/// not rot unseen meanwhile; more often would only wear the disk.
+pub const SCRUB_PERIOD: Nanos = Nanos::from_millis(24 * 3_600_000);
+
+/// Bytes a second that a scrub reads at most: a small share of what any disk gives.
+pub const SCRUB_RATE_MAX: u64 = 32 << 20;
+
+/// The first scrub begins so long after a start, which has enough to do.
+pub const SCRUB_DELAY: Nanos = Nanos::from_millis(60_000);
 
 /// Segment files a shard keeps open.
 pub const SEGMENT_OPEN_MAX: usize = 512;

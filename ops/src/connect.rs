@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ringwood_net::client::{Client, ConnectError, FetchError};
+use ringwood_net::client::{Client, ConnectError, FetchError, NodeReport};
 
 use crate::exit::{Exit, Failure};
 use crate::flags::Global;
@@ -65,7 +65,15 @@ pub(crate) fn require_log(client: &Client, log: &str) -> Result<(), Failure> {
 
 /// All nodes' accounts, put together.
 pub(crate) async fn survey(client: &Client) -> Survey {
-    let reports = client.status().await;
+    put_together(client, client.status().await)
+}
+
+/// As `survey`, and every node is asked to read all that its disk keeps.
+pub(crate) async fn scrub(client: &Client) -> Survey {
+    put_together(client, client.scrub().await)
+}
+
+fn put_together(client: &Client, reports: Vec<NodeReport>) -> Survey {
     let cluster = client.cluster();
     // An endpoint that never said which node it is cannot be told from a wrong address: the
     // default endpoints name three, whatever the size of the cluster.

@@ -43,6 +43,7 @@ pub(crate) enum Verb {
     Tail(command::tail::Args),
     Log(command::log::Args),
     Status(command::status::Args),
+    Scrub(command::scrub::Args),
     Bench(command::bench::Args),
     Init(command::init::Args),
     Serve(command::serve::Args),

@@ -21,7 +21,8 @@ mod units;
 use std::process::ExitCode;
 
 use crate::command::{
-    append, bench, dev, dump, init, inspect, log, read, serve, sim, status, tail, unpin, verify,
+    append, bench, dev, dump, init, inspect, log, read, scrub, serve, sim, status, tail, unpin,
+    verify,
 };
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
@@ -55,6 +56,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Tail(args) => tail::run(args, &global).await,
             Verb::Log(args) => log::run(args, &global).await,
             Verb::Status(args) => status::run(args, &global).await,
+            Verb::Scrub(args) => scrub::run(args, &global).await,
             Verb::Bench(args) => bench::run(args, &global).await,
             Verb::Init(args) => init::run(args),
             Verb::Serve(args) => serve::run(args).await,

@@ -63,7 +63,23 @@ pub(crate) struct Node {
     pub(crate) rtt_us: BTreeMap<String, u64>,
     /// How its disk is written.
     pub(crate) storage: Option<String>,
+    /// What it has read of its disk to see whether that is sound.
+    pub(crate) scrub: Option<Scrub>,
     pub(crate) alarms: Vec<String>,
+}
+
+/// How a node looks after what its disk keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Scrub {
+    /// Read by the scrub under way, or by the last one.
+    pub(crate) done_bytes: u64,
+    /// There were to read when it began.
+    pub(crate) total_bytes: u64,
+    /// Came to their end since the node's start.
+    pub(crate) passes: u64,
+    /// Damaged places found since then.
+    pub(crate) damage_found: u64,
+    pub(crate) damage_healed: u64,
 }
 
 /// A log. What nobody reachable can tell is null.
@@ -219,6 +235,13 @@ fn node(answer: &Answer, answers: &[Answer]) -> Node {
         }),
         rtt_us: status.map(rtt).unwrap_or_default(),
         storage: status.map(|status| text(&status.storage)),
+        scrub: status.map(|status| Scrub {
+            done_bytes: status.scrub_done,
+            total_bytes: status.scrub_total,
+            passes: status.scrub_passes,
+            damage_found: status.damage_found,
+            damage_healed: status.damage_healed,
+        }),
         alarms: status.map_or(Vec::new(), |s| {
             s.alarms.iter().map(|alarm| text(alarm)).collect()
         }),

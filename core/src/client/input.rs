@@ -6,6 +6,7 @@ use super::fetch::FetchRequest;
 use super::produce::Identity;
 use super::records::Records;
 use super::session::LinkFault;
+use super::survey::Wish;
 use crate::frame::Frame;
 use crate::id::{ConnectionId, GroupId, Nanos, NodeId, Offset};
 
@@ -90,6 +91,8 @@ pub enum Input<'a> {
     Survey {
         /// The caller's number for it; used once.
         token: u64,
+        /// What they are asked for beside that.
+        wish: Wish,
         /// How long to wait for answers.
         timeout: Nanos,
     },

@@ -41,7 +41,7 @@ pub use outcome::Outcome;
 pub use produce::{AGE_SPREAD_MAX, Identity, SEALED_SIZE_SOFT_MAX};
 pub use records::{RecordTooLarge, Records, RecordsBuilder};
 pub use session::{ADDRESS_COUNT_MAX, Cluster, LinkFault, LogInfo, NodeInfo};
-pub use survey::NodeReport;
+pub use survey::{NodeReport, Wish};
 
 use crate::frame::Frame;
 use crate::frame::assembler::TagPolicy;
@@ -220,9 +220,13 @@ impl Client {
             Input::Transfer { group, token, to } => {
                 self.on_question(now, group, token, Question::Transfer { to }, effects);
             }
-            Input::Survey { token, timeout } => {
+            Input::Survey {
+                token,
+                wish,
+                timeout,
+            } => {
                 let session = &mut self.session;
-                let survey = Survey::new(now, token, timeout, session, effects);
+                let survey = Survey::new(now, token, wish, timeout, session, effects);
                 self.surveys.push(survey);
             }
             Input::Stop => self.stopped = true,

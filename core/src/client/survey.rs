@@ -6,7 +6,7 @@
 use super::effects::{Effect, Effects};
 use super::post::{Asked, Post};
 use super::session::{LinkFault, Session};
-use crate::frame::client::Status;
+use crate::frame::client::{ScrubRequest, Status, StatusRequest};
 use crate::id::{ConnectionId, Nanos, NodeId};
 
 /// A node's account of itself, or why there is none.
@@ -37,7 +37,17 @@ struct Target {
 pub(super) struct Survey {
     token: u64,
     deadline: Nanos,
+    wish: Wish,
     targets: Vec<Target>,
+}
+
+/// What the nodes are asked for beside their accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing.
+    Status,
+    /// To read all that their disks keep.
+    Scrub,
 }
 
 impl Survey {
@@ -45,6 +55,7 @@ impl Survey {
     pub(super) fn new(
         now: Nanos,
         token: u64,
+        wish: Wish,
         timeout: Nanos,
         session: &mut Session,
         effects: &mut Effects,
@@ -62,6 +73,7 @@ impl Survey {
         }
         Self {
             token,
+            wish,
             deadline: now.after(timeout),
             targets,
         }
@@ -85,8 +97,10 @@ impl Survey {
             }
             if let Some(connection) = session.open_place(target.place) {
                 let request = post.ask(now, connection, Asked::Status(self.token)).0;
-                let body = crate::frame::client::StatusRequest { request };
-                post.send(connection, &body, effects);
+                match self.wish {
+                    Wish::Status => post.send(connection, &StatusRequest { request }, effects),
+                    Wish::Scrub => post.send(connection, &ScrubRequest { request }, effects),
+                }
                 target.asked = Some(connection);
             } else if let Some(fault) = session.failed_place(target.place) {
                 target.result = Some(Err(fault));

@@ -92,6 +92,14 @@ pub struct StatusRequest {
     pub request: u64,
 }
 
+/// Asks a node to read all that its disk keeps, now. Answered as a status request is.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct ScrubRequest {
+    /// Request.
+    pub request: u64,
+}
+
 /// A node's account of itself.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[rkyv(derive(Debug))]
@@ -104,6 +112,16 @@ pub struct Status {
     pub incarnation: u64,
     /// Its election timeout, nanoseconds.
     pub timeout_ns: u64,
+    /// Bytes that the scrub under way has read, or the last one.
+    pub scrub_done: u64,
+    /// Bytes that there were to read when it began.
+    pub scrub_total: u64,
+    /// Scrubs that came to their end since the node's start.
+    pub scrub_passes: u64,
+    /// Damaged places found since then: segments, and stretches of the journal.
+    pub damage_found: u64,
+    /// Those of them that were healed.
+    pub damage_healed: u64,
     /// Version of its program, UTF-8.
     pub version: Vec<u8>,
     /// The other nodes, as it sees them.

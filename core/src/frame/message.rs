@@ -15,8 +15,8 @@ use rkyv::{Archive, Archived, Deserialize, Portable, Serialize};
 
 use super::Kind;
 use super::client::{
-    Append, AppendReply, Fetch, FetchReply, GroupStatus, PeerStatus, ReplicaStatus, Status,
-    StatusRequest, Transfer, TransferReply, TrimReply, TrimRequest,
+    Append, AppendReply, Fetch, FetchReply, GroupStatus, PeerStatus, ReplicaStatus, ScrubRequest,
+    Status, StatusRequest, Transfer, TransferReply, TrimReply, TrimRequest,
 };
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
@@ -140,6 +140,7 @@ messages! {
     TransferReply: fixed::<TransferReply>(),
     TrimRequest: fixed::<TrimRequest>(),
     TrimReply: fixed::<TrimReply>(),
+    ScrubRequest: fixed::<ScrubRequest>(),
 }
 
 fn access<T: Body>(body: &[u8]) -> Result<&Archived<T>, Refusal> {
@@ -191,7 +192,7 @@ assert_layout! {
     Fetch: 32 bytes, align 8, mode at 28;
     FetchReply: 48 bytes, align 8, outcome at 44;
     StatusRequest: 8 bytes, align 8, request at 0;
-    Status: 88 bytes, align 8, timeout_reason at 80;
+    Status: 128 bytes, align 8, timeout_reason at 120;
     PeerStatus: 24 bytes, align 8, connected at 16;
     GroupStatus: 64 bytes, align 8, state at 60;
     ReplicaStatus: 32 bytes, align 8, state at 28;
@@ -199,4 +200,5 @@ assert_layout! {
     TransferReply: 24 bytes, align 8, outcome at 16;
     TrimRequest: 24 bytes, align 8, group at 16;
     TrimReply: 40 bytes, align 8, outcome at 32;
+    ScrubRequest: 8 bytes, align 8, request at 0;
 }

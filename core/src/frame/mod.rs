@@ -75,6 +75,8 @@ codes! {
         TrimRequest = 40 "trim_request",
         /// Answer to a trim.
         TrimReply = 41 "trim_reply",
+        /// Asks a node to look at all that its disk keeps.
+        ScrubRequest = 42 "scrub_request",
     }
 }
 
@@ -135,7 +137,8 @@ impl Kind {
             | Self::Transfer
             | Self::TransferReply
             | Self::TrimRequest
-            | Self::TrimReply => matches!(lane, Lane::Client),
+            | Self::TrimReply
+            | Self::ScrubRequest => matches!(lane, Lane::Client),
         }
     }
 
@@ -271,6 +274,7 @@ mod tests {
             Kind::StatusRequest,
             Kind::Transfer,
             Kind::TrimRequest,
+            Kind::ScrubRequest,
         ];
         assert_eq!(passing(Gate::Lane(Lane::Client)), client);
         assert_eq!(passing(Gate::Lane(Lane::Data)), [Kind::AppendEntries]);
@@ -298,7 +302,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 23);
+        assert_eq!(Kind::ALL.len(), 24);
         assert_eq!(Kind::from_code(0), None);
     }
 }

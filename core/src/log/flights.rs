@@ -40,6 +40,10 @@ impl Flights {
         }
     }
 
+    pub(super) fn is_any(&self) -> bool {
+        !self.list.is_empty()
+    }
+
     pub(super) fn may_leave(&self) -> bool {
         let in_flight = self.list.iter().filter(|flight| !flight.done).count();
         in_flight < if self.opened { JOURNAL_WRITES_MAX } else { 1 }

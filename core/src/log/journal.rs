@@ -532,6 +532,12 @@ impl Journal {
         self.flights.durable()
     }
 
+    /// Whether writes are under way.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.flights.is_any()
+    }
+
     /// Whether this life's first flush is durable. Only then does what recovery found count as
     /// durable, so nothing may be promised to anyone before.
     #[must_use]

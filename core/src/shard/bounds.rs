@@ -15,8 +15,9 @@ impl Shard {
 
     /// Panics if anything has outgrown its bound.
     pub(crate) fn assert_bounded(&self) {
-        // Clients' reads stop at the bound; each peer and each segment may have one of its own.
-        let own = self.groups.len() * (self.peers.len() + 1);
+        // Clients' reads stop at the bound; each peer and each segment may have one of its own, and so
+        // have the scrub and the mend under way.
+        let own = self.groups.len() * (self.peers.len() + 1) + 2;
         assert!(
             self.loads.len() <= LOAD_COUNT_MAX + own,
             "reads outgrow their bound"

@@ -153,6 +153,12 @@ impl Shard {
                 effects.push(Effect::Reply { connection, frame });
             }
             Message::TrimRequest(body) => self.on_trim(connection, body, effects),
+            Message::ScrubRequest(body) => {
+                self.hurry_scrub(now);
+                let status = self.status(now, body.request.to_native());
+                let frame = self.encoder.frame(&status);
+                effects.push(Effect::Reply { connection, frame });
+            }
             Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
             _ => unreachable!("nothing else passes a client's gate"),
         }

@@ -28,6 +28,8 @@ pub(super) enum Purpose {
     Gather { position: usize },
     /// A block that must leave the journal's oldest file.
     Carry { position: usize },
+    /// Blocks that are looked at, whether they are sound.
+    Scrub { position: usize },
     /// Blocks that a peer's disk has lost.
     Answer {
         position: usize,
@@ -42,17 +44,21 @@ impl Purpose {
             | Self::Peer { position, .. }
             | Self::Gather { position }
             | Self::Carry { position }
+            | Self::Scrub { position }
             | Self::Answer { position, .. } => *position,
         }
     }
 }
 
 /// A read in flight.
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are jobs")]
 #[derive(Debug)]
 enum Pending {
     Job(Purpose, Job),
     /// A piece of a segment that is written anew.
     Mend,
+    /// A piece of a segment that is looked at.
+    Scrub,
 }
 
 /// Reads in flight, by id.
@@ -114,6 +120,10 @@ impl Shard {
                 self.on_mend_loaded(now, bytes.clone(), effects);
                 return;
             }
+            Pending::Scrub => {
+                self.on_scrub_loaded(now, bytes, effects);
+                return;
+            }
         };
         let group = &mut self.groups[purpose.position()];
         let mut step = job.loaded(group, &self.journal, bytes);
@@ -139,6 +149,17 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.push_load(Pending::Mend, source, position, size, effects);
+    }
+
+    /// Reads a piece of a file for the scrub under way.
+    pub(super) fn load_for_scrub(
+        &mut self,
+        source: Source,
+        position: u64,
+        size: usize,
+        effects: &mut Effects,
+    ) {
+        self.push_load(Pending::Scrub, source, position, size, effects);
     }
 
     fn push_load(
@@ -190,6 +211,7 @@ impl Shard {
             }
             Purpose::Gather { position } => self.on_gather_step(now, position, step, effects),
             Purpose::Carry { position } => self.on_carry_step(position, step),
+            Purpose::Scrub { position } => self.on_scrub_step(now, position, &step),
             Purpose::Answer { request, .. } => self.on_answer_step(&request, step, effects),
         }
     }

@@ -117,6 +117,8 @@ pub(super) struct Job {
     reading: Option<Reading>,
     learned: Option<Learned>,
     tries: u8,
+    /// Memory is passed by: it is the disk that is asked.
+    is_cold: bool,
 }
 
 impl Job {
@@ -130,7 +132,15 @@ impl Job {
             reading: None,
             learned: None,
             tries: 0,
+            is_cold: false,
         }
+    }
+
+    /// As `new`, of what the disk has, whatever memory knows.
+    pub(super) fn cold(shape: &Shape, want: Want, last_max: Index, size_max: usize) -> Self {
+        let mut job = Self::new(shape, want, last_max, size_max);
+        job.is_cold = true;
+        job
     }
 
     /// What was not known of the group's segments before.
@@ -148,7 +158,7 @@ impl Job {
         match index {
             // A new leader may have cut what was there when the job began.
             Some(index) if index > self.last_max.min(tail.last_index()) => Step::Absent,
-            Some(index) => match cached(group, journal, index, self.last_max, self.size_max) {
+            Some(index) => match self.cached(group, journal, index) {
                 Some(found) => Step::Found(found),
                 // What segments hold may be gone from the journal: its files are used again.
                 None if index <= group.segmented => self.read_segment_start(group),
@@ -156,6 +166,11 @@ impl Job {
             },
             None => self.read_segment_start(group),
         }
+    }
+
+    fn cached(&self, group: &Group, journal: &Journal, first: Index) -> Option<Found> {
+        let is_asked = !self.is_cold;
+        is_asked.then(|| cached(group, journal, first, self.last_max, self.size_max))?
     }
 
     /// Takes what a read brought. Of a footer it makes what is to be learned. Bytes that do not fit are asked for again, a few times.

@@ -114,7 +114,8 @@ impl Mends {
         current.any(|mend| (mend.wound.position, mend.wound.number) == (position, number))
     }
 
-    fn is_known(&self, position: usize, number: u32) -> bool {
+    /// Whether this segment is being written anew, or waits for that.
+    pub(super) fn is_known(&self, position: usize, number: u32) -> bool {
         let mut due = self.due.iter();
         self.is_mending(position, number)
             || due.any(|wound| (wound.position, wound.number) == (position, number))

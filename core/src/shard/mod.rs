@@ -29,6 +29,7 @@ mod repair;
 mod restore;
 mod retries;
 mod samples;
+mod scrub;
 mod segment_map;
 mod segments;
 mod session;
@@ -64,6 +65,7 @@ use mend::Mends;
 pub use open::{OpenError, Read, directory_tag};
 use pins::Known;
 use repair::Repairs;
+use scrub::Scrub;
 use session::Sessions;
 pub use session::WIRE_VERSION;
 pub use shape::Shape;
@@ -152,6 +154,7 @@ pub struct Shard {
     asks: Asks,
     repairs: Repairs,
     mends: Mends,
+    scrub: Scrub,
     /// Bytes of undecided blocks of all groups: as of the last turn's end, and what came since.
     undecided_size: u64,
     /// What the journal may forget has changed.
@@ -352,6 +355,7 @@ impl Shard {
         }
         self.maybe_release_journal(now, effects);
         self.journal.seal();
+        self.advance_scrub(now, effects);
         for position in 0..self.groups.len() {
             self.send_replicates(now, position, effects);
         }
@@ -405,6 +409,7 @@ impl Shard {
             self.asks.deadline(),
             self.repairs.deadline(),
             self.mends.deadline(),
+            self.scrub.deadline(),
         ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)

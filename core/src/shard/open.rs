@@ -26,6 +26,7 @@ use super::load::Loads;
 use super::mend::Mends;
 use super::pins::Known;
 use super::repair::Repairs;
+use super::scrub::Scrub;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
 use super::session::Sessions;
@@ -149,6 +150,7 @@ impl Shard {
             asks: Asks::new(journal.life()),
             repairs: Repairs::default(),
             mends: Mends::default(),
+            scrub: Scrub::new(now),
             peers,
             journal: Journal::open_in(journal, Arenas::new(shape.arena_size, shape.arena_count)),
             groups: Vec::with_capacity(config.logs.len()),

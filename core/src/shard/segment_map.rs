@@ -187,6 +187,11 @@ impl SegmentMap {
         kept
     }
 
+    /// Bytes of all files.
+    pub(super) fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
     /// The file with this number.
     pub(super) fn file(&self, number: u32) -> Option<&SegmentFile> {
         let first = self.files.front()?.header.segment;

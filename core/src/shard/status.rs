@@ -30,6 +30,7 @@ impl Shard {
         alarms.extend(self.repair_alarms().map(String::into_bytes));
         alarms.extend(self.stall.alarm(now).map(String::into_bytes));
         alarms.extend(self.mend_alarms().map(String::into_bytes));
+        alarms.extend(self.scrub_alarms().map(String::into_bytes));
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());
@@ -46,6 +47,11 @@ impl Shard {
             request,
             node: self.config.me.0,
             incarnation: self.config.incarnation.0,
+            scrub_done: self.scrub.done_size,
+            scrub_total: self.scrub.total_size,
+            scrub_passes: self.scrub.pass_count,
+            damage_found: self.repairs.found_count + self.mends.found_count,
+            damage_healed: self.repairs.healed_count + self.mends.healed_count,
             timeout_ns: self.liveness.timeouts().election.0,
             version: self.config.version.clone().into_bytes(),
             peers,

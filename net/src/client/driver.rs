@@ -129,9 +129,18 @@ impl Driver {
                         before,
                     },
                 ),
-                Command::Survey { timeout, answer } => {
-                    (Waiter::Survey(answer), Input::Survey { token, timeout })
-                }
+                Command::Survey {
+                    wish,
+                    timeout,
+                    answer,
+                } => (
+                    Waiter::Survey(answer),
+                    Input::Survey {
+                        token,
+                        wish,
+                        timeout,
+                    },
+                ),
                 Command::Close { ended } => {
                     self.closing = true;
                     self.ended.extend(ended);

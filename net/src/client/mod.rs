@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringwood_core::client::FetchRequest;
+use ringwood_core::client::{FetchRequest, Wish};
 use ringwood_core::id::{GroupId, Nanos, Offset};
 use tokio::sync::oneshot;
 
@@ -204,8 +204,19 @@ impl Client {
 
     /// Asks every node how it is. Takes about a second if one does not answer.
     pub async fn status(&self) -> Vec<NodeReport> {
+        self.survey(Wish::Status).await
+    }
+
+    /// Asks every node to read all that its disk keeps, now, and how it is. What is damaged is
+    /// fetched from other nodes; `status` tells how far they have come.
+    pub async fn scrub(&self) -> Vec<NodeReport> {
+        self.survey(Wish::Scrub).await
+    }
+
+    async fn survey(&self, wish: Wish) -> Vec<NodeReport> {
         let (answer, result) = oneshot::channel();
         self.shared().command(Command::Survey {
+            wish,
             timeout: STATUS_TIMEOUT,
             answer,
         });

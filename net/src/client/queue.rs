@@ -11,7 +11,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use ringwood_core::client::{
     AGE_SPREAD_MAX, AskError, Cluster, FetchRequest, Fetched, NodeReport, Outcome, RecordTooLarge,
-    Records, RecordsBuilder, SEALED_SIZE_SOFT_MAX,
+    Records, RecordsBuilder, SEALED_SIZE_SOFT_MAX, Wish,
 };
 use ringwood_core::frame::code::NotCommittedReason;
 use ringwood_core::id::{GroupId, Nanos, NodeId, Offset};
@@ -136,6 +136,7 @@ pub(super) enum Command {
         answer: oneshot::Sender<Result<Offset, AskError>>,
     },
     Survey {
+        wish: Wish,
         timeout: Nanos,
         answer: oneshot::Sender<Vec<NodeReport>>,
     },

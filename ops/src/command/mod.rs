@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod log;
 pub(crate) mod read;
+pub(crate) mod scrub;
 pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod status;

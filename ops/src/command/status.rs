@@ -65,6 +65,7 @@ fn page(survey: &Survey) -> String {
     page.extend(survey.reasons.iter().map(|reason| format!("  {reason}\n")));
     page.push('\n');
     page.push_str(&node_table(survey));
+    page.extend(survey.nodes.iter().filter_map(scrub_line));
     if !survey.logs.is_empty() {
         page.push('\n');
         page.push_str(&log_table(survey));
@@ -115,6 +116,27 @@ fn rtt_cell(node: &Node) -> String {
     } else {
         rtts.join(", ")
     }
+}
+
+/// Of a node that looks at its disk now, or has found something there.
+fn scrub_line(node: &Node) -> Option<String> {
+    let scrub = node.scrub.as_ref()?;
+    let is_told = scrub.done_bytes < scrub.total_bytes || scrub.damage_found > 0;
+    is_told.then(|| format!("{} scrub: {}\n", node.name, scrub_cell(node)))
+}
+
+/// How far, and what was found on the way.
+pub(super) fn scrub_cell(node: &Node) -> String {
+    let Some(scrub) = &node.scrub else {
+        return "-".to_string();
+    };
+    let (done, total) = (show_size(scrub.done_bytes), show_size(scrub.total_bytes));
+    let mut cell = format!("{done} of {total}, {} times whole", scrub.passes);
+    if scrub.damage_found > 0 {
+        let (found, healed) = (scrub.damage_found, scrub.damage_healed);
+        cell.push_str(&format!(", {found} damaged, {healed} healed"));
+    }
+    cell
 }
 
 fn log_table(survey: &Survey) -> String {

@@ -207,6 +207,7 @@ fn a_survey_tells_of_each_node_what_it_said_or_why_it_did_not() {
     let (mut rig, a) = Rig::led();
     rig.input(Input::Survey {
         token: 1,
+        wish: Wish::Status,
         timeout: ms(800),
     });
     let (to, sent) = rig.take_sent();

@@ -168,7 +168,8 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         client::Transfer,
         client::TransferReply,
         client::TrimRequest,
-        client::TrimReply
+        client::TrimReply,
+        client::ScrubRequest
     );
     out.extend_from_slice(&frame.payload().contiguous());
     out.extend_from_slice(padding(frame.payload().size()));

@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use ringwood_core::frame::Kind;
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::client::{
-    Append, AppendReply, Fetch, FetchReply, GroupStatus, PeerStatus, ReplicaStatus, Status,
-    StatusRequest, Transfer, TransferReply, TrimReply, TrimRequest,
+    Append, AppendReply, Fetch, FetchReply, GroupStatus, PeerStatus, ReplicaStatus, ScrubRequest,
+    Status, StatusRequest, Transfer, TransferReply, TrimReply, TrimRequest,
 };
 use ringwood_core::frame::code::{
     BlockOutcome, Durability, FetchOutcome, NotCommittedReason, Outcome, ReadMode, RefusedReason,
@@ -304,6 +304,7 @@ fn with_clients() -> Vec<Sample> {
         frame(&transfer_reply, &[]),
         frame(&trim, &[]),
         frame(&trim_reply, &[]),
+        frame(&ScrubRequest { request: 75 }, &[]),
     ]
 }
 
@@ -331,6 +332,11 @@ fn status() -> Status {
         node: 2,
         incarnation: 0x2122_2324_2526_2728,
         timeout_ns: 150_000_000,
+        scrub_done: 1 << 30,
+        scrub_total: 10 << 30,
+        scrub_passes: 3,
+        damage_found: 2,
+        damage_healed: 1,
         version: b"0.1.0".to_vec(),
         peers: vec![
             PeerStatus {

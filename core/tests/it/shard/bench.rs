@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::client::{
-    Append, AppendReply, Fetch, StatusRequest, TrimReply, TrimRequest,
+    Append, AppendReply, Fetch, ScrubRequest, StatusRequest, TrimReply, TrimRequest,
 };
 use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
@@ -106,6 +106,8 @@ pub(super) struct Bench {
     pub(super) word: BlockOutcome,
     /// Requests for blocks that the peer got.
     pub(super) ask_count: u64,
+    /// Scrubs that ended, and damaged places found and healed, by the last status.
+    scrubs: (u64, u64, u64),
     /// What `status` complained of last.
     pub(super) alarms: Vec<String>,
     /// Through where each peer has each group.
@@ -237,6 +239,7 @@ impl Bench {
             blocks: BTreeMap::new(),
             word: BlockOutcome::Found,
             ask_count: 0,
+            scrubs: (0, 0, 0),
             alarms: Vec::new(),
             has_third: false,
             write_span: Nanos::from_millis(1),
@@ -848,6 +851,25 @@ impl Bench {
         self.alarms.clone()
     }
 
+    /// Asks for a scrub; says how many have ended before.
+    pub(super) fn scrub(&mut self) -> u64 {
+        self.say(CLIENT, &ScrubRequest { request: 1 }, &[]);
+        self.turn();
+        self.scrubs.0
+    }
+
+    /// How many scrubs have ended.
+    pub(super) fn scrub_passes(&mut self) -> u64 {
+        self.complaints();
+        self.scrubs.0
+    }
+
+    /// Damaged places that were found, and healed.
+    pub(super) fn damage(&mut self) -> (u64, u64) {
+        self.complaints();
+        (self.scrubs.1, self.scrubs.2)
+    }
+
     /// The loop stands still.
     pub(super) fn freeze(&mut self, span: Nanos) {
         self.now = self.now.after(span);
@@ -871,6 +893,11 @@ impl Bench {
             }
             Message::Status(status) => {
                 let alarm = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                self.scrubs = (
+                    status.scrub_passes.to_native(),
+                    status.damage_found.to_native(),
+                    status.damage_healed.to_native(),
+                );
                 self.alarms = status.alarms.iter().map(|bytes| alarm(bytes)).collect();
             }
             Message::TrimReply(reply) => {

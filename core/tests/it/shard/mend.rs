@@ -7,12 +7,12 @@ use ringwood_core::log::block::blocks;
 
 use super::bench::{Bench, record};
 
-const LOG: u32 = 1;
+pub(super) const LOG: u32 = 1;
 const RECORD_SIZE: usize = 30_000;
 
 /// A leader with a segment 0 that is closed and a segment 1 that grows, and nothing in its cache; and
 /// how many records there are.
-fn cold() -> (Bench, u64) {
+pub(super) fn cold() -> (Bench, u64) {
     let mut bench = Bench::new();
     let (mut count, mut more) = (0, 16);
     while more > 0 {
@@ -29,7 +29,7 @@ fn cold() -> (Bench, u64) {
 }
 
 /// Reads records from `from` on, up to the end or a refusal, and says up to where.
-fn read_on(bench: &mut Bench, from: u64, count: u64) -> u64 {
+pub(super) fn read_on(bench: &mut Bench, from: u64, count: u64) -> u64 {
     let mut at = from;
     while at < count {
         let bytes = bench.fetch(LOG, at);
@@ -61,7 +61,7 @@ fn read_all(bench: &mut Bench, count: u64) {
 }
 
 /// Where the blocks of a segment begin.
-fn places(file: &[u8]) -> Vec<usize> {
+pub(super) fn places(file: &[u8]) -> Vec<usize> {
     let (mut at, mut places) = (SECTOR_SIZE, Vec::new());
     while at < file.len() {
         match blocks(&file[at..]).next() {

@@ -6,6 +6,7 @@ mod late;
 mod mend;
 mod repair;
 mod restored;
+mod scrub;
 mod sealed;
 mod small;
 mod stall;

@@ -9,7 +9,7 @@ const LOG: u32 = 1;
 const RECORD_SIZE: usize = 5_000;
 const COUNT: u64 = 6;
 
-fn fill(at: u64) -> u8 {
+pub(super) fn fill(at: u64) -> u8 {
     0xA0 + at as u8
 }
 
@@ -18,7 +18,7 @@ fn whole(at: u64) -> Vec<u8> {
 }
 
 /// A leader whose cache holds nothing of the log's records, which are all in its journal.
-fn cold() -> Bench {
+pub(super) fn cold() -> Bench {
     let mut bench = Bench::new();
     for at in 0..COUNT {
         let request = bench.append(LOG, at, &whole(at));
