@@ -6,6 +6,7 @@ mod hostile;
 mod killed;
 mod loops;
 mod partition;
+mod repaired;
 mod smoke;
 mod trimmed;
 mod wire;
