@@ -53,6 +53,10 @@ impl Purpose {
 /// A read in flight.
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are jobs")]
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are jobs, and a box for each would cost more than the rare other one saves"
+)]
 enum Pending {
     Job(Purpose, Job),
     /// A piece of a segment that is written anew.
