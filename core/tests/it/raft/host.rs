@@ -43,6 +43,8 @@ enum Item {
     Block(Index, Entry),
     /// The log begins anew behind these.
     Restore(Vec<Entry>),
+    /// A checkpoint: segments hold these.
+    Release(Vec<Entry>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,26 @@ impl Durable {
                 self.checkpoint = Index(prefix.len() as u64);
                 self.log = prefix;
             }
+            Item::Release(prefix) => {
+                let through = prefix.len();
+                if through as u64 <= self.checkpoint.0 {
+                    return;
+                }
+                // What the journal holds beyond stays, unless it is of another history.
+                let same = |a: &Entry, b: &Entry| (a.term, a.sum) == (b.term, b.sum);
+                let is_ours = self
+                    .log
+                    .get(through - 1)
+                    .is_some_and(|entry| same(entry, &prefix[through - 1]));
+                let beyond = if is_ours {
+                    self.log.split_off(through)
+                } else {
+                    Vec::new()
+                };
+                self.checkpoint = Index(through as u64);
+                self.log = prefix;
+                self.log.extend(beyond);
+            }
         }
     }
 
@@ -108,8 +130,8 @@ pub(crate) struct Host {
     held: Vec<(Lsn, NodeId, Message)>,
     /// Committed entries by index, the first at index 1: what segments and journal can give.
     pub(crate) committed: Vec<Entry>,
-    /// Blocks through here are given to nobody any more.
-    pub(crate) start: Index,
+    /// Blocks through here are given to nobody any more, once a checkpoint covers them.
+    trimmed: Index,
     /// New beginnings.
     pub(crate) restore_count: usize,
     /// A beat is due this turn.
@@ -156,7 +178,7 @@ impl Host {
             },
             held: Vec::new(),
             committed: Vec::new(),
-            start: Index(0),
+            trimmed: Index(0),
             restore_count: 0,
             beat_now: false,
             did: Vec::new(),
@@ -292,8 +314,9 @@ impl Host {
         if std::mem::take(&mut self.fail_next) {
             return self.call(|raft, _| raft.catch_up_failed(to));
         }
-        if next <= self.start {
-            let (term, start) = (self.raft().term(), self.start);
+        let start = self.trimmed.min(self.durable.checkpoint);
+        if next <= start {
+            let term = self.raft().term();
             let prefix = self.committed[..start.0 as usize].to_vec();
             let wire = Wire::Restore { term, prefix };
             self.did.push(Did::Send { to, wire });
@@ -478,6 +501,7 @@ impl Host {
 
     /// The `count` oldest runs on their way become durable, at once.
     pub(crate) fn store(&mut self, now: Nanos, count: usize) {
+        let before = self.durable.checkpoint;
         for run in self.sealed.drain(..count) {
             run.items
                 .into_iter()
@@ -485,6 +509,10 @@ impl Host {
         }
         let durable = self.durable_lsn();
         self.call(|raft, out| raft.stored(now, durable, out));
+        let checkpoint = self.durable.checkpoint;
+        if checkpoint > before {
+            self.call(|raft, _| raft.released(checkpoint));
+        }
         self.release_held();
     }
 
@@ -502,35 +530,14 @@ impl Host {
         }
     }
 
-    /// Segments hold everything through `through`.
+    /// Segments hold everything through `through`: a checkpoint says so behind what is on its way.
     pub(crate) fn release(&mut self, through: Index) {
-        assert!(through.0 as usize <= self.committed.len());
-        // A new beginning on its way to the disk is there before any later checkpoint.
-        let runs = self.sealed.iter().chain([&self.open]);
-        let is_beginning = |item: &Item| matches!(item, Item::Restore(_));
-        let begins = runs.flat_map(|run| &run.items).any(is_beginning);
-        if through <= self.durable.checkpoint || begins {
-            return;
-        }
-        // What the journal holds beyond stays, unless it is of another history.
-        let below = through.0 as usize;
-        let mut log = self.committed[..below].to_vec();
-        let same = |a: &Entry, b: &Entry| (a.term, a.sum) == (b.term, b.sum);
-        if self
-            .durable
-            .log
-            .get(below - 1)
-            .is_some_and(|entry| same(entry, &log[below - 1]))
-        {
-            log.extend_from_slice(&self.durable.log[below..]);
-        }
-        self.durable.log = log;
-        self.durable.checkpoint = through;
-        self.call(|raft, _| raft.released(through));
+        let prefix = self.committed[..through.0 as usize].to_vec();
+        self.open.items.push(Item::Release(prefix));
     }
 
-    /// Gives nobody any more what segments hold through `through`.
+    /// Gives nobody any more what segments hold through `through`, as soon as they do.
     pub(crate) fn trim(&mut self, through: Index) {
-        self.start = self.start.max(through.min(self.durable.checkpoint));
+        self.trimmed = self.trimmed.max(through);
     }
 }
