@@ -71,15 +71,16 @@ impl Search {
         while search.found.is_none() && search.spent < patience {
             let seed = first + search.seed_count;
             search.seed_count += 1;
-            search.found = instrument
-                .play(seed, Some(switch))
-                .err()
-                .map(|broken| Record {
+            if let Err(broken) = instrument.play(seed, Some(switch)) {
+                let sound = instrument.play(seed, None);
+                assert_eq!(sound, Ok(()), "seed {seed} fails without any bug");
+                search.found = Some(Record {
                     switch,
                     instrument,
                     seed,
                     broken,
                 });
+            }
             search.spent = cpu_time() - began;
         }
         search
