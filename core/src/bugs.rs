@@ -133,6 +133,10 @@ switches! {
     /// segment write that is still on its way.
     B36,
 
+    /// openraft ac3e5a89: a snapshot is taken to fit a log that conflicts with it. A new beginning is
+    /// known already if any block stands at its index.
+    B35,
+
     // ---- exactly once
 
     /// Redpanda #3039: a retry of what is stored is answered "out of order".

@@ -49,6 +49,7 @@ impl Instrument {
             | Switch::B11
             | Switch::B28
             | Switch::B30
+            | Switch::B35
             | Switch::B42
             | Switch::B43
             | Switch::B45 => Some(Self::Raft),
