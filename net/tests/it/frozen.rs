@@ -10,7 +10,7 @@ use ringwood_core::frame::greeting::Hello;
 use ringwood_core::log::block::write_record;
 use ringwood_net::{Layout, VoterAddress, init};
 
-use crate::killed::{Processes, free_addresses};
+use crate::processes::{Processes, free_addresses};
 use crate::wire::{Answer, Wire};
 
 /// Longer than a frame may take from its first byte to its last.

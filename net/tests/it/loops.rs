@@ -1,98 +1,14 @@
-//! Nodes on file systems of their own, that can be filled and frozen. They need root and loop devices;
-//! elsewhere they say so and prove nothing.
+//! Nodes on file systems that fill and freeze.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringwood_core::frame::code::{NotCommittedReason, Outcome, ReadMode};
 use ringwood_net::{Cluster, ClusterOptions};
 
+use crate::file_system::file_systems;
 use crate::wire::{Answer, Wire};
 
 const GROUP: u32 = 1;
-/// The journal, and room for all that it holds a second time.
-const SIZE: u64 = 640 << 20;
-
-/// An ext4 in a file, mounted.
-struct FileSystem {
-    mount: PathBuf,
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(format!("{program} {}: {}", arguments.join(" "), why.trim()))
-}
-
-impl FileSystem {
-    /// Makes one for the node of this number, whose directory it will be.
-    fn make(dir: &Path, number: usize) -> Result<Self, String> {
-        let image = dir.join(format!("image-{number}"));
-        let mount = dir.join(format!("mount-{number}"));
-        let io = |error: std::io::Error| error.to_string();
-        let file = std::fs::File::create(&image).map_err(io)?;
-        file.set_len(SIZE).map_err(io)?;
-        std::fs::create_dir(&mount).map_err(io)?;
-        let (image, at) = (image.display().to_string(), mount.display().to_string());
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", &image])?;
-        run("mount", &["-o", "loop", &image, &at])?;
-        let file_system = Self { mount };
-        let home = file_system.mount.join("home");
-        std::fs::create_dir(&home).map_err(io)?;
-        std::os::unix::fs::symlink(&home, dir.join(format!("node-{number}"))).map_err(io)?;
-        Ok(file_system)
-    }
-
-    fn freeze(&self, is_frozen: bool) {
-        let flag = if is_frozen { "-f" } else { "-u" };
-        let at = self.mount.display().to_string();
-        run("fsfreeze", &[flag, &at]).expect("it is root's");
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) -> PathBuf {
-        use std::io::Write;
-        let path = self.mount.join("filling");
-        let mut file = std::fs::File::create(&path).expect("it is root's");
-        for size in [1 << 20, 4096] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
-        let _ = file.sync_all();
-        path
-    }
-}
-
-impl Drop for FileSystem {
-    fn drop(&mut self) {
-        let at = self.mount.display().to_string();
-        let _ = run("fsfreeze", &["-u", &at]);
-        // What a node that just ended held may be let go a moment later.
-        for _ in 0..50 {
-            if run("umount", &[&at]).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-/// None, with a word to whoever reads along, where this machine does not let a test do it.
-fn file_systems(dir: &Path, count: usize) -> Option<Vec<FileSystem>> {
-    let made = (1..=count).map(|number| FileSystem::make(dir, number));
-    match made.collect() {
-        Ok(file_systems) => Some(file_systems),
-        Err(why) => {
-            println!("skipped: no file system of one's own here: {why}");
-            None
-        }
-    }
-}
-
 fn options(node_count: usize) -> ClusterOptions {
     ClusterOptions {
         node_count,

@@ -1,11 +1,14 @@
 //! A running node, seen from outside: over its port, byte by byte.
 
 mod directories;
+mod file_system;
 mod frozen;
 mod hostile;
 mod killed;
+mod load;
 mod loops;
 mod partition;
+mod processes;
 mod repaired;
 mod smoke;
 mod trimmed;
