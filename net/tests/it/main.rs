@@ -8,6 +8,7 @@ mod killed;
 mod load;
 mod loops;
 mod partition;
+mod power;
 mod processes;
 mod repaired;
 mod smoke;
