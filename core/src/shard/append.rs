@@ -268,7 +268,7 @@ impl Shard {
         };
         self.undecided_size += u64::from(entry.size);
         self.groups[position].raft.propose(entry);
-        self.groups[position].need.on_put();
+        self.groups[position].need.on_put(entry.place.lsn);
         self.groups[position].is_dirty = true;
     }
 

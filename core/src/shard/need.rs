@@ -15,10 +15,18 @@ pub(super) struct Need {
     known: Option<(Index, Lsn)>,
     /// What was answered last. Only grows, but for a cut.
     floor: Lsn,
-    /// A stretch of the tail was cut, and no block has been put since. Recovery would still find the
-    /// blocks that were cut, so what is before them must not go: they would stand above a hole. The
-    /// next block overrules them there, too.
-    cut: Option<Lsn>,
+    cut: Option<Cut>,
+}
+
+/// A stretch of the tail was cut, or all of it given up. Recovery would still find those blocks, so
+/// what is before them must not go: they would stand above a hole. The next block, or the checkpoint
+/// that the log begins anew behind, overrules them there, too, once it is durable: not before, for
+/// the header of a later run can be all that a crash leaves, and it says what was given up.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    floor: Lsn,
+    /// The run that overrules it.
+    put: Option<Lsn>,
 }
 
 impl Need {
@@ -32,11 +40,20 @@ impl Need {
         }
     }
 
+    /// Of a tail that begins anew: what stood there before is void when the run at `lsn` is durable.
+    pub(super) fn begin_anew(&mut self, tail: &Tail, lsn: Lsn) {
+        self.on_cut(tail.base().index.next());
+        self.carried = tail.last_index();
+        self.on_put(lsn);
+    }
+
     /// Below here is nothing that the group needs. All up to `covered` is in segments, and a durable
     /// checkpoint says so.
     pub(super) fn from(&mut self, tail: &Tail, covered: Index, durable: Lsn) -> Lsn {
         let lowest = self.lowest(tail, covered).unwrap_or(durable).min(durable);
-        self.floor = self.cut.map_or(lowest, |cut| cut.min(lowest));
+        self.cut
+            .take_if(|cut| cut.put.is_some_and(|put| put < durable));
+        self.floor = self.cut.map_or(lowest, |cut| cut.floor.min(lowest));
         self.floor
     }
 
@@ -67,12 +84,15 @@ impl Need {
     pub(super) fn on_cut(&mut self, from: Index) {
         self.carried = self.carried.min(Index(from.0 - 1));
         self.known = None;
-        self.cut = Some(self.cut.map_or(self.floor, |cut| cut.min(self.floor)));
+        let floor = self.cut.map_or(self.floor, |cut| cut.floor.min(self.floor));
+        self.cut = Some(Cut { floor, put: None });
     }
 
-    /// A block was put into the open run.
-    pub(super) fn on_put(&mut self) {
-        self.cut = None;
+    /// A block was put into the run at `lsn`.
+    pub(super) fn on_put(&mut self, lsn: Lsn) {
+        if let Some(cut) = &mut self.cut {
+            cut.put.get_or_insert(lsn);
+        }
     }
 }
 
@@ -130,7 +150,25 @@ mod tests {
         need.on_cut(Index(1));
         // Were the first block's file given up now, a crash would find the second above a hole.
         assert_eq!(need.from(&tail, Index(0), DURABLE), Lsn(4096));
-        need.on_put();
-        assert_eq!(need.from(&tail, Index(0), DURABLE), DURABLE);
+        need.on_put(DURABLE);
+        assert_eq!(need.from(&tail, Index(0), DURABLE), Lsn(4096));
+        let later = Lsn(DURABLE.0 + 4096);
+        assert_eq!(need.from(&tail, Index(0), later), later);
+    }
+
+    #[test]
+    fn what_is_given_up_is_needed_until_the_new_beginning_is_durable() {
+        let old = tail(&[4096, 8192]);
+        let mut need = Need::recovered(&old);
+        assert_eq!(need.from(&old, Index(0), DURABLE), Lsn(4096));
+        let new = Tail::new(Base {
+            index: Index(9),
+            ..Base::default()
+        });
+        need.begin_anew(&new, DURABLE);
+        // A crash may lose the checkpoint and leave the header of the run behind it.
+        assert_eq!(need.from(&new, Index(9), DURABLE), Lsn(4096));
+        let later = Lsn(DURABLE.0 + 4096);
+        assert_eq!(need.from(&new, Index(9), later), later);
     }
 }

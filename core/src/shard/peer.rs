@@ -271,10 +271,10 @@ impl Shard {
             self.undecided_size += u64::from(entry.size);
             entries.push(entry);
         }
-        if entries.is_empty() {
+        let Some(first) = entries.first() else {
             return;
-        }
-        self.groups[position].need.on_put();
+        };
+        self.groups[position].need.on_put(first.place.lsn);
         let tell = |raft: &mut Raft, out: &mut Outbox| raft.appended(now, &entries, out);
         if bugs::is_on(Switch::R6) {
             self.with_raft(now, position, effects, tell);

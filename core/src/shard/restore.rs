@@ -22,7 +22,6 @@ use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader, SegmentState};
 use crate::log::trims::Trims;
 
 use super::effects::Source;
-use super::need::Need;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
 use super::trim::Removal;
@@ -191,7 +190,7 @@ impl Shard {
             raft.install(from, base, lsn, out);
         });
         let group = &mut self.groups[position];
-        group.need = Need::recovered(group.raft.tail());
+        group.need.begin_anew(group.raft.tail(), lsn);
     }
 }
 
