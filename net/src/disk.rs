@@ -255,6 +255,12 @@ impl Directory {
         Ok(())
     }
 
+    /// Where segment `number` of `group` is, if it is.
+    #[must_use]
+    pub fn segment_path(&self, group: GroupId, number: u32) -> PathBuf {
+        self.path.join(log_name(group)).join(segment_name(number))
+    }
+
     /// Opens segment `number` of `group`.
     ///
     /// # Errors
@@ -308,7 +314,25 @@ impl Directory {
         rustix::fs::fsync(&file).map_err(DiskError::io("syncing", &path))?;
         rustix::fs::renameat(&self.fd, &name, &log.fd, segment_name(number))
             .map_err(DiskError::io("naming", &path))?;
-        sync_directory(&log.fd, &log.path)
+        // The name means the new file by now: whatever fails here, this is no step that was not taken.
+        sync_directory(&log.fd, &log.path).map_err(|_| DiskError::Io {
+            doing: "syncing",
+            path: log.path.clone(),
+            error: IoError::Device,
+        })
+    }
+
+    /// Makes the names of all segments durable that a life before has given: it may have been killed
+    /// between making a file and syncing its directory, and the file is there now.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn sync_names(&self) -> Result<(), DiskError> {
+        for group in self.groups()? {
+            let path = self.path.join(log_name(group));
+            sync_directory(&open_directory(&path)?, &path)?;
+        }
+        sync_directory(&self.fd, &self.path)
     }
 
     /// The groups that have a directory here, in order.

@@ -35,6 +35,8 @@ pub(crate) struct Files {
     /// Deletions asked for and not begun: below which number, by group.
     unwanted: BTreeMap<GroupId, u32>,
     is_removing: bool,
+    /// Segments below which number are gone, or as good as: by group.
+    removed_below: BTreeMap<GroupId, u32>,
     journal: Vec<File>,
     pins: File,
     segments: BTreeMap<(GroupId, u32), Segment>,
@@ -110,6 +112,7 @@ impl Files {
             }
             Err(error) => return Err(error.into()),
         }
+        directory.sync_names()?;
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
         let pins = directory.open_pins()?;
         let directory = Arc::new(directory);
@@ -123,6 +126,7 @@ impl Files {
             remover: remover.map_err(StartError::Thread)?,
             unwanted: BTreeMap::new(),
             is_removing: false,
+            removed_below: BTreeMap::new(),
             journal,
             pins,
             segments: BTreeMap::new(),
@@ -203,6 +207,7 @@ impl Files {
             .retain(|(of, number), _| *of != group || *number >= below);
         let unwanted = self.unwanted.entry(group).or_default();
         *unwanted = below.max(*unwanted);
+        self.removed_below.insert(group, *unwanted);
         self.remove_next();
     }
 
@@ -233,6 +238,12 @@ impl Files {
             Source::Segment { group, number } => {
                 if let Some(file) = self.opened(group, number) {
                     return Ok(file);
+                }
+                // Its name may still be there, and an operation of its last life hold its lock.
+                let removed_below = self.removed_below.get(&group);
+                if removed_below.is_some_and(|below| number < *below) {
+                    let path = self.directory.segment_path(group, number);
+                    return Err(DiskError::Missing { path });
                 }
                 let file = self.directory.open_segment(group, number)?;
                 self.keep(group, number, &file);
@@ -328,20 +339,20 @@ fn start_mender(
             number,
             step,
         } = mending;
-        let (replaced, result) = match step {
-            MendStep::Write { position, buffer } => (
-                None,
-                directory.mend_segment(group, number, position, &buffer),
-            ),
-            MendStep::Replace => (
-                Some((group, number)),
-                directory.replace_segment(group, number),
-            ),
-        };
-        Mended {
-            write,
-            replaced,
-            result,
+        match step {
+            MendStep::Write { position, buffer } => Mended {
+                write,
+                replaced: None,
+                result: directory.mend_segment(group, number, position, &buffer),
+            },
+            MendStep::Replace => {
+                let result = directory.replace_segment(group, number);
+                Mended {
+                    write,
+                    replaced: result.is_ok().then_some((group, number)),
+                    result,
+                }
+            }
         }
     })
 }
@@ -406,6 +417,7 @@ mod tests {
             remover: remover.expect("a thread"),
             unwanted: BTreeMap::new(),
             is_removing: false,
+            removed_below: BTreeMap::new(),
             journal: Vec::new(),
             segments: BTreeMap::new(),
             open_max: 3,
@@ -433,8 +445,17 @@ mod tests {
         drop(files.source(source(1)).expect("it opens again"));
         let open: Vec<_> = files.segments.keys().copied().collect();
         assert_eq!(open, [(group, 0), (GroupId(2), 1), (GroupId(2), 4)]);
-        // What is deleted is closed at once; a second wish waits for the first.
+        // What is deleted is closed at once; a second wish waits for the first. Nobody opens it again,
+        // or who still reads it would be waited for.
+        let read_on = files.source(source(1)).expect("it is open");
         files.remove_segments(GroupId(2), 3);
+        let begun = std::time::Instant::now();
+        assert!(matches!(
+            files.source(source(1)),
+            Err(DiskError::Missing { .. })
+        ));
+        assert!(begun.elapsed().as_secs() < 1, "nobody waits for himself");
+        drop(read_on);
         files.remove_segments(GroupId(2), 5);
         files.remove_segments(group, 1);
         let open: Vec<_> = files.segments.keys().copied().collect();
