@@ -414,6 +414,16 @@ impl<'a> Block<'a> {
         Some(Offset(u64_at(append.payload, 0)))
     }
 
+    /// The header of the block at the start of `bytes`, if its sum is right: then its size, its place
+    /// in the log and its own sum can be believed, whatever became of its payloads.
+    pub(super) fn check_headers(bytes: &[u8]) -> Option<BlockHeader> {
+        let header = BlockHeader::read(bytes).ok()?;
+        let bytes = bytes.get(..header.size as usize)?;
+        let appends = &bytes[BLOCK_HEADER_SIZE..];
+        judge_framing(&header, appends).ok()?;
+        (block_sum(bytes, appends, header.append_count) == header.sum).then_some(header)
+    }
+
     /// The fixed part.
     #[must_use]
     pub fn header(&self) -> &BlockHeader {
@@ -459,6 +469,21 @@ impl<'a> Block<'a> {
 
 /// That the appends fill the block exactly, with zeros between, and hold the records claimed.
 fn judge_bounds(header: &BlockHeader, appends: &[u8]) -> Result<(), BlockError> {
+    judge_framing(header, appends)?;
+    let mut rest = appends;
+    for _ in 0..header.append_count {
+        let payload_size = AppendHeader::read(rest).payload_size as usize;
+        let (this, next) = rest.split_at(append_size(payload_size));
+        if !all_zero(&this[APPEND_HEADER_SIZE + payload_size..]) {
+            return Err(BlockError::Padding);
+        }
+        rest = next;
+    }
+    Ok(())
+}
+
+/// That the appends fill the block exactly and hold the records claimed.
+fn judge_framing(header: &BlockHeader, appends: &[u8]) -> Result<(), BlockError> {
     let mut rest = appends;
     let mut record_count = 0_u64;
     for _ in 0..header.append_count {
@@ -481,12 +506,8 @@ fn judge_bounds(header: &BlockHeader, appends: &[u8]) -> Result<(), BlockError> 
         if payload_size > APPEND_PAYLOAD_SIZE_MAX || append_size(payload_size) > rest.len() {
             return Err(BlockError::PayloadSize);
         }
-        let (this, next) = rest.split_at(append_size(payload_size));
-        if !all_zero(&this[APPEND_HEADER_SIZE + payload_size..]) {
-            return Err(BlockError::Padding);
-        }
         record_count += u64::from(append.record_count);
-        rest = next;
+        rest = &rest[append_size(payload_size)..];
     }
     if !rest.is_empty() {
         return Err(BlockError::Size);

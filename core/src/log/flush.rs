@@ -16,11 +16,12 @@
 
 use std::fmt;
 
-use super::HardState;
 use super::block::{BLOCK_HEADER_SIZE, Block, BlockError};
 use super::checkpoint::Checkpoint;
 use super::fields::{all_zero, put_u32, put_u64, round_up, u32_at, u64_at};
 use super::item::{HARD_STATE_SIZE, ITEM_ALIGN, ItemError, ItemHeader, ItemKind, check_hard_state};
+use super::scars::{self, Scar};
+use super::{Doubt, HardState};
 use crate::frame::sum::{Sum, crc32c};
 use crate::id::{GroupId, Lsn};
 use crate::limits::{RUN_SIZE_MAX, SECTOR_SIZE};
@@ -226,8 +227,14 @@ impl FlushHeader {
 #[derive(Clone, Debug)]
 pub(super) enum Item<'a> {
     Block(Block<'a>),
-    HardState { group: GroupId, hard: HardState },
+    HardState {
+        group: GroupId,
+        hard: HardState,
+        doubt: Doubt,
+    },
     Checkpoint(Checkpoint),
+    /// What earlier recoveries have dealt with.
+    Scars(Vec<Scar>),
 }
 
 /// A whole flush whose every sum is right, but for the second copy of its votes.
@@ -290,12 +297,13 @@ pub(super) fn check_item(bytes: &[u8]) -> Result<(Item<'_>, usize), FlushError> 
     let item = match header.kind {
         ItemKind::Block => Item::Block(Block::check(bytes).map_err(FlushError::Block)?),
         ItemKind::HardState => {
-            let (group, hard) = check_hard_state(bytes).map_err(FlushError::Item)?;
-            Item::HardState { group, hard }
+            let (group, hard, doubt) = check_hard_state(bytes).map_err(FlushError::Item)?;
+            Item::HardState { group, hard, doubt }
         }
         ItemKind::Checkpoint => {
             Item::Checkpoint(Checkpoint::check(bytes).map_err(FlushError::Item)?)
         }
+        ItemKind::Scars => Item::Scars(scars::check(bytes).map_err(FlushError::Item)?),
     };
     assert!(size <= bytes.len(), "a checked item lies within its bytes");
     Ok((item, size))

@@ -9,8 +9,8 @@
 
 use std::fmt;
 
-use super::HardState;
 use super::fields::{put_u32, put_u64, u32_at, u64_at};
+use super::{Doubt, HardState};
 use crate::frame::sum::crc32c;
 use crate::id::{GroupId, NodeId, Term};
 
@@ -39,6 +39,7 @@ pub(super) enum ItemKind {
     Block = 1,
     HardState = 2,
     Checkpoint = 3,
+    Scars = 4,
 }
 
 /// Why bytes are not an item header. Disk or peer is at fault; nothing was changed.
@@ -100,6 +101,7 @@ impl ItemHeader {
             1 => ItemKind::Block,
             2 => ItemKind::HardState,
             3 => ItemKind::Checkpoint,
+            4 => ItemKind::Scars,
             _ => return Err(ItemError::Kind),
         };
         if bytes[VERSION_AT] != ITEM_VERSION {
@@ -144,13 +146,17 @@ pub(super) fn stamp_sum(item: &mut [u8]) {
 }
 
 /// The hard state of `group` as an item.
-pub(super) fn write_hard_state(group: GroupId, hard: HardState) -> [u8; HARD_STATE_SIZE] {
+pub(super) fn write_hard_state(
+    group: GroupId,
+    hard: HardState,
+    doubt: Doubt,
+) -> [u8; HARD_STATE_SIZE] {
     assert!(hard.vote != Some(NodeId(0)), "node 0 stands for no vote");
     let mut bytes = [0; HARD_STATE_SIZE];
     ItemHeader {
         size: HARD_STATE_SIZE as u32,
         kind: ItemKind::HardState,
-        detail: 0,
+        detail: doubt.code(),
         sum: 0,
         group,
     }
@@ -162,14 +168,12 @@ pub(super) fn write_hard_state(group: GroupId, hard: HardState) -> [u8; HARD_STA
 }
 
 /// Reads and checks a hard state at the start of `bytes`.
-pub(super) fn check_hard_state(bytes: &[u8]) -> Result<(GroupId, HardState), ItemError> {
+pub(super) fn check_hard_state(bytes: &[u8]) -> Result<(GroupId, HardState, Doubt), ItemError> {
     let header = ItemHeader::read(bytes)?;
     if header.kind != ItemKind::HardState {
         return Err(ItemError::Kind);
     }
-    if header.detail != 0 {
-        return Err(ItemError::Detail);
-    }
+    let doubt = Doubt::from_code(header.detail).ok_or(ItemError::Detail)?;
     if header.size as usize != HARD_STATE_SIZE {
         return Err(ItemError::Size);
     }
@@ -186,7 +190,7 @@ pub(super) fn check_hard_state(bytes: &[u8]) -> Result<(GroupId, HardState), Ite
         term: Term(u64_at(bytes, TERM_AT)),
         vote: (vote != 0).then_some(NodeId(vote)),
     };
-    Ok((header.group, hard))
+    Ok((header.group, hard, doubt))
 }
 
 #[cfg(test)]
@@ -199,8 +203,12 @@ mod tests {
             term: Term(7),
             vote: Some(NodeId(42)),
         };
-        let bytes = write_hard_state(GroupId(3), hard);
-        assert_eq!(check_hard_state(&bytes), Ok((GroupId(3), hard)));
+        for code in 0..8 {
+            let doubt = Doubt::from_code(code).expect("three bits");
+            let bytes = write_hard_state(GroupId(3), hard, doubt);
+            assert_eq!(check_hard_state(&bytes), Ok((GroupId(3), hard, doubt)));
+        }
+        let bytes = write_hard_state(GroupId(3), hard, Doubt::default());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);

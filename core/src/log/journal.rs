@@ -35,8 +35,9 @@ use super::item::{HARD_STATE_SIZE, write_hard_state};
 use super::recovered::GroupState;
 pub use super::recovered::JournalRecovered;
 use super::ring::{Ring, Room};
+use super::scars::{self, Scar};
 use super::votes::{VoteCopy, votes_size};
-use super::{Entry, HardState, Place};
+use super::{Doubt, Entry, HardState, Place};
 use crate::bugs::{self, Switch};
 use crate::frame::sum::Sum;
 use crate::id::{GroupId, Index, Lsn};
@@ -118,6 +119,8 @@ pub struct Journal {
 
     /// The first group whose state is not yet in the current file; none when all are.
     restating: Option<GroupId>,
+    /// Losses that this life knows of; said once it has said the state of all groups.
+    scars: Vec<Scar>,
     grants: Grants,
     /// Checkpoints on their way.
     checkpoints: VecDeque<(Lsn, GroupId, Index)>,
@@ -156,6 +159,7 @@ impl Journal {
             flights: Flights::new(recovered.promised),
             opening_sealed: false,
             restating: (!recovered.complete).then_some(GroupId(0)),
+            scars: recovered.scars,
             grants: Grants::new(ring, recovered.oldest_file),
             checkpoints: VecDeque::new(),
         };
@@ -392,7 +396,21 @@ impl Journal {
             assert!(kept, "one vote a term");
         }
         state.hard = hard;
-        self.put_vote(group, hard);
+        let doubt = state.doubt;
+        self.put_vote(group, hard, doubt);
+    }
+
+    /// What a group doubts from here on: the next hard state put says so.
+    pub fn set_doubt(&mut self, group: GroupId, doubt: Doubt) {
+        self.groups.entry(group).or_default().doubt = doubt;
+    }
+
+    /// What a group doubts, as the latest hard state says, or the next one will.
+    #[must_use]
+    pub fn doubt(&self, group: GroupId) -> Doubt {
+        self.groups
+            .get(&group)
+            .map_or_else(Doubt::default, |state| state.doubt)
     }
 
     /// Puts a group's checkpoint, in another run if it must. None is backpressure, as of
@@ -431,8 +449,8 @@ impl Journal {
             .map_or(Index(0), |state| state.checkpoint_durable)
     }
 
-    fn put_vote(&mut self, group: GroupId, hard: HardState) {
-        let item = write_hard_state(group, hard);
+    fn put_vote(&mut self, group: GroupId, hard: HardState, doubt: Doubt) {
+        let item = write_hard_state(group, hard, doubt);
         let offset = self.arenas.written() as u32;
         self.put_item(&item);
         self.votes.push(VoteCopy { offset, item });
@@ -464,14 +482,24 @@ impl Journal {
                 rest = Some(*group);
                 break;
             }
-            if state.hard != HardState::default() {
-                self.put_vote(*group, state.hard);
+            if state.hard != HardState::default() || state.doubt.is_any() {
+                self.put_vote(*group, state.hard, state.doubt);
             }
             if let Some((_, item)) = &state.checkpoint {
                 self.put_item(item);
             }
         }
         self.groups = groups;
+        if rest.is_none() && !self.scars.is_empty() {
+            // Behind what the groups doubt for them: else a crash between could settle it unseen.
+            let item = scars::encode(&self.scars);
+            if self.fits(item.len(), 0) {
+                self.put_item(&item);
+                self.scars.clear();
+            } else {
+                rest = Some(GroupId(u32::MAX));
+            }
+        }
         self.restating = rest;
         rest.is_none()
     }

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::HardState;
 use super::ring::Ring;
+use super::scars::Scar;
+use super::{Doubt, HardState};
 use crate::id::{GroupId, Index, Lsn};
 
 /// What the journal needs of a group to make any file's start self-sufficient.
@@ -17,6 +18,8 @@ use crate::id::{GroupId, Index, Lsn};
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroupState {
     pub(super) hard: HardState,
+    /// Stands with every hard state until it is settled.
+    pub(super) doubt: Doubt,
     /// The latest checkpoint's index and item.
     pub(super) checkpoint: Option<(Index, Vec<u8>)>,
     /// Index of the latest checkpoint in a durable run. What may be released goes by this one.
@@ -41,6 +44,8 @@ pub struct JournalRecovered {
     /// Whether the state of all groups stands in the file before `head`.
     pub(super) complete: bool,
     pub(super) groups: BTreeMap<GroupId, GroupState>,
+    /// What is lost and dealt with, once the state of all groups is said.
+    pub(super) scars: Vec<Scar>,
 }
 
 impl JournalRecovered {
@@ -59,7 +64,15 @@ impl JournalRecovered {
             oldest_file: 0,
             complete: false,
             groups: BTreeMap::new(),
+            scars: Vec::new(),
         }
+    }
+
+    /// A group is in doubt: the flush that opens the next life says so before anything else leaves,
+    /// for what tells it by itself may be written over later.
+    pub fn doubt(&mut self, group: GroupId, doubt: Doubt) {
+        self.groups.entry(group).or_default().doubt = doubt;
+        self.complete = false;
     }
 
     /// End of the last flush that was accepted: where the new life begins, or at the next file.

@@ -10,6 +10,17 @@
 //! by sector, for headers that bear witness: of promises that reach beyond this place, or of this
 //! place's file being given up. The truth table does the rest.
 //!
+//! # What is lost
+//! A disk may lose what it had stored. Then the walk takes what is whole of the damaged flush, or
+//! goes on at the next header behind it, and what groups miss is told: blocks by index and sum
+//! (`pieces`), and what they doubt (`replay`). Nothing of it is put right here. The place of what
+//! is lost is not written over before the ring comes round to it, so every later recovery finds the
+//! same, until what was brought back stands behind it. Only what nobody can judge is an error.
+//!
+//! If the first flush of the first file is what is lost, the walk begins a file earlier, where that
+//! is still there: each file begins with the state of all groups, and nothing is wrong with an
+//! older one.
+//!
 //! # Why a leftover of an older life is never taken for a continuation
 //! After a crash, flushes that were never promised may lie beyond the end: whole ones, behind a
 //! torn one. The next life writes over the torn one, and must never run into them.
@@ -36,16 +47,19 @@
 //! of that write (`Store::opens_life`), so its completion covers all that recovery has read.
 //! `Journal::durable` says exactly this, and `Journal::is_open` says when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::Doubt;
 use super::flush::{Flush, FlushHeader};
 use super::recovered::JournalRecovered;
 pub use super::replay::GroupRecovered;
 use super::replay::Replay;
 use super::ring::Ring;
+use super::salvage::Salvage;
+use super::seen::{Seen, Witness, needed_file};
 use super::verdict::{Fate, Sight, fate};
 use super::votes::{has_sound_copy, mend};
 use crate::bugs::{self, Switch};
@@ -72,7 +86,7 @@ pub struct DiskFault {
     pub errno: i32,
 }
 
-/// What was not as a clean stop leaves it, and was put right. For people.
+/// What was not as a clean stop leaves it. For people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// Flushes from here on were never promised and are dropped.
@@ -95,12 +109,33 @@ pub enum Finding {
         /// Its number.
         file: u64,
     },
+    /// A promised flush is damaged; what is whole of it was taken.
+    Salvaged {
+        /// Where it lies.
+        lsn: Lsn,
+    },
+    /// Promised flushes are lost.
+    Gap {
+        /// Where the first began.
+        from: Lsn,
+        /// Where the journal goes on.
+        to: Lsn,
+    },
+    /// Sectors could not be read.
+    Unreadable {
+        /// File of the ring.
+        slot: u32,
+        /// Byte position of the first of them in it.
+        position: u64,
+        /// How many there are, in all files.
+        count: usize,
+    },
 }
 
 /// Why a journal cannot be used. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryError {
-    /// A read failed: the disk is at fault.
+    /// A whole file cannot be read, or what can be read holds nothing: the disk is at fault.
     Unreadable {
         /// File of the ring.
         slot: u32,
@@ -116,7 +151,7 @@ pub enum RecoveryError {
         /// Byte position that could not be read in full.
         position: u64,
     },
-    /// A flush that was promised is not there or not whole: the disk is at fault.
+    /// What was promised is not there, and nothing else of the journal is either.
     Damaged {
         /// File of the ring.
         slot: u32,
@@ -191,7 +226,9 @@ pub struct Recovered {
     pub journal: JournalRecovered,
     /// Every group that the journal knows.
     pub groups: BTreeMap<GroupId, GroupRecovered>,
-    /// What was put right.
+    /// What groups doubt that the journal does not know.
+    pub doubt: Doubt,
+    /// What was not as a clean stop leaves it.
     pub findings: Vec<Finding>,
 }
 
@@ -210,52 +247,65 @@ pub fn recover(identity: &Identity, read: &mut Read<'_>) -> Result<Recovered, Re
         slot: 0,
         start: 0,
         bytes: Bytes::new(),
+        unreadable: BTreeSet::new(),
+        fault: None,
     };
     let mut start = first_file(identity, &mut disk)?;
     let mut findings = Vec::new();
+    let (mut has_gone_back, mut may_lose_start) = (false, false);
+    let mut needed = start;
     loop {
-        let mut walk = Walk::new(*identity, start);
-        let (at, sight) = walk.run(&mut disk)?;
-        let witness = search(identity, &mut disk, start, at)?;
-        let sight = Sight {
-            obsolete: witness.needed_file > identity.ring.file_of(at),
-            promised: witness.durable_through > at,
-            ..sight
-        };
-        let fate = match fate(&sight) {
-            Fate::Damage if bugs::is_on(Switch::B51) => Fate::End,
-            fate => fate,
-        };
-        match fate {
-            Fate::Accept => unreachable!("the walk goes on behind what is accepted"),
-            Fate::Skip => {
+        let mut walk = Walk::new(*identity, start, may_lose_start);
+        walk.needed = needed;
+        match walk.run(&mut disk)? {
+            Stop::Skip { at, needed_file } => {
                 findings.push(Finding::Skipped {
                     file: identity.ring.file_of(at),
                 });
                 // Upwards only, so this ends.
                 assert!(
-                    witness.needed_file > start,
+                    needed_file > start,
                     "what is skipped lies before what is needed"
                 );
-                start = witness.needed_file;
+                (start, needed) = (needed_file, needed_file);
             }
-            Fate::Damage => return Err(damaged(&identity.ring, at)),
-            // The start is known to be needed from a header that was sealed later.
-            Fate::End if walk.last.is_none() && at != Lsn(0) => {
-                return Err(damaged(&identity.ring, at));
+            Stop::LostStart => {
+                let goes_back = !has_gone_back && has_file_before(identity, &mut disk, start)?;
+                start -= u64::from(goes_back);
+                (has_gone_back, may_lose_start) = (true, !goes_back);
             }
-            Fate::End if bugs::is_on(Switch::B64) && sight.header => {
-                return Err(damaged(&identity.ring, at));
-            }
-            Fate::End => {
+            Stop::End => {
                 findings.append(&mut walk.findings);
-                if sight.header || witness.seen {
-                    findings.push(Finding::Dropped { lsn: at });
-                }
-                return walk.finish(&witness, findings);
+                return walk.finish(&disk, findings);
             }
         }
     }
+}
+
+/// Why a walk stopped.
+enum Stop {
+    /// At what is to be forgotten.
+    Skip { at: Lsn, needed_file: u64 },
+    /// At the first flush of its first file, which is lost.
+    LostStart,
+    /// At the journal's end.
+    End,
+}
+
+/// Whether the file before `start` is still there.
+fn has_file_before(
+    identity: &Identity,
+    disk: &mut Disk<'_, '_>,
+    start: u64,
+) -> Result<bool, RecoveryError> {
+    let ring = &identity.ring;
+    let Some(before) = start.checked_sub(1) else {
+        return Ok(false);
+    };
+    let header = FlushHeader::read(&disk.bytes(ring.slot_of(before), 0, SECTOR_SIZE)?);
+    Ok(header.is_ok_and(|header| {
+        header.node_tag == identity.node_tag && header.lsn == ring.start_of(before)
+    }))
 }
 
 fn damaged(ring: &Ring, at: Lsn) -> RecoveryError {
@@ -284,11 +334,6 @@ fn first_file(identity: &Identity, disk: &mut Disk<'_, '_>) -> Result<u64, Recov
     Ok(first)
 }
 
-fn needed_file(ring: &Ring, header: &FlushHeader) -> u64 {
-    ring.file_of(header.lsn)
-        .saturating_sub(u64::from(header.files_kept))
-}
-
 /// Sequential reading in large pieces, of which the last is kept.
 struct Disk<'d, 'r> {
     ring: Ring,
@@ -296,6 +341,10 @@ struct Disk<'d, 'r> {
     slot: u32,
     start: u64,
     bytes: Bytes,
+    /// Sectors that gave an error, by slot and position. They read as zeros.
+    unreadable: BTreeSet<(u32, u64)>,
+    /// The first of those errors.
+    fault: Option<DiskFault>,
 }
 
 impl Disk<'_, '_> {
@@ -313,12 +362,10 @@ impl Disk<'_, '_> {
             let wanted = usize::try_from(left)
                 .unwrap_or(usize::MAX)
                 .min(READ_SIZE.max(size));
-            let bytes =
-                (self.read)(slot, position, wanted).map_err(|fault| RecoveryError::Unreadable {
-                    slot,
-                    position,
-                    fault,
-                })?;
+            let bytes = match (self.read)(slot, position, wanted) {
+                Ok(bytes) => bytes,
+                Err(_) => self.sectors(slot, position, wanted),
+            };
             if bytes.len() != wanted {
                 return Err(RecoveryError::Short { slot, position });
             }
@@ -327,38 +374,168 @@ impl Disk<'_, '_> {
         let from = (position - self.start) as usize;
         Ok(self.bytes.slice(from..from + size))
     }
+
+    /// Reads sector by sector where a read in one failed: what cannot be read is damaged, the rest
+    /// is not.
+    fn sectors(&mut self, slot: u32, position: u64, size: usize) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(size);
+        for at in (position..position + size as u64).step_by(SECTOR_SIZE) {
+            match (self.read)(slot, at, SECTOR_SIZE) {
+                Ok(sector) => bytes.extend_from_slice(&sector),
+                Err(fault) => {
+                    self.fault.get_or_insert(fault);
+                    self.unreadable.insert((slot, at));
+                    bytes.extend_from_slice(&[0; SECTOR_SIZE]);
+                }
+            }
+        }
+        bytes.freeze()
+    }
+
+    /// What the system said of the first sector that could not be read.
+    fn error(&self) -> Option<RecoveryError> {
+        let (slot, position) = *self.unreadable.first()?;
+        self.fault.map(|fault| RecoveryError::Unreadable {
+            slot,
+            position,
+            fault,
+        })
+    }
+
+    /// Whether a whole file cannot be read: then it is not its bytes that are at fault.
+    fn lacks_file(&self) -> bool {
+        let sector_count = self.ring.file_size / SECTOR_SIZE as u64;
+        (0..self.ring.file_count).any(|slot| {
+            let sectors = self.unreadable.range((slot, 0)..=(slot, u64::MAX));
+            sectors.count() as u64 == sector_count
+        })
+    }
+
+    fn is_unreadable(&self, at: Lsn) -> bool {
+        self.unreadable.contains(&self.ring.locate(at))
+    }
 }
 
 /// One walk along the chain.
 struct Walk {
     identity: Identity,
     start: u64,
+    /// The first file that is needed. The walk may begin before it.
+    needed: u64,
     last: Option<FlushHeader>,
+    /// Where the walk goes on, if not behind `last`: at a header behind what is lost, or where
+    /// nothing stands.
+    resume: Option<Lsn>,
+    /// There is no earlier file to begin with.
+    may_lose_start: bool,
+    /// The damaged flush that was looked at last, with what the second copy of its votes gave back.
+    mended: Option<Vec<u8>>,
     promised: Lsn,
+    /// What lies behind the place where the walk first stopped.
+    seen: Option<Seen>,
     replay: Replay,
     findings: Vec<Finding>,
 }
 
 impl Walk {
-    fn new(identity: Identity, start: u64) -> Self {
+    fn new(identity: Identity, start: u64, may_lose_start: bool) -> Self {
         let replay = Replay::default();
         Self {
             identity,
             start,
+            needed: start,
             last: None,
+            resume: None,
+            may_lose_start,
+            mended: None,
             promised: Lsn(0),
+            seen: None,
             replay,
             findings: Vec::new(),
         }
     }
 
-    /// Goes from flush to flush, and says where it stopped and what is to be seen there.
-    fn run(&mut self, disk: &mut Disk<'_, '_>) -> Result<(Lsn, Sight), RecoveryError> {
+    fn head(&self) -> Lsn {
+        let start = self.identity.ring.start_of(self.start);
+        self.resume
+            .unwrap_or_else(|| self.last.map_or(start, |last| last.end()))
+    }
+
+    /// Goes from flush to flush and over what is lost, and says why it stopped.
+    fn run(&mut self, disk: &mut Disk<'_, '_>) -> Result<Stop, RecoveryError> {
+        let ring = self.identity.ring;
+        loop {
+            let (at, sight) = self.advance(disk)?;
+            let seen = match self.seen.take() {
+                Some(seen) => seen,
+                None => search(&self.identity, disk, self.start, at)?,
+            };
+            let witness = seen.witness(at);
+            let next = seen.next(at, self.last.as_ref()).map(|next| next.lsn);
+            self.seen = Some(seen);
+            let is_start = self.last.is_none() && self.resume.is_none();
+            let sight = Sight {
+                obsolete: witness.needed_file > ring.file_of(at).max(self.needed),
+                // That the start is needed is known from a header that was sealed later.
+                promised: witness.durable_through > at
+                    || is_start && at != Lsn(0)
+                    || disk.is_unreadable(at),
+                followed: next.is_some(),
+                ..sight
+            };
+            let fate = match fate(&sight) {
+                Fate::Salvage | Fate::Gap | Fate::Unsure if bugs::is_on(Switch::B51) => Fate::End,
+                fate => fate,
+            };
+            match fate {
+                Fate::Accept => unreachable!("the walk goes on behind what is accepted"),
+                Fate::Skip => {
+                    return Ok(Stop::Skip {
+                        at,
+                        needed_file: witness.needed_file,
+                    });
+                }
+                Fate::Salvage | Fate::Gap if is_start && !self.may_lose_start => {
+                    return Ok(Stop::LostStart);
+                }
+                Fate::Salvage => self.salvage(disk, at)?,
+                Fate::Gap => self.cross(at, next.expect("it is followed")),
+                Fate::Unsure => {
+                    // Not written over: what is lost there is to be found again.
+                    let to = Lsn(at.0 + SECTOR_SIZE as u64);
+                    let is_round = ring.file_of(to) >= self.start + u64::from(ring.file_count);
+                    if self.last.is_none() || is_round {
+                        return Err(disk.error().unwrap_or_else(|| damaged(&ring, at)));
+                    }
+                    self.cross(at, to);
+                }
+                Fate::End if bugs::is_on(Switch::B64) && sight.header => {
+                    return Err(damaged(&ring, at));
+                }
+                Fate::End => {
+                    if !disk.unreadable.is_empty() && !self.replay.has_gap() {
+                        // What bears witness may be among what cannot be read.
+                        self.replay.lose(at, at);
+                    }
+                    if sight.header || witness.is_seen {
+                        self.findings.push(Finding::Dropped { lsn: at });
+                    }
+                    return Ok(Stop::End);
+                }
+            }
+            let Witness {
+                durable_through, ..
+            } = witness;
+            self.promised = self.promised.max(durable_through);
+        }
+    }
+
+    /// Goes from flush to flush as long as they are whole, and says what is to be seen where they
+    /// are not.
+    fn advance(&mut self, disk: &mut Disk<'_, '_>) -> Result<(Lsn, Sight), RecoveryError> {
         loop {
             let ring = self.identity.ring;
-            let at = self
-                .last
-                .map_or(ring.start_of(self.start), |last| last.end());
+            let at = self.head();
             let sight = self.look(disk, at)?;
             if sight.items {
                 continue;
@@ -368,12 +545,55 @@ impl Walk {
             let at_start = ring.left_in_file(at) == ring.file_size;
             if !at_start && !ring.takes_run(at) {
                 let next = ring.start_of(ring.file_of(at) + 1);
+                let mended = self.mended.take();
                 if self.look(disk, next)?.items {
                     continue;
                 }
+                self.mended = mended;
             }
             return Ok((at, sight));
         }
+    }
+
+    /// Takes what is whole of the damaged flush at `at`, whose header is the next link.
+    fn salvage(&mut self, disk: &mut Disk<'_, '_>, at: Lsn) -> Result<(), RecoveryError> {
+        let bytes = match self.mended.take() {
+            Some(mended) => Bytes::from(mended),
+            None => {
+                let (slot, position) = self.identity.ring.locate(at);
+                let left = self.identity.ring.left_in_file(at);
+                let size = self.identity.ring.run_size.min(left as usize);
+                disk.bytes(slot, position, size)?
+            }
+        };
+        // Read once more, a disk may not give what it gave just now.
+        let header = FlushHeader::read(&bytes).ok();
+        let is_it = |header: &FlushHeader| {
+            header.lsn == at && header.size as usize <= bytes.len() && self.follows(header)
+        };
+        let Some(header) = header.filter(is_it) else {
+            let ring = &self.identity.ring;
+            return Err(disk.error().unwrap_or_else(|| damaged(ring, at)));
+        };
+        self.findings.push(Finding::Salvaged { lsn: at });
+        self.replay.salvage(&header, &Salvage::of(&header, &bytes));
+        self.promised = self.promised.max(header.end());
+        (self.last, self.resume) = (Some(header), None);
+        Ok(())
+    }
+
+    /// Goes on at `to`: what was promised between is lost.
+    fn cross(&mut self, from: Lsn, to: Lsn) {
+        let ring = self.identity.ring;
+        let next_file = ring.start_of(ring.file_of(from) + 1);
+        let at_start = ring.left_in_file(from) == ring.file_size;
+        // In a file's end only an empty flush can have been lost.
+        let is_in_next = !at_start && !ring.takes_run(from) && next_file <= to;
+        let from = if is_in_next { next_file } else { from };
+        self.findings.push(Finding::Gap { from, to });
+        self.replay.lose(from, to);
+        self.promised = self.promised.max(to);
+        self.resume = Some(to);
     }
 
     /// Looks at one place, and takes the flush there if it is whole and the next link.
@@ -395,6 +615,7 @@ impl Walk {
             items: false,
             obsolete: false,
             promised: false,
+            followed: false,
         };
         if let Some(header) = header.filter(|_| sight.chained) {
             let bytes = disk.bytes(slot, position, header.size as usize)?;
@@ -408,25 +629,29 @@ impl Walk {
             }
         }
         let bytes = disk.bytes(slot, position, left.min(ring.run_size))?;
-        let mended = mend(&bytes, next);
-        if let Some(flush) = mended
-            .as_deref()
-            .and_then(|mended| Flush::check(mended).ok())
-        {
-            self.findings.push(Finding::Mended { lsn: at });
-            self.accept(&flush)?;
-            sight = Sight {
-                header: true,
-                chained: true,
-                items: true,
-                ..sight
-            };
+        self.mended = mend(&bytes, next);
+        if let Some(mended) = self.mended.take() {
+            (sight.header, sight.chained) = (true, true);
+            match Flush::check(&mended) {
+                Ok(flush) => {
+                    self.findings.push(Finding::Mended { lsn: at });
+                    self.accept(&flush)?;
+                    sight.items = true;
+                }
+                Err(_) => self.mended = Some(mended),
+            }
         }
         Ok(sight)
     }
 
     /// Whether a flush, right in itself and in its place, continues the last one.
     fn follows(&self, header: &FlushHeader) -> bool {
+        if let Some(resume) = self.resume {
+            // What it continues is lost, or not to be told from what is.
+            let is_later =
+                |last: FlushHeader| (header.life, header.sequence) > (last.life, last.sequence);
+            return header.lsn == resume && self.last.is_none_or(is_later);
+        }
         let Some(last) = &self.last else {
             // Of the journal's first flush there is nothing before. Another file's first flush is
             // believed: that it is needed is known from a flush of this chain.
@@ -448,47 +673,62 @@ impl Walk {
             applied.map_err(|(group, index)| RecoveryError::Contradiction { group, index })?;
         }
         self.promised = self.promised.max(header.durable_through);
-        self.last = Some(header);
+        (self.last, self.resume) = (Some(header), None);
         Ok(())
     }
 
-    fn finish(self, witness: &Witness, findings: Vec<Finding>) -> Result<Recovered, RecoveryError> {
+    fn finish(
+        self,
+        disk: &Disk<'_, '_>,
+        mut findings: Vec<Finding>,
+    ) -> Result<Recovered, RecoveryError> {
         let Identity { ring, node_tag } = self.identity;
+        let (head, has_gap) = (self.head(), self.replay.has_gap());
+        if let Some(error) = disk.error()
+            && (self.last.is_none() || disk.lacks_file())
+        {
+            return Err(error);
+        }
+        if let Some((slot, position)) = disk.unreadable.first().copied() {
+            findings.push(Finding::Unreadable {
+                slot,
+                position,
+                count: disk.unreadable.len(),
+            });
+        }
+        if self.last.is_none() && has_gap {
+            return Err(damaged(&ring, ring.start_of(self.start)));
+        }
+        let scars = self.replay.scars();
         let replayed = self
             .replay
             .finish()
             .map_err(|(group, index)| RecoveryError::Contradiction { group, index })?;
         let mut journal = JournalRecovered::fresh(ring, node_tag);
         if let Some(last) = self.last {
-            journal.head = last.end();
+            journal.head = head;
             journal.last_sum = last.sum;
             journal.sequence = last.sequence;
             journal.life = last.life;
             journal.oldest_file = needed_file(&ring, &last);
-            journal.complete = last.complete;
+            // The state may have been in what is lost; and what is doubted must be said.
+            journal.complete = last.complete && !has_gap;
         }
-        journal.life = journal.life.max(witness.life);
+        let seen = self.seen.expect("the walk stopped and searched");
+        journal.life = journal.life.max(seen.life());
         journal.promised = self.promised;
         journal.groups = replayed.states;
+        journal.scars = scars;
         if journal.opening_place().is_none() {
             return Err(RecoveryError::Full);
         }
         Ok(Recovered {
             journal,
             groups: replayed.groups,
+            doubt: replayed.doubt,
             findings,
         })
     }
-}
-
-/// What the headers behind a place say.
-#[derive(Debug, Default)]
-struct Witness {
-    durable_through: Lsn,
-    needed_file: u64,
-    life: u64,
-    /// Any header at all that belongs at or behind the place.
-    seen: bool,
 }
 
 /// Searches what the walk from file `start` to `at` has not read.
@@ -497,13 +737,13 @@ fn search(
     disk: &mut Disk<'_, '_>,
     start: u64,
     at: Lsn,
-) -> Result<Witness, RecoveryError> {
+) -> Result<Seen, RecoveryError> {
     let ring = identity.ring;
     let (last_slot, last_position) = ring.locate(at);
     let walked: Vec<u32> = (start..ring.file_of(at))
         .map(|file| ring.slot_of(file))
         .collect();
-    let mut witness = Witness::default();
+    let mut seen = Seen::new(ring);
     for slot in 0..ring.file_count {
         let from = match slot == last_slot {
             true => last_position,
@@ -515,17 +755,12 @@ fn search(
             let Ok(header) = FlushHeader::read(&sector) else {
                 continue;
             };
-            if header.node_tag != identity.node_tag || ring.locate(header.lsn) != (slot, position) {
-                continue;
-            }
-            // Older rounds of the ring know of lives, too.
-            witness.life = witness.life.max(header.life);
-            if header.lsn >= at {
-                witness.seen = true;
-                witness.durable_through = witness.durable_through.max(header.durable_through);
-                witness.needed_file = witness.needed_file.max(needed_file(&ring, &header));
+            let left = ring.left_in_file(header.lsn).min(ring.run_size as u64);
+            let is_here = ring.locate(header.lsn) == (slot, position);
+            if header.node_tag == identity.node_tag && is_here && u64::from(header.size) <= left {
+                seen.push(header);
             }
         }
     }
-    Ok(witness)
+    Ok(seen)
 }

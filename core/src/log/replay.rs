@@ -7,39 +7,50 @@
 //!   what stood there (thesis 3.5), in the order in which it did.
 //! - A checkpoint makes the blocks up to its index unneeded. One that restores makes all blocks
 //!   before it void.
-//! - A block above a hole starts the tail anew. A hole is no damage yet: the missing blocks
-//!   were in a file that is gone, and a checkpoint that covers them is still to come. At the end
-//!   there must be no hole left.
+//! - A block above a hole is kept. A hole is no damage yet: the missing blocks were in a file that
+//!   is gone, and a checkpoint or copies that cover them are still to come.
 //! - A copy repeats a block whose first place is given up. It overrules nothing, and is only asked
 //!   for where the first writing is gone.
+//!
+//! # Where something is lost
+//! Without a gap in the journal, items that do not fit to each other are a contradiction that nobody
+//! can judge. With one they are what the lost items explain. What a gap may have held is doubted of
+//! every group, until something behind the gap proves it:
+//! - a block proves where the log ended just before it, since it names the one before;
+//! - a hard state proves term and vote;
+//! - the list of an earlier recovery says that it has dealt with this very loss (`scars`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::block::Block;
 use super::checkpoint::Checkpoint;
 use super::flush::{FlushHeader, Item};
-use super::producer_table::Note;
+use super::pieces::Pieces;
 use super::producers::Producers;
 use super::recovered::GroupState;
-use super::tail::{Base, Entry, Tail};
+use super::salvage::{Salvage, Salvaged};
+use super::scars::{SCAR_COUNT_MAX, Scar};
+use super::tail::Tail;
 use super::trims::Trims;
-use super::{HardState, Place};
-use crate::bugs::{self, Switch};
-use crate::id::{GroupId, Index, Offset};
+use super::{Doubt, HardState, Place};
+use crate::id::{GroupId, Index, Lsn};
 
 /// A group as recovery found it.
 #[derive(Clone, Debug)]
 pub struct GroupRecovered {
     /// Its latest term and vote.
     pub hard: HardState,
+    /// What it may have forgotten.
+    pub doubt: Doubt,
     /// Its latest checkpoint.
     pub checkpoint: Option<Checkpoint>,
-    /// Its blocks above the checkpoint.
+    /// Its blocks above the checkpoint, up to the first hole.
     pub tail: Tail,
     /// Its producers as of the end of the tail.
     pub producers: Producers,
     /// Where it begins, and the trims in the tail.
     pub trims: Trims,
+    /// All blocks that are there, if some are missing.
+    pub pieces: Option<Pieces>,
 }
 
 /// The items contradict each other: the group, and the block or 0.
@@ -51,32 +62,43 @@ pub(super) struct Replayed {
     pub(super) groups: BTreeMap<GroupId, GroupRecovered>,
     /// The journal's own memory of the same groups.
     pub(super) states: BTreeMap<GroupId, GroupState>,
+    /// Of groups that the journal does not know.
+    pub(super) doubt: Doubt,
 }
 
-#[derive(Debug)]
-struct Written {
-    entry: Entry,
-    previous_sum: u32,
+/// Something was lost that may have held anything.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    scar: Scar,
+    blocks: bool,
+    votes: bool,
+    /// An earlier recovery has dealt with it.
+    is_known: bool,
+}
+
+/// So many losses were before the last item that proved something.
+#[derive(Clone, Copy, Debug, Default)]
+struct Proven {
+    blocks: usize,
+    votes: usize,
 }
 
 #[derive(Debug, Default)]
 struct GroupReplay {
     hard: HardState,
+    /// As the latest hard state says.
+    doubt: Doubt,
     checkpoint: Option<Checkpoint>,
-    /// Index of the first of `blocks`, if there are any.
-    first: Index,
-    blocks: VecDeque<Written>,
-    /// Copies by index.
-    copies: BTreeMap<Index, Written>,
-    /// Appends above the checkpoint, by index.
-    notes: BTreeMap<Index, Vec<Note>>,
-    /// Trims above the checkpoint, by index.
-    trims: BTreeMap<Index, Offset>,
+    pieces: Pieces,
+    proven: Proven,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     groups: BTreeMap<GroupId, GroupReplay>,
+    losses: Vec<Loss>,
+    /// Something is lost, so what does not fit is no contradiction.
+    has_gap: bool,
 }
 
 impl Replay {
@@ -87,28 +109,117 @@ impl Replay {
         offset: u32,
         item: &Item<'_>,
     ) -> Result<(), Contradiction> {
-        match item {
-            Item::Block(block) => {
-                let group = self.groups.entry(block.header().group).or_default();
-                let lsn = flush.lsn;
-                group.apply_block(block, flush.copies, Place { lsn, offset })
-            }
-            Item::HardState { group: id, hard } => {
-                let group = self.groups.entry(*id).or_default();
-                if hard.term < group.hard.term {
-                    return Err((*id, Index(0)));
+        let loss_count = self.losses.len();
+        let (id, index, fits) = match item {
+            Item::Scars(scars) => {
+                for loss in &mut self.losses {
+                    loss.is_known |= scars.contains(&loss.scar);
                 }
-                group.hard = *hard;
-                Ok(())
+                return Ok(());
+            }
+            Item::Block(block) => {
+                let header = block.header();
+                let group = self.groups.entry(header.group).or_default();
+                let place = Place {
+                    lsn: flush.lsn,
+                    offset,
+                };
+                let fits = group.pieces.put(block, place, flush.copies);
+                if !flush.copies {
+                    group.proven.blocks = loss_count;
+                }
+                (header.group, header.index, fits)
+            }
+            Item::HardState {
+                group: id,
+                hard,
+                doubt,
+            } => {
+                let group = self.groups.entry(*id).or_default();
+                let fits = hard.term >= group.hard.term;
+                if fits {
+                    (group.hard, group.doubt) = (*hard, *doubt);
+                    group.proven.votes = loss_count;
+                }
+                (*id, Index(0), fits)
             }
             Item::Checkpoint(checkpoint) => {
-                let id = checkpoint.group;
-                self.groups
-                    .entry(id)
-                    .or_default()
-                    .apply_checkpoint(checkpoint)
+                let group = self.groups.entry(checkpoint.group).or_default();
+                let is_later = checkpoint.index >= group.base_index();
+                let fits = is_later && group.pieces.rebase(checkpoint);
+                if is_later {
+                    group.checkpoint = Some(checkpoint.clone());
+                }
+                (checkpoint.group, checkpoint.index, fits)
+            }
+        };
+        let explains = |group: &GroupReplay| group.doubt.lacks_blocks();
+        if fits || self.has_gap || self.groups.get(&id).is_some_and(explains) {
+            Ok(())
+        } else {
+            Err((id, index))
+        }
+    }
+
+    /// Takes what is left of a promised flush.
+    pub(super) fn salvage(&mut self, flush: &FlushHeader, left: &Salvage<'_>) {
+        self.has_gap = true;
+        for (offset, item) in &left.items {
+            let place = Place {
+                lsn: flush.lsn,
+                offset: *offset,
+            };
+            match item {
+                Salvaged::Whole(item) => {
+                    let applied = self.apply(flush, *offset, item);
+                    assert!(applied.is_ok(), "with a gap nothing is a contradiction");
+                }
+                Salvaged::Lost(block) => {
+                    let group = self.groups.entry(block.group).or_default();
+                    group.pieces.lose(block.index, block.sum, flush.copies);
+                    if !flush.copies {
+                        group.proven.blocks = self.losses.len();
+                    }
+                }
+                Salvaged::Loose(block) => {
+                    let group = self.groups.entry(block.header().group).or_default();
+                    group.pieces.put_loose(block, place);
+                }
             }
         }
+        if !left.has_all_blocks || !left.has_all_votes {
+            self.losses.push(Loss {
+                scar: Scar {
+                    from: flush.lsn,
+                    to: flush.end(),
+                    taken: left.items.len() as u32,
+                },
+                blocks: !left.has_all_blocks,
+                votes: !left.has_all_votes,
+                is_known: false,
+            });
+        }
+    }
+
+    /// Promised flushes are lost, and what they held is not known.
+    pub(super) fn lose(&mut self, from: Lsn, to: Lsn) {
+        self.has_gap = true;
+        self.losses.push(Loss {
+            scar: Scar { from, to, taken: 0 },
+            blocks: true,
+            votes: true,
+            is_known: false,
+        });
+    }
+
+    /// All losses, for the next recovery. Those that do not fit are doubted anew.
+    pub(super) fn scars(&self) -> Vec<Scar> {
+        let scars = self.losses.iter().rev().take(SCAR_COUNT_MAX);
+        scars.map(|loss| loss.scar).collect()
+    }
+
+    pub(super) fn has_gap(&self) -> bool {
+        self.has_gap
     }
 
     /// What the groups are after the last item.
@@ -116,115 +227,84 @@ impl Replay {
         let mut recovered = BTreeMap::new();
         let mut states = BTreeMap::new();
         for (id, group) in self.groups {
+            // By a gap, or by one that is written over by now.
+            let is_explained = self.has_gap || group.doubt.lacks_blocks();
+            let group = group.finish(&self.losses);
+            let group = group.map_err(|index| (id, index))?;
+            if let Some(pieces) = &group.pieces
+                && !is_explained
+            {
+                return Err((id, pieces.holes()[0].first));
+            }
             states.insert(id, group.state());
-            recovered.insert(id, group.finish(id)?);
+            recovered.insert(id, group);
         }
         Ok(Replayed {
             groups: recovered,
             states,
+            doubt: doubt_of(&self.losses, Proven::default()),
         })
     }
 }
 
+/// What those losses make a group doubt that has proven so much.
+fn doubt_of(losses: &[Loss], proven: Proven) -> Doubt {
+    let new = |from: usize| losses[from..].iter().filter(|loss| !loss.is_known);
+    Doubt {
+        log: new(proven.blocks).any(|loss| loss.blocks),
+        vote: new(proven.votes).any(|loss| loss.votes),
+        holes: false,
+    }
+}
+
 impl GroupReplay {
-    fn base(&self) -> Base {
+    fn base_index(&self) -> Index {
         self.checkpoint
             .as_ref()
-            .map_or_else(Base::default, Checkpoint::base)
+            .map_or(Index(0), |checkpoint| checkpoint.index)
     }
 
-    fn apply_block(
-        &mut self,
-        block: &Block<'_>,
-        copy: bool,
-        place: Place,
-    ) -> Result<(), Contradiction> {
-        let header = block.header();
-        let index = header.index;
-        if index <= self.base().index {
-            // In segments since before this was written: nothing to learn.
-            return Ok(());
-        }
-        let entry = Entry {
-            term: header.term,
-            size: header.size,
-            sum: header.sum,
-            place,
-            first_offset: header.first_offset,
-            record_count: header.record_count,
+    fn finish(mut self, losses: &[Loss]) -> Result<GroupRecovered, Index> {
+        self.pieces.settle_loose();
+        let (tail, producers, trims) = self.pieces.prefix()?;
+        let mut hard = self.hard;
+        let is_whole = self.pieces.holes().is_empty();
+        let new = doubt_of(losses, self.proven);
+        let doubt = Doubt {
+            log: self.doubt.log || new.log,
+            vote: self.doubt.vote || new.vote,
+            holes: !is_whole,
         };
-        let written = Written {
-            entry,
-            previous_sum: header.previous_sum,
-        };
-        if copy {
-            self.copies.insert(index, written);
-        } else {
-            self.truncate_from(index);
-            if self.blocks.is_empty() || index != self.next() {
-                self.blocks.clear();
-                self.first = index;
-            }
-            self.blocks.push_back(written);
+        if hard.term < tail.last_term() && doubt.vote {
+            // A term is journaled before its blocks: it was, and is lost.
+            hard = HardState {
+                term: tail.last_term(),
+                vote: None,
+            };
         }
-        let notes = block
-            .appends()
-            .filter(|append| append.header.record_count > 0);
-        let notes =
-            notes.map(|append| Note::new(index, header.term, &append.header, append.first_offset));
-        self.notes.insert(index, notes.collect());
-        if let Some(before) = block.trim() {
-            self.trims.insert(index, before);
-        }
-        Ok(())
+        Ok(GroupRecovered {
+            hard,
+            doubt,
+            checkpoint: self.checkpoint,
+            tail,
+            producers,
+            trims,
+            pieces: (!is_whole).then_some(self.pieces),
+        })
     }
+}
 
-    /// Index after the last block.
-    fn next(&self) -> Index {
-        Index(self.first.0 + self.blocks.len() as u64)
-    }
-
-    fn truncate_from(&mut self, index: Index) {
-        let kept = index
-            .0
-            .saturating_sub(self.first.0)
-            .min(self.blocks.len() as u64);
-        self.blocks.truncate(kept as usize);
-        self.copies.split_off(&index);
-        self.notes.split_off(&index);
-        self.trims.split_off(&index);
-    }
-
-    fn apply_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Contradiction> {
-        let index = checkpoint.index;
-        if index < self.base().index {
-            return Err((checkpoint.group, index));
-        }
-        if checkpoint.restores {
-            self.blocks.clear();
-            self.copies.clear();
-            self.notes.clear();
-            self.trims.clear();
-        }
-        while !self.blocks.is_empty() && self.first <= index {
-            let block = self.blocks.pop_front().expect("not empty");
-            if self.first == index && block.entry.sum != checkpoint.block_sum {
-                return Err((checkpoint.group, index));
-            }
-            self.first = self.first.next();
-        }
-        let above = index.next();
-        self.copies = self.copies.split_off(&above);
-        self.notes = self.notes.split_off(&above);
-        self.trims = self.trims.split_off(&above);
-        self.checkpoint = Some(checkpoint.clone());
-        Ok(())
-    }
-
+impl GroupRecovered {
     fn state(&self) -> GroupState {
         let checkpoint = self.checkpoint.as_ref();
+        let ends_in_hole = self.pieces.as_ref().is_some_and(Pieces::ends_in_hole);
         GroupState {
             hard: self.hard,
+            // What tells of a hole at the end may be written over before it is filled.
+            doubt: Doubt {
+                log: self.doubt.log || ends_in_hole,
+                ..self.doubt
+            },
             checkpoint: checkpoint.map(|checkpoint| {
                 let repeated = Checkpoint {
                     restores: false,
@@ -232,61 +312,7 @@ impl GroupReplay {
                 };
                 (checkpoint.index, repeated.encode())
             }),
-            checkpoint_durable: self.base().index,
+            checkpoint_durable: checkpoint.map_or(Index(0), |checkpoint| checkpoint.index),
         }
-    }
-
-    /// Joins checkpoint, copies and blocks without a hole, each naming the one before by its sum.
-    fn finish(mut self, id: GroupId) -> Result<GroupRecovered, Contradiction> {
-        let base = self.base();
-        let mut tail = Tail::new(base);
-        let mut blocks = std::mem::take(&mut self.blocks);
-        loop {
-            let index = tail.last_index().next();
-            let copied = self.copies.remove(&index);
-            let written = if index < self.first {
-                None
-            } else {
-                blocks.pop_front()
-            };
-            // The copy's place outlives the first one.
-            let same = match (&written, &copied) {
-                (Some(written), Some(copied)) => written.entry.sum == copied.entry.sum,
-                _ => true,
-            };
-            let Some(next) = copied.or(written) else {
-                break;
-            };
-            let chained = next.previous_sum == tail.last_sum();
-            if !same || !chained || !tail.accepts(&next.entry) {
-                return Err((id, index));
-            }
-            tail.push_recovered(next.entry);
-        }
-        if !blocks.is_empty() || !self.copies.is_empty() {
-            return Err((id, tail.last_index().next()));
-        }
-        let table = self
-            .checkpoint
-            .as_ref()
-            .map(|checkpoint| checkpoint.producers.clone());
-        let mut producers = Producers::new(table.unwrap_or_default(), base.index);
-        for note in self.notes.into_values().flatten() {
-            if !bugs::is_on(Switch::B76) {
-                producers.push(note);
-            }
-        }
-        let start = self.checkpoint.as_ref().map(|checkpoint| checkpoint.start);
-        let mut trims = Trims::new(start.unwrap_or_default());
-        for (index, before) in self.trims {
-            trims.note(index, before);
-        }
-        Ok(GroupRecovered {
-            hard: self.hard,
-            checkpoint: self.checkpoint,
-            tail,
-            producers,
-            trims,
-        })
     }
 }

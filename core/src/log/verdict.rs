@@ -9,30 +9,35 @@
 //! - *items*: everything in it is right, sum by sum (again possibly from the second copy);
 //! - *obsolete*: a flush header anywhere behind says that the file of this place is not needed;
 //! - *promised*: a flush header anywhere behind says that all below a point beyond this place was
-//!   durable when it was sealed.
+//!   durable when it was sealed; or the place cannot be read, which no torn write explains;
+//! - *followed*: a flush header stands behind that may continue the journal.
 //!
 //! Headers behind count as witnesses even if their items are torn: what a header says was true
 //! when it was sealed. Leftovers of lives that were cut off are no false witnesses: when the
-//! journal was cut at X, no header behind said "durable beyond X" (it would have been damage, not
+//! journal was cut at X, no header behind said "durable beyond X" (it would have been a gap, not
 //! an end), none can have been added since but by later lives, and those tell the truth about what
 //! lies in the journal now.
 //!
 //! ```text
-//!  header chained items obsolete promised
-//!    1      1      1      -        -      accept   whole, and the next link
-//!    1      1      0      1        -      skip     in a file that is being written over
-//!    1      1      0      0        1      damage   was whole once, and is needed
-//!    1      1      0      0        0      end      a torn write
-//!    1      0      -      1        -      skip     a file half written over
-//!    1      0      -      0        1      damage   a write that came back as done is not there
-//!    1      0      -      0        0      end      a leftover of an older life
-//!    0      -      -      1        -      skip     a file half written over
-//!    0      -      -      0        1      damage   was whole once, and is needed
-//!    0      -      -      0        0      end      never written, or torn in its first sector
+//!  header chained items obsolete promised followed
+//!    1      1      1      -        -        -      accept   whole, and the next link
+//!    1      1      0      1        -        -      skip     in a file that is being written over
+//!    1      1      0      0        1        -      salvage  was whole once, and is needed
+//!    1      1      0      0        0        -      end      a torn write
+//!    1      0      -      1        -        -      skip     a file half written over
+//!    1      0      -      0        1        1      gap      a write that came back as done is not there
+//!    1      0      -      0        1        0      unsure   the same, and nothing behind it
+//!    1      0      -      0        0        -      end      a leftover of an older life
+//!    0      -      -      1        -        -      skip     a file half written over
+//!    0      -      -      0        1        1      gap      was whole once, and is needed
+//!    0      -      -      0        1        0      unsure   the same, and nothing behind it
+//!    0      -      -      0        0        -      end      never written, or torn in its first sector
 //! ```
 //! *Accept* goes on behind the flush. *Skip* forgets what was read and starts again at the first
-//! file needed. *Damage* refuses the journal: blocks that were promised are gone, and only a peer
-//! can bring them back. *End* is where the next life begins: nothing from there on was promised.
+//! file needed. *Salvage* takes what is whole of the flush, and goes on behind it. *Gap* goes on at
+//! the header that follows. In both, promises are lost, and only peers can bring them back. *Unsure*
+//! ends the journal behind the place: nobody knows how much is lost. *End* is where the next life
+//! begins: nothing from there on was promised.
 
 /// What is known of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,7 @@ pub(super) struct Sight {
     pub(super) items: bool,
     pub(super) obsolete: bool,
     pub(super) promised: bool,
+    pub(super) followed: bool,
 }
 
 /// What follows from it.
@@ -49,13 +55,15 @@ pub(super) struct Sight {
 pub(super) enum Fate {
     Accept,
     Skip,
-    Damage,
+    Salvage,
+    Gap,
+    Unsure,
     End,
 }
 
 struct Row {
     /// In the order of the columns; none where it does not matter.
-    sight: [Option<bool>; 5],
+    sight: [Option<bool>; 6],
     fate: Fate,
 }
 
@@ -63,45 +71,53 @@ const YES: Option<bool> = Some(true);
 const NO: Option<bool> = Some(false);
 const ANY: Option<bool> = None;
 
-const TABLE: [Row; 10] = [
+const TABLE: [Row; 12] = [
     Row {
-        sight: [YES, YES, YES, ANY, ANY],
+        sight: [YES, YES, YES, ANY, ANY, ANY],
         fate: Fate::Accept,
     },
     Row {
-        sight: [YES, YES, NO, YES, ANY],
+        sight: [YES, YES, NO, YES, ANY, ANY],
         fate: Fate::Skip,
     },
     Row {
-        sight: [YES, YES, NO, NO, YES],
-        fate: Fate::Damage,
+        sight: [YES, YES, NO, NO, YES, ANY],
+        fate: Fate::Salvage,
     },
     Row {
-        sight: [YES, YES, NO, NO, NO],
+        sight: [YES, YES, NO, NO, NO, ANY],
         fate: Fate::End,
     },
     Row {
-        sight: [YES, NO, ANY, YES, ANY],
+        sight: [YES, NO, ANY, YES, ANY, ANY],
         fate: Fate::Skip,
     },
     Row {
-        sight: [YES, NO, ANY, NO, YES],
-        fate: Fate::Damage,
+        sight: [YES, NO, ANY, NO, YES, YES],
+        fate: Fate::Gap,
     },
     Row {
-        sight: [YES, NO, ANY, NO, NO],
+        sight: [YES, NO, ANY, NO, YES, NO],
+        fate: Fate::Unsure,
+    },
+    Row {
+        sight: [YES, NO, ANY, NO, NO, ANY],
         fate: Fate::End,
     },
     Row {
-        sight: [NO, ANY, ANY, YES, ANY],
+        sight: [NO, ANY, ANY, YES, ANY, ANY],
         fate: Fate::Skip,
     },
     Row {
-        sight: [NO, ANY, ANY, NO, YES],
-        fate: Fate::Damage,
+        sight: [NO, ANY, ANY, NO, YES, YES],
+        fate: Fate::Gap,
     },
     Row {
-        sight: [NO, ANY, ANY, NO, NO],
+        sight: [NO, ANY, ANY, NO, YES, NO],
+        fate: Fate::Unsure,
+    },
+    Row {
+        sight: [NO, ANY, ANY, NO, NO, ANY],
         fate: Fate::End,
     },
 ];
@@ -114,8 +130,9 @@ impl Row {
             items,
             obsolete,
             promised,
+            followed,
         } = *sight;
-        let seen = [header, chained, items, obsolete, promised];
+        let seen = [header, chained, items, obsolete, promised, followed];
         self.sight
             .iter()
             .zip(seen)
@@ -134,12 +151,13 @@ mod tests {
     use super::*;
 
     fn sights() -> impl Iterator<Item = Sight> {
-        (0..32_u32).map(|bits| Sight {
+        (0..64_u32).map(|bits| Sight {
             header: bits & 1 != 0,
             chained: bits & 2 != 0,
             items: bits & 4 != 0,
             obsolete: bits & 8 != 0,
             promised: bits & 16 != 0,
+            followed: bits & 32 != 0,
         })
     }
 
@@ -176,10 +194,17 @@ mod tests {
             return Fate::Accept; // It is whole and the next link: nothing else matters.
         }
         // Something is wrong with this place. Does anybody miss what stood here?
-        match (sight.obsolete, sight.promised) {
-            (true, _) => Fate::Skip,
-            (false, true) => Fate::Damage,
-            (false, false) => Fate::End,
+        if sight.obsolete {
+            return Fate::Skip;
+        }
+        if !sight.promised {
+            return Fate::End;
+        }
+        // Somebody does. How much of it is known?
+        match (sight.header && sight.chained, sight.followed) {
+            (true, _) => Fate::Salvage,
+            (false, true) => Fate::Gap,
+            (false, false) => Fate::Unsure,
         }
     }
 

@@ -113,7 +113,8 @@ impl<'a> Votes<'a> {
         fits.then_some(Self { header, votes })
     }
 
-    fn votes(&self) -> impl Iterator<Item = (usize, &'a [u8])> {
+    /// Each hard state as an item, with its offset in the flush.
+    pub(super) fn votes(&self) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
         self.votes
             .chunks_exact(VOTE_SIZE)
             .map(|vote| (u32_at(vote, 0) as usize, &vote[16..]))

@@ -11,10 +11,12 @@ use crate::log::arena::Arenas;
 use crate::log::journal::Journal;
 use crate::log::pins::{PINS_FILE_SIZE, Pins, PinsDamaged, Start};
 use crate::log::producers::{ProducerTable, Producers};
-use crate::log::recovery::{self, DiskFault, GroupRecovered, Identity, Recovered, RecoveryError};
+use crate::log::recovery::{
+    self, DiskFault, Finding, GroupRecovered, Identity, Recovered, RecoveryError,
+};
 use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::log::trims::Trims;
-use crate::log::{Base, HardState, Tail};
+use crate::log::{Base, Doubt, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
 
 use super::ask::Asks;
@@ -130,11 +132,16 @@ impl Shard {
         };
         let mut read_journal =
             |slot, position, size| read(Source::Journal { slot }, position, size);
+        let recovered =
+            recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
+        if let Some(lost) = lost(&shape, &recovered) {
+            return Err(OpenError::Journal(lost));
+        }
         let Recovered {
             mut journal,
             mut groups,
             ..
-        } = recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
+        } = recovered;
         let (pins, sector) = read_pins(identity.node_tag, read)?;
         // Should the journal have lost its last life, no other start is taken for that one.
         journal.raise_life(pins.life());
@@ -219,8 +226,8 @@ impl Shard {
             seed: config.seed,
             bounds: self.shape.bounds,
         };
-        let raft = Raft::new(now, raft_config, found.hard, found.tail);
         let segments = Segments::recovered(segments);
+        let raft = Raft::new(now, raft_config, found.hard, found.tail);
         let GroupRecovered {
             producers, trims, ..
         } = found;
@@ -228,14 +235,32 @@ impl Shard {
     }
 }
 
+/// What was promised and is gone, if anything is.
+fn lost(shape: &Shape, recovered: &Recovered) -> Option<RecoveryError> {
+    let mut groups = recovered.groups.values();
+    let is_sure = !recovered.doubt.is_any() && groups.all(|group| !group.doubt.is_any());
+    if is_sure {
+        return None;
+    }
+    let lost = recovered.findings.iter().find_map(|finding| match finding {
+        Finding::Salvaged { lsn } | Finding::Gap { from: lsn, .. } => Some(*lsn),
+        _ => None,
+    });
+    let lost = lost.unwrap_or(recovered.journal.head());
+    let (slot, position) = shape.ring.locate(lost);
+    Some(RecoveryError::Damaged { slot, position })
+}
+
 /// A group of which the journal holds nothing.
 fn nothing() -> GroupRecovered {
     GroupRecovered {
         hard: HardState::default(),
+        doubt: Doubt::default(),
         checkpoint: None,
         tail: Tail::new(Base::default()),
         producers: Producers::new(ProducerTable::default(), Index(0)),
         trims: Trims::default(),
+        pieces: None,
     }
 }
 

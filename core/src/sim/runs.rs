@@ -100,6 +100,8 @@ pub(super) fn read(bytes: &[u8]) -> Run {
                 group,
                 index: Index(u64_at(item, 16)),
             }),
+            // Of losses, which no replica is made of.
+            4 => {}
             kind => panic!("an item of kind {kind} was written"),
         }
         at += u32_at(item, 0) as usize;

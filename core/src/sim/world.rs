@@ -417,9 +417,12 @@ impl<'s> World<'s> {
         };
         let opened = Shard::open(clock.local(self.now), config, swarm.shape, &mut read);
         let shard = match opened {
-            Ok(shard) => {
-                assert!(!has_failed, "a node starts though its disk cannot be read");
-                shard
+            Ok(shard) if !has_failed => shard,
+            // It would go on in doubt of what it could not read, for good. But the disk fails for
+            // now only, and lost nothing: bytes that are lost are another fault.
+            Ok(_) => {
+                self.try_again(node);
+                return;
             }
             Err(error) => {
                 self.on_refused_to_start(node, &error, has_failed);
@@ -446,9 +449,7 @@ impl<'s> World<'s> {
             format_args!("to start: {error}"),
         );
         if has_failed {
-            self.marks.disk_errors += 1;
-            let again = self.chance.about(self.swarm.restart_span);
-            self.plan(self.now.after(again), Event::Start { node });
+            self.try_again(node);
             return;
         }
         let machine = &mut self.nodes[node];
@@ -458,6 +459,13 @@ impl<'s> World<'s> {
         );
         self.marks.damages_refused += 1;
         machine.is_out = true;
+    }
+
+    /// The disk failed while its journal was recovered: somebody starts the node once more.
+    fn try_again(&mut self, node: Party) {
+        self.marks.disk_errors += 1;
+        let again = self.chance.about(self.swarm.restart_span);
+        self.plan(self.now.after(again), Event::Start { node });
     }
 
     /// Ends a node's process as a kill does, and plans its next; `power`: the machine goes, too.

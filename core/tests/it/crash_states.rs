@@ -305,6 +305,7 @@ fn kinds_of(world: &World, run: &bytes::Bytes) -> Vec<&'static str> {
             }
             ItemSeen::HardState { .. } => kinds.push("vote"),
             ItemSeen::Checkpoint(_) => kinds.push("checkpoint"),
+            ItemSeen::Scars(_) => panic!("nothing was ever lost"),
         }
     }
     kinds

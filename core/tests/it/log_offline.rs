@@ -94,14 +94,16 @@ fn a_journal_is_told_flush_by_flush() {
         for item in &flush.items {
             match item.item.as_ref().expect("sound") {
                 ItemSeen::Block(header) => blocks.push(header.index.0),
-                ItemSeen::HardState { group, hard } => {
+                ItemSeen::HardState { group, hard, doubt } => {
                     assert_eq!((*group, hard.vote), (GROUP, Some(NodeId(2))));
+                    assert!(!doubt.is_any(), "nothing was ever lost");
                     votes += 1;
                 }
                 ItemSeen::Checkpoint(checkpoint) => {
                     assert_eq!(checkpoint.index, Index(4));
                     checkpoints += 1;
                 }
+                ItemSeen::Scars(_) => panic!("nothing was ever lost"),
             }
         }
     }

@@ -5,7 +5,7 @@ use ringwood_core::frame::sum::crc32c;
 use ringwood_core::id::{Index, Lsn, NodeId, Term};
 use ringwood_core::log::block::Block;
 use ringwood_core::log::recovery::{DiskFault, Finding, RecoveryError, recover};
-use ringwood_core::log::{HardState, Journal};
+use ringwood_core::log::{Doubt, HardState, Journal};
 
 use crate::log_disk::{Rng, recover_image};
 use crate::log_node::{GROUP, Node, RING};
@@ -57,11 +57,20 @@ fn a_vote_survives_the_loss_of_either_copy() {
             assert_eq!(recovered.findings, [finding]);
         }
     }
-    // Both: promised, and gone.
+    // Both: promised, and gone. The block behind names none before it, so no block is.
     let mut image = node.disk.visible.clone();
     image[slot as usize][position as usize..position as usize + 8192].fill(0xFF);
-    let refused = recover_image(&node.disk.identity, &image).expect_err("both copies are lost");
-    assert_eq!(refused, RecoveryError::Damaged { slot, position });
+    let recovered = recover_image(&node.disk.identity, &image).expect("the rest is there");
+    let group = &recovered.groups[&GROUP];
+    let doubt = Doubt {
+        log: false,
+        vote: true,
+        holes: false,
+    };
+    assert_eq!((group.doubt, group.tail.last_index()), (doubt, Index(1)));
+    assert!(group.pieces.is_none());
+    let to = Lsn(lsn.0 + 8192);
+    assert_eq!(recovered.findings, [Finding::Gap { from: lsn, to }]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod crash_states;
 mod frame;
 mod graphs;
 mod log_crash;
+mod log_damage;
 mod log_disk;
 mod log_golden;
 mod log_journal;

@@ -252,15 +252,19 @@ fn flush_lines(at: u64, flush: &FlushPiece, records: bool) -> Vec<Line> {
 fn item_line(at: u64, item: &ItemPiece) -> Line {
     let mut line = match &item.item {
         Ok(ItemSeen::Block(header)) => block_line(at, header),
-        Ok(ItemSeen::HardState { group, hard }) => {
-            let line = Line::new(at, "hard-state")
+        Ok(ItemSeen::HardState { group, hard, doubt }) => {
+            let mut line = Line::new(at, "hard-state")
                 .with("group", group.0)
                 .wide("term", hard.term.0);
-            match hard.vote {
-                Some(vote) => line.with("vote", format!("{:016x}", vote.0)),
-                None => line,
+            if let Some(vote) = hard.vote {
+                line = line.with("vote", format!("{:016x}", vote.0));
             }
+            if doubt.is_any() {
+                line = line.with("doubts", doubt.to_string());
+            }
+            line
         }
+        Ok(ItemSeen::Scars(places)) => Line::new(at, "scars").with("count", places.len()),
         Ok(ItemSeen::Checkpoint(checkpoint)) => Line::new(at, "checkpoint")
             .with("group", checkpoint.group.0)
             .wide("index", checkpoint.index.0)

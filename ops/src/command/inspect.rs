@@ -517,6 +517,8 @@ impl FileReport {
                         }
                         ItemSeen::HardState { .. } => self.votes += 1,
                         ItemSeen::Checkpoint(_) => self.checkpoints += 1,
+                        // They say nothing of what is here.
+                        ItemSeen::Scars(_) => {}
                     }
                 }
             }

@@ -55,7 +55,7 @@ impl Journal {
         match directory.recover(tag) {
             Ok(recovered) => {
                 for finding in &recovered.findings {
-                    journal.take(finding);
+                    journal.take(directory, tag, finding);
                 }
                 journal.recovered = Some(recovered);
             }
@@ -67,7 +67,7 @@ impl Journal {
         journal
     }
 
-    fn take(&mut self, finding: &Finding) {
+    fn take(&mut self, directory: &Directory, tag: u32, finding: &Finding) {
         let place = |lsn: Lsn| journal_place(lsn);
         match *finding {
             Finding::Dropped { lsn } => {
@@ -96,11 +96,25 @@ impl Journal {
                     "the second copy of a flush's votes is damaged",
                 ));
             }
+            Finding::Salvaged { lsn } | Finding::Gap { from: lsn, .. } => {
+                let (slot, position) = Ring::STANDARD.locate(lsn);
+                let lost = RecoveryError::Damaged { slot, position };
+                self.bad.extend(refused(directory, tag, &lost));
+            }
+            Finding::Unreadable {
+                slot,
+                position,
+                count,
+            } => {
+                let what = format!("the disk does not give {count} sectors, of which this is one");
+                self.bad
+                    .push(Bad::at(journal_name(slot), position, 0, what));
+            }
         }
     }
 }
 
-/// Why recovery refuses, with what the place in question held as far as that can be told.
+/// What recovery misses, or why it refuses, with what the place in question held as far as that can be told.
 fn refused(directory: &Directory, tag: u32, error: &RecoveryError) -> Vec<Bad> {
     match *error {
         RecoveryError::Damaged { slot, position } => {

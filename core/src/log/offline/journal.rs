@@ -171,10 +171,12 @@ fn items(header: &FlushHeader, bytes: &Bytes) -> Vec<ItemPiece> {
 fn seen(item: &Item<'_>) -> ItemSeen {
     match item {
         Item::Block(block) => ItemSeen::Block(*block.header()),
-        Item::HardState { group, hard } => ItemSeen::HardState {
+        Item::HardState { group, hard, doubt } => ItemSeen::HardState {
             group: *group,
             hard: *hard,
+            doubt: *doubt,
         },
         Item::Checkpoint(checkpoint) => ItemSeen::Checkpoint(checkpoint.clone()),
+        Item::Scars(scars) => ItemSeen::Scars(scars.iter().map(|scar| scar.from).collect()),
     }
 }

@@ -19,14 +19,14 @@ mod window;
 
 use bytes::Bytes;
 
-use super::HardState;
 use super::block::{BlockError, BlockHeader};
 use super::checkpoint::Checkpoint;
 use super::flush::{FlushError, FlushHeader};
 use super::footer::SegmentFooter;
 use super::recovery::DiskFault;
 use super::segment::{SegmentError, SegmentHeader, SegmentState};
-use crate::id::GroupId;
+use super::{Doubt, HardState};
+use crate::id::{GroupId, Lsn};
 
 pub use audit::{Audit, End, Fault, FaultKind, Findings};
 pub use journal::JournalPieces;
@@ -103,9 +103,13 @@ pub enum ItemSeen {
         group: GroupId,
         /// The term and the vote.
         hard: HardState,
+        /// What it may have forgotten.
+        doubt: Doubt,
     },
     /// A checkpoint.
     Checkpoint(Checkpoint),
+    /// The places where earlier recoveries found something lost, and dealt with it.
+    Scars(Vec<Lsn>),
 }
 
 /// A block in a segment.
