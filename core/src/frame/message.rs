@@ -21,7 +21,7 @@ use super::client::{
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
     AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
-    HeartbeatAck, Restore, TimeoutNow, VoteReply, VoteRequest,
+    HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
 };
 use super::refusal::Refusal;
 use super::writer::BodyOut;
@@ -130,6 +130,7 @@ messages! {
     BlockRequest: fixed::<BlockRequest>(),
     BlockReply: fixed::<BlockReply>(),
     Restore: fixed::<Restore>(),
+    StateReport: fixed::<StateReport>(),
     Append: fixed::<Append>(),
     AppendReply: fixed::<AppendReply>(),
     Fetch: fixed::<Fetch>(),
@@ -187,6 +188,7 @@ assert_layout! {
     BlockRequest: 32 bytes, align 8, sum at 28;
     BlockReply: 32 bytes, align 8, outcome at 24;
     Restore: 24 bytes, align 8, group at 16;
+    StateReport: 48 bytes, align 8, is_reply at 46;
     Append: 40 bytes, align 8, epoch at 32;
     AppendReply: 40 bytes, align 8, durability at 38;
     Fetch: 32 bytes, align 8, mode at 28;

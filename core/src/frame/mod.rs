@@ -55,6 +55,8 @@ codes! {
         BlockReply = 24 "block_reply",
         /// A leader tells a follower where its log begins now; the payload is a segment's head.
         Restore = 27 "restore",
+        /// What a voter says of itself to one whose disk has lost something.
+        StateReport = 28 "state_report",
         /// Records for a log.
         Append = 32 "append",
         /// Answer to an append.
@@ -126,7 +128,8 @@ impl Kind {
             | Self::AppendEntriesAck
             | Self::VoteRequest
             | Self::VoteReply
-            | Self::TimeoutNow => matches!(lane, Lane::Control),
+            | Self::TimeoutNow
+            | Self::StateReport => matches!(lane, Lane::Control),
             Self::Welcome
             | Self::Append
             | Self::AppendReply
@@ -292,6 +295,7 @@ mod tests {
             Kind::VoteRequest,
             Kind::VoteReply,
             Kind::TimeoutNow,
+            Kind::StateReport,
         ];
         assert_eq!(passing(Gate::Lane(Lane::Control)), control);
     }
@@ -302,7 +306,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 24);
+        assert_eq!(Kind::ALL.len(), 25);
         assert_eq!(Kind::from_code(0), None);
     }
 }

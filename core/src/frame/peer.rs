@@ -187,3 +187,28 @@ pub struct Restore {
     /// Group.
     pub group: u32,
 }
+
+/// What a voter says of itself, to one whose disk has lost something; or that one, asking. Control
+/// lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct StateReport {
+    /// The asker's number for its questions, another one after every start.
+    pub number: u64,
+    /// The sender's term.
+    pub term: u64,
+    /// Last index of its log.
+    pub last_index: u64,
+    /// Term of the block there.
+    pub last_term: u64,
+    /// What it knows to be committed.
+    pub commit: u64,
+    /// Group.
+    pub group: u32,
+    /// What it may have forgotten: 1 blocks, 2 its term or vote, 3 both.
+    pub doubt: u8,
+    /// 1: it leads.
+    pub is_leader: u8,
+    /// 1: it answers; 0: it asks.
+    pub is_reply: u8,
+}

@@ -53,6 +53,9 @@ impl Raft {
         }
         self.leader = None;
         self.heard_at = None; // No longer a reason to refuse a vote to others.
+        if self.doubting.is_some() {
+            return;
+        }
         let remaining = || self.config.voters.iter().filter(|voter| **voter != peer);
         let (count, me) = (remaining().count(), self.config.me);
         let position = remaining()
@@ -69,6 +72,11 @@ impl Raft {
     }
 
     pub(super) fn on_election_timeout(&mut self, out: &mut Outbox) {
+        if self.doubting.is_some() {
+            (self.leader, self.heard_at) = (None, None);
+            self.wait_for_leader();
+            return;
+        }
         if matches!(self.role, RoleState::Candidate(_)) && self.hard_pending.is_some() {
             // Our own disk has not stored the vote yet, nobody was asked. Another term would only
             // begin the same wait again, for ever if the disk is slower than T.
@@ -83,6 +91,7 @@ impl Raft {
     /// rest keeps its term however long that lasts, and deposes nobody when it is back (9.6).
     pub(super) fn become_pre_candidate(&mut self, out: &mut Outbox) {
         assert!(!self.is_leader(), "a leader steps down first");
+        assert!(self.doubting.is_none(), "whoever doubts does not campaign");
         self.leader = None;
         self.heard_at = None;
         let mut votes = Votes::default();
@@ -161,6 +170,7 @@ impl Raft {
         // contact would let a node without a leader hold off one that could become it.
         let granted = question.term > self.hard.term
             && self.is_up_to_date(&question)
+            && self.may_grant(&question)
             && !self.is_shielding_leader(from);
         if granted && bugs::is_on(Switch::B10) {
             self.wait_for_leader();
@@ -182,7 +192,7 @@ impl Raft {
         question: VoteQuestion,
         out: &mut Outbox,
     ) {
-        let up_to_date = self.is_up_to_date(&question);
+        let up_to_date = self.is_up_to_date(&question) && self.may_grant(&question);
         let shielded = !question.transfer && self.is_shielding_leader(from);
         if question.term > self.hard.term && !shielded {
             // Even when the vote is refused the term is taken over: else a candidate in a higher
@@ -346,7 +356,7 @@ impl Raft {
     }
 
     /// Position of a voter among the voters.
-    fn voter(&self, node: NodeId) -> usize {
+    pub(super) fn voter(&self, node: NodeId) -> usize {
         let found = self.config.voters.iter().position(|voter| *voter == node);
         found.expect("senders are voters, checked on entry")
     }

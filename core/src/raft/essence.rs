@@ -23,6 +23,9 @@ pub const RESEND_DUE: Nanos = Nanos(NOW.0 + 1);
 /// At this moment a leader gives a transfer up.
 pub const HANDOVER_DUE: Nanos = Nanos(NOW.0 + 2);
 
+/// At this moment a voter in doubt asks the others for their reports.
+pub const REPORT_DUE: Nanos = Nanos(NOW.0 + 3);
+
 /// At this moment a leader's quorum has been silent for T; a follower heard its leader T ago, and
 /// its own election is not due yet.
 pub const SILENCE: Nanos = Nanos(NOW.0 + Timeouts::DEFAULT.election.0);
@@ -48,6 +51,7 @@ impl Raft {
         for (timer, due) in [
             (Timer::Election, ELECTION_DUE),
             (Timer::Transfer, HANDOVER_DUE),
+            (Timer::Report, REPORT_DUE),
         ] {
             if self.timers.deadline(timer).is_some() {
                 self.timers.set(timer, due);
@@ -106,6 +110,13 @@ impl Raft {
         renamed.config.me = name(self.config.me);
         renamed.hard.vote = self.hard.vote.map(&name);
         renamed.leader = self.leader.map(&name);
+        if let Some(doubting) = &mut renamed.doubting {
+            let old = doubting.reports;
+            for (position, voter) in voters.iter().enumerate() {
+                let new = voters.binary_search(&name(*voter)).expect("a voter");
+                doubting.reports[new] = old[position];
+            }
+        }
         match &mut renamed.role {
             RoleState::Follower { appending } => {
                 assert!(appending.is_none(), "half a message");

@@ -41,6 +41,9 @@ impl Raft {
         if !self.is_from_peer(from) || !self.is_well_formed(request.is_plausible()) {
             return None;
         }
+        if self.doubt().vote {
+            return None; // It may have promised itself to another leader.
+        }
         if request.term < self.hard.term {
             // A leader that was replaced learns it from our term. No place is named: the sender may
             // lead that very term by now, and would take the place for one it has just asked about.
@@ -58,7 +61,9 @@ impl Raft {
             self.on_conflict(from, request, out);
             return None;
         }
-        self.maybe_accept(from, request, out)
+        let accepted = self.maybe_accept(from, request, out);
+        self.maybe_settle_log(out);
+        accepted
     }
 
     /// Second half: the entries of the copied blocks, in order. Fewer than accepted are fine: what
@@ -88,6 +93,7 @@ impl Raft {
             out,
         );
         self.maybe_commit_verified(appending.commit, out);
+        self.maybe_settle_log(out);
     }
 
     /// A heartbeat. It never tells more about the commit index than what is known to match:
@@ -98,6 +104,7 @@ impl Raft {
         let followed = self.is_from_peer(from)
             && self.is_well_formed(plausible)
             && beat.term >= self.hard.term
+            && !self.doubt().vote
             && self.maybe_follow(from, beat.term, out);
         if !followed {
             return BeatAck {

@@ -19,8 +19,8 @@ pub struct Seen {
     /// The log's last term and sum at `last`; a leader only appends.
     last_term: Term,
     round: u64,
-    /// Per peer, when leading.
-    matched: Vec<Index>,
+    /// Per peer, when leading: how often it lost what it had promised, and what it has.
+    matched: Vec<(u32, Index)>,
 }
 
 impl Seen {
@@ -28,7 +28,10 @@ impl Seen {
     #[must_use]
     pub fn of(raft: &Raft) -> Self {
         let matched = match &raft.role {
-            RoleState::Leader(leader) => leader.progresses().map(|peer| peer.matched()).collect(),
+            RoleState::Leader(leader) => leader
+                .progresses()
+                .map(|peer| (peer.forgotten_count(), peer.matched()))
+                .collect(),
             _ => Vec::new(),
         };
         Self {
@@ -73,6 +76,13 @@ fn check_state(raft: &Raft) {
         let entry = raft.tail.entry(Index(index)).expect("the tail is dense");
         assert!(entry.term >= term, "terms never go down in a log");
         term = entry.term;
+    }
+    if raft.doubting.is_some() {
+        assert!(raft.doubt().is_any(), "whoever doubts doubts something");
+        assert!(
+            matches!(raft.role, RoleState::Follower { .. }),
+            "whoever doubts does not campaign"
+        );
     }
     match &raft.role {
         RoleState::Leader(leader) => {

@@ -4,7 +4,9 @@
 
 use crate::id::{GroupId, Index, Lsn, Nanos, NodeId, Term};
 use crate::limits::{BLOCK_SIZE_MAX, TAIL_KEEP_COUNT, UNDECIDED_SIZE_MAX, VOTER_COUNT_MAX};
-use crate::log::HardState;
+use crate::log::{Doubt, HardState};
+
+use super::doubt::Report;
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +114,8 @@ pub enum Message {
         /// The leader's term.
         term: Term,
     },
+    /// What a voter says of itself to one in doubt, or one in doubt when it asks.
+    StateReport(Report),
 }
 
 /// A block's identity in an [`AppendRequest`].
@@ -174,6 +178,9 @@ pub struct BeatAck {
 pub enum Output {
     /// Put this into the open run. What depends on it waits by itself.
     Persist(HardState),
+    /// This replica doubts no more than this from here on. To be said with the next hard state;
+    /// until that is durable a crash brings the doubt back, which costs time only.
+    Doubts(Doubt),
     /// Send a message on the control lane.
     Send {
         /// To this peer.
@@ -323,6 +330,7 @@ impl Message {
             Self::VoteRequest { .. } => None,
             Self::VoteReply { voter_term, .. } => Some(voter_term),
             Self::AppendAck { term, .. } | Self::TimeoutNow { term } => Some(term),
+            Self::StateReport(report) => Some(report.term),
         }
     }
 
@@ -345,6 +353,10 @@ impl Message {
                 ..
             } => is_plausible(term.max(conflict_term), index.max(prev_index)),
             Self::TimeoutNow { term } => is_plausible(term, Index(0)),
+            Self::StateReport(report) => {
+                is_plausible(report.term, report.last_index.max(report.commit))
+                    && report.last_term <= report.term
+            }
         }
     }
 }

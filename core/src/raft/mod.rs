@@ -18,6 +18,7 @@
 
 mod candidate;
 mod conflict;
+mod doubt;
 #[cfg(feature = "sim")]
 pub mod essence;
 mod follower;
@@ -31,6 +32,7 @@ mod restore;
 mod timer;
 mod transfer;
 
+pub use doubt::Report;
 pub use message::{
     Accepted, After, AppendRequest, Beat, BeatAck, BlockId, Bounds, Config, Faults, Message,
     Outbox, Output, ProposeRefusal, TransferRefusal,
@@ -39,6 +41,7 @@ pub use progress::{Progress, State as ProgressState};
 pub use timer::Timeouts;
 
 use candidate::{VoteAnswer, VoteQuestion, Votes};
+use doubt::Doubting;
 use follower::Appending;
 use leader::{AppendAnswer, Leader};
 use restore::Installing;
@@ -111,6 +114,8 @@ pub struct Raft {
     /// Latest round of reads. Never reset, see `read.rs`.
     round: u64,
     faults: Faults,
+    /// What the disk may have forgotten; such a voter never campaigns.
+    doubting: Option<Box<Doubting>>,
     role: RoleState,
 }
 
@@ -149,6 +154,7 @@ impl Raft {
             candidacy_count: 0,
             round: 0,
             faults: Faults::default(),
+            doubting: None,
             role: RoleState::Follower { appending: None },
             config,
         };
@@ -234,6 +240,7 @@ impl Raft {
                     self.on_timeout_now(from, out);
                 }
             }
+            Message::StateReport(report) => self.on_state_report(from, report, out),
         }
     }
 
@@ -241,6 +248,9 @@ impl Raft {
     /// a node that was paused hears first and judges then.
     pub fn tick(&mut self, now: Nanos, out: &mut Outbox) {
         self.pass(now);
+        if self.timers.is_due(Timer::Report, self.now) {
+            self.ask_for_reports(out);
+        }
         if matches!(self.role, RoleState::Leader(_)) {
             self.tick_leader(out);
         } else if self.timers.is_due(Timer::Election, self.now) {
@@ -257,7 +267,10 @@ impl Raft {
                 .into_iter()
                 .chain(self.timers.next())
                 .min(),
-            _ => self.timers.deadline(Timer::Election),
+            _ => {
+                let due = [Timer::Election, Timer::Report].map(|timer| self.timers.deadline(timer));
+                due.into_iter().flatten().min()
+            }
         };
         deadline.unwrap_or(Nanos(u64::MAX))
     }
@@ -279,7 +292,8 @@ impl Raft {
         match self.role {
             RoleState::Candidate(_) => self.maybe_count_own_vote(out),
             RoleState::Leader(_) => self.maybe_commit(out),
-            RoleState::Follower { .. } | RoleState::PreCandidate(_) => {}
+            RoleState::Follower { .. } => self.maybe_settle_log(out),
+            RoleState::PreCandidate(_) => {}
         }
     }
 

@@ -58,8 +58,8 @@ struct Flight {
 /// What a leader knows of one peer, for one leadership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
-    /// The peer has everything through here, durably. Never goes down: it is a promise of the
-    /// peer's disk, and a leader that forgot it could only be slower.
+    /// The peer has everything through here, durably. Goes down only where the peer says that its
+    /// disk has lost what it promised.
     matched: Index,
     /// First index not sent. Invariant: matched < next.
     next: Index,
@@ -76,6 +76,8 @@ pub struct Progress {
     pub(super) stall_count: u32,
     /// Highest heartbeat round it answered.
     round: u64,
+    /// Times that the peer lost what it had promised.
+    forgotten_count: u32,
 }
 
 impl Progress {
@@ -94,6 +96,7 @@ impl Progress {
             moved_at: now,
             stall_count: 0,
             round: 0,
+            forgotten_count: 0,
         }
     }
 
@@ -197,6 +200,21 @@ impl Progress {
         self.in_flight_size = 0;
         self.moved_at = now;
         self.assert_sound();
+    }
+
+    /// The peer's disk has lost blocks that it had promised, and its log ends at `last`: what it has
+    /// is found out anew.
+    pub(super) fn forget(&mut self, now: Nanos, last: Index) {
+        self.matched = Index(0);
+        self.forgotten_count += 1;
+        self.become_probe(now);
+        self.next = last.next();
+        self.assert_sound();
+    }
+
+    /// How often the peer lost what it had promised.
+    pub(super) fn forgotten_count(&self) -> u32 {
+        self.forgotten_count
     }
 
     /// Bytes the next message to it may have; none when it has to wait. The first block may be

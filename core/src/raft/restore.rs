@@ -32,7 +32,7 @@ impl Raft {
     ) -> bool {
         self.pass(now);
         let is_plausible = message::is_plausible(term, base.index) && base.term <= term;
-        if !self.is_from_peer(from) || !self.is_well_formed(is_plausible) {
+        if !self.is_from_peer(from) || !self.is_well_formed(is_plausible) || self.doubt().vote {
             return false;
         }
         if term < self.hard.term {

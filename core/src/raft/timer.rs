@@ -62,12 +62,14 @@ pub(super) enum Timer {
     Election,
     /// Give up a leadership transfer (thesis 3.10).
     Transfer,
+    /// Ask the other voters what they know, in doubt.
+    Report,
 }
 
 /// Deadlines by timer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Timers {
-    deadlines: [Option<Nanos>; 2],
+    deadlines: [Option<Nanos>; 3],
 }
 
 impl Timers {

@@ -94,7 +94,7 @@ impl Raft {
 
     pub(super) fn on_timeout_now(&mut self, from: NodeId, out: &mut Outbox) {
         let follows = self.leader.is_none_or(|leader| leader == from);
-        if matches!(self.role, RoleState::Follower { .. }) && follows {
+        if matches!(self.role, RoleState::Follower { .. }) && follows && self.doubting.is_none() {
             // No pre-vote: the leader asked for it, and the others would shield that leader.
             self.become_candidate(true, out);
         }

@@ -68,6 +68,8 @@ pub(super) struct Group {
     pub(super) need: Need,
     /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
     pub(super) replicates: Vec<Replicate>,
+    /// What it doubts no more is not written down yet.
+    pub(super) is_doubt_due: bool,
     /// Has something to flush at the end of the turn.
     pub(super) is_dirty: bool,
 }
@@ -115,6 +117,7 @@ impl Group {
             segmented_sum: base.sum,
             need,
             replicates: Vec::new(),
+            is_doubt_due: false,
             is_dirty: false,
         }
     }

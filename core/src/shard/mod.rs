@@ -46,7 +46,7 @@ use bytes::Bytes;
 
 use crate::bugs::{self, Switch};
 use crate::frame::greeting::{Hello, NodeAddress, Welcome};
-use crate::frame::peer::{AppendEntriesAck, TimeoutNow, VoteReply, VoteRequest};
+use crate::frame::peer::{AppendEntriesAck, StateReport, TimeoutNow, VoteReply, VoteRequest};
 use crate::frame::{Lane, greeting};
 use crate::id::{ClusterId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term, UnixSeconds};
 use crate::log::arena::Arenas;
@@ -333,6 +333,7 @@ impl Shard {
         for position in 0..self.groups.len() {
             self.maybe_tick(now, position, effects);
             self.maybe_put_no_op(position);
+            self.maybe_put_doubt(position);
             self.wake_waiting(now, position, effects);
             self.advance_segments(now, position, effects);
         }
@@ -504,6 +505,11 @@ impl Shard {
                     "the run moved within a step"
                 );
                 self.journal.put_hard_state(self.groups[position].id, hard);
+                self.groups[position].is_doubt_due = false;
+            }
+            Output::Doubts(doubt) => {
+                self.journal.set_doubt(self.groups[position].id, doubt);
+                self.groups[position].is_doubt_due = true;
             }
             Output::Send { to, message, after } => {
                 let frame = self.message_frame(self.groups[position].id, message);
@@ -560,6 +566,20 @@ impl Shard {
         }
     }
 
+    /// Says what a group doubts no more, should nothing else of it be to be written.
+    fn maybe_put_doubt(&mut self, position: usize) {
+        if !self.groups[position].is_doubt_due {
+            return;
+        }
+        self.close_block();
+        if self.journal.open_lsn().is_some() {
+            let id = self.groups[position].id;
+            let hard = self.journal.hard_state(id);
+            self.journal.put_hard_state(id, hard);
+            self.groups[position].is_doubt_due = false;
+        }
+    }
+
     fn send(&mut self, to: NodeId, lane: Lane, frame: Outgoing, effects: &mut Effects) {
         effects.push(Effect::Send { to, lane, frame });
     }
@@ -610,6 +630,17 @@ impl Shard {
             raft::Message::TimeoutNow { term } => self.encoder.frame(&TimeoutNow {
                 group,
                 term: term.0,
+            }),
+            raft::Message::StateReport(report) => self.encoder.frame(&StateReport {
+                number: report.number,
+                term: report.term.0,
+                last_index: report.last_index.0,
+                last_term: report.last_term.0,
+                commit: report.commit.0,
+                group,
+                doubt: report.doubt.code(),
+                is_leader: u8::from(report.is_leader),
+                is_reply: u8::from(report.is_reply),
             }),
         }
     }

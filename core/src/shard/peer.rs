@@ -9,8 +9,8 @@ use crate::frame::peer::{
 };
 use crate::frame::{Frame, Lane};
 use crate::id::{GroupId, Index, Nanos, NodeId, Term};
-use crate::log::Entry;
 use crate::log::block::{BLOCK_HEADER_SIZE, Block, BlockKind, blocks};
+use crate::log::{Doubt, Entry};
 use crate::raft::{self, AppendRequest, BlockId, Outbox, Raft};
 
 use super::liveness::Word;
@@ -70,6 +70,20 @@ impl Shard {
             }
             Message::BlockRequest(body) => self.on_block_request(now, from, body, effects),
             Message::BlockReply(body) => self.on_block_reply(now, from, body, frame, effects),
+            Message::StateReport(body) => {
+                let message = raft::Message::StateReport(raft::Report {
+                    number: body.number.to_native(),
+                    term: Term(body.term.to_native()),
+                    last_index: Index(body.last_index.to_native()),
+                    last_term: Term(body.last_term.to_native()),
+                    commit: Index(body.commit.to_native()),
+                    // What is not known is the worst.
+                    doubt: Doubt::from_code(body.doubt).unwrap_or(Doubt::ALL),
+                    is_leader: body.is_leader == 1,
+                    is_reply: body.is_reply == 1,
+                });
+                self.on_raft_message(now, from, body.group.to_native(), message, effects);
+            }
             _ => unreachable!("nothing else passes a peer's gate"),
         }
     }

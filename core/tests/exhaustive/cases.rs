@@ -24,6 +24,8 @@ pub(crate) const NOTHING: Budget = Budget {
     resends: 0,
     reads: 0,
     shortages: 0,
+    damages: 0,
+    asks: 0,
 };
 
 const BOUNDS: Bounds = Bounds {
@@ -34,7 +36,7 @@ const BOUNDS: Bounds = Bounds {
     budget: NOTHING,
 };
 
-pub(crate) const CASES: [Case; 14] = [
+pub(crate) const CASES: [Case; 17] = [
     Case {
         name: "first: one election, one block",
         start: Start::Fresh,
@@ -227,6 +229,51 @@ pub(crate) const CASES: [Case; 14] = [
             wires_max: 3,
             budget: Budget {
                 elections: 1,
+                resends: 1,
+                ..NOTHING
+            },
+            ..BOUNDS
+        },
+        states_min: 600_000,
+    },
+    Case {
+        name: "loss: a disk loses a block or a vote, and the next leader",
+        start: Start::Led,
+        bounds: Bounds {
+            budget: Budget {
+                elections: 1,
+                proposals: 1,
+                damages: 1,
+                asks: 1,
+                ..NOTHING
+            },
+            ..BOUNDS
+        },
+        states_min: 600_000,
+    },
+    Case {
+        name: "amnesia: the same in the first elections",
+        start: Start::Fresh,
+        bounds: Bounds {
+            budget: Budget {
+                elections: 2,
+                damages: 1,
+                asks: 1,
+                ..NOTHING
+            },
+            ..BOUNDS
+        },
+        states_min: 600_000,
+    },
+    Case {
+        name: "losses: two disks, one after the other",
+        start: Start::Parted,
+        bounds: Bounds {
+            budget: Budget {
+                elections: 1,
+                damages: 2,
+                asks: 2,
+                beats: 1,
                 resends: 1,
                 ..NOTHING
             },

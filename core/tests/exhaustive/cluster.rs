@@ -76,6 +76,10 @@ pub(crate) struct Budget {
     pub(crate) reads: u8,
     /// Messages of whose blocks not all find room.
     pub(crate) shortages: u8,
+    /// Disks that lose something.
+    pub(crate) damages: u8,
+    /// Rounds of questions by voters in doubt.
+    pub(crate) asks: u8,
 }
 
 /// What was true once and must stay so.
@@ -182,10 +186,10 @@ impl Cluster {
     /// Most disks have the committed block at position `i`, and all before it as committed.
     fn is_on_quorum(&self, i: usize) -> bool {
         let committed = &self.history.committed[..=i];
-        let has_all = |node: &&Shared| {
-            let log = &node.disk.log;
-            log.len() > i && committed.iter().zip(log).all(|((a, _), b)| a == b)
-        };
+        let has =
+            |log: &[Block]| log.len() > i && committed.iter().zip(log).all(|((a, _), b)| a == b);
+        // What a disk has lost it had when it was counted.
+        let has_all = |node: &&Shared| has(&node.disk.log) || node.had.iter().any(|log| has(log));
         2 * self.nodes.iter().filter(has_all).count() > NODE_COUNT
     }
 
@@ -253,7 +257,13 @@ impl Cluster {
     pub(crate) fn remembers_votes(&self) -> bool {
         let kept = |node: &Shared| {
             let (disk, promised) = (node.disk.hard, node.promised);
-            disk.term > promised.term || disk == promised || promised.vote.is_none()
+            // Lost, and known to be; or barred by a vote for itself.
+            let is_barred = disk.term == promised.term && disk.vote == Some(node.me);
+            disk.term > promised.term
+                || disk == promised
+                || promised.vote.is_none()
+                || node.disk.doubt.vote
+                || is_barred
         };
         let told = matches!(self.breach, Some(Breach::TwoVotes | Breach::VoteNotDurable));
         self.nodes.iter().all(kept) && !told

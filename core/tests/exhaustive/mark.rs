@@ -18,9 +18,11 @@ pub(crate) enum Mark {
     ReadServed,
     ReadFailed,
     CutShort,
+    LogSettled,
+    VoteSettled,
 }
 
-pub(crate) const MARK_COUNT: usize = Mark::CutShort as usize + 1;
+pub(crate) const MARK_COUNT: usize = Mark::VoteSettled as usize + 1;
 
 pub(crate) const MARKS: [Mark; MARK_COUNT] = [
     Mark::Elected,
@@ -38,4 +40,6 @@ pub(crate) const MARKS: [Mark; MARK_COUNT] = [
     Mark::ReadServed,
     Mark::ReadFailed,
     Mark::CutShort,
+    Mark::LogSettled,
+    Mark::VoteSettled,
 ];

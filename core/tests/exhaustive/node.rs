@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ringwood_core::id::{GroupId, Index, Lsn, NodeId, Term};
-use ringwood_core::log::{Base, Entry, HardState, Tail};
+use ringwood_core::log::{Base, Doubt, Entry, HardState, Tail};
 use ringwood_core::raft::essence::{self, NOW};
 use ringwood_core::raft::invariants::{Seen, check};
 use ringwood_core::raft::{
@@ -51,6 +51,19 @@ pub(crate) enum Input {
     Transfer { to: NodeId },
     /// Power is lost, and comes back; so many of the runs on their way had reached the disk.
     Crash { reached_count: usize },
+    /// A node whose disk was done stops and begins again, and the disk has lost something.
+    Damage { loss: Loss },
+    /// A voter in doubt asks the others.
+    Ask,
+}
+
+/// What a disk loses, and is known to have lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Loss {
+    /// The last block.
+    Block,
+    /// The term, as far as no block tells it, and the vote.
+    Vote,
 }
 
 /// What a crash leaves.
@@ -59,12 +72,17 @@ pub(crate) struct Disk {
     pub(crate) hard: HardState,
     /// The first at index 1.
     pub(crate) log: Vec<Block>,
+    /// What it may have lost of both.
+    pub(crate) doubt: Doubt,
+    /// Starts in doubt.
+    start_count: u64,
 }
 
 impl Disk {
     fn take(&mut self, item: Item) {
         match item {
             Item::Hard(hard) => self.hard = hard,
+            Item::Doubt(doubt) => self.doubt = doubt,
             Item::Block(index, block) => {
                 self.log.truncate(index.0 as usize - 1);
                 assert_eq!(self.log.len() as u64, index.0 - 1, "the journal has no gap");
@@ -85,6 +103,7 @@ impl Disk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Item {
     Hard(HardState),
+    Doubt(Doubt),
     Block(Index, Block),
 }
 
@@ -101,6 +120,8 @@ pub(crate) struct Node {
     /// Highest term this node has told a candidate its vote in, and to whom. No disk has this: it
     /// is what others may build on.
     pub(crate) promised: HardState,
+    /// What the disk had each time before it lost something: others were right to count on it.
+    pub(crate) had: Vec<Vec<Block>>,
 }
 
 /// What a step did besides.
@@ -124,6 +145,7 @@ impl Node {
             runs: Vec::new(),
             held: Vec::new(),
             promised: HardState::default(),
+            had: Vec::new(),
         };
         node.raft.forget_time();
         node
@@ -160,6 +182,9 @@ impl Node {
             Input::Receive { .. } => true,
             Input::Store => !self.runs.is_empty(),
             Input::Crash { reached_count } => *reached_count <= self.runs.len(),
+            Input::Damage { loss: Loss::Block } => !self.disk.log.is_empty(),
+            Input::Damage { loss: Loss::Vote } => true,
+            Input::Ask => self.raft.doubt().is_any(),
             Input::Election | Input::Silence => !leads,
             Input::Resend | Input::QuorumSilent | Input::HandoverOver | Input::Beat => leads,
             Input::Propose => self.raft.can_propose().is_ok(),
@@ -191,7 +216,7 @@ impl Node {
         };
         let item = |item: &Item| match *item {
             Item::Hard(state) => Item::Hard(hard(state)),
-            block @ Item::Block(..) => block,
+            other @ (Item::Block(..) | Item::Doubt(_)) => other,
         };
         let runs = self.runs.iter();
         let held = self.held.iter();
@@ -200,13 +225,14 @@ impl Node {
             raft: self.raft.renamed(name),
             disk: Disk {
                 hard: hard(self.disk.hard),
-                log: self.disk.log.clone(),
+                ..self.disk.clone()
             },
             runs: runs.map(|run| run.iter().map(item).collect()).collect(),
             held: held
                 .map(|(lsn, to, message)| (*lsn, name(*to), *message))
                 .collect(),
             promised: hard(self.promised),
+            had: self.had.clone(),
         }
     }
 }
@@ -240,7 +266,11 @@ fn raft(id: NodeId, disk: &Disk) -> Raft {
         seed: 0,
         bounds: Bounds::STANDARD,
     };
-    let mut raft = Raft::new(NOW, config, disk.hard, disk.tail());
+    let (hard, tail) = (disk.hard, disk.tail());
+    let mut raft = match disk.doubt.is_any() {
+        true => Raft::doubting(NOW, config, hard, tail, disk.doubt, disk.start_count),
+        false => Raft::new(NOW, config, hard, tail),
+    };
     let mut out = Outbox::default();
     raft.stored(NOW, Lsn(1), &mut out);
     assert!(out.list.is_empty(), "a start sends nothing");
@@ -294,6 +324,8 @@ impl Turn {
                 let _ = self.call(|raft, out| raft.transfer(NOW, *to, out));
             }
             Input::Crash { reached_count } => self.crash(*reached_count),
+            Input::Damage { loss } => self.damage(*loss),
+            Input::Ask => self.call(|raft, out| raft.tick(essence::REPORT_DUE, out)),
         }
         self.end_turn();
         while self.host.prompt_disk && !self.node.runs.is_empty() {
@@ -379,6 +411,14 @@ impl Turn {
                 }
             }
             Output::ReadFailed { .. } => self.did.marks.push(Mark::ReadFailed),
+            Output::Doubts(doubt) => {
+                let mark = match self.node.disk.doubt.vote && !doubt.vote {
+                    true => Mark::VoteSettled,
+                    false => Mark::LogSettled,
+                };
+                self.did.marks.push(mark);
+                self.open.push(Item::Doubt(doubt));
+            }
         }
     }
 
@@ -509,8 +549,38 @@ impl Turn {
         for item in runs.into_iter().take(reached_count).flatten() {
             self.node.disk.take(item);
         }
+        self.restart();
+    }
+
+    fn damage(&mut self, loss: Loss) {
+        for item in std::mem::take(&mut self.node.runs).into_iter().flatten() {
+            self.node.disk.take(item);
+        }
+        let disk = &mut self.node.disk;
+        match loss {
+            Loss::Block => {
+                self.node.had.push(disk.log.clone());
+                disk.log.pop();
+                disk.doubt.log = true;
+            }
+            Loss::Vote => {
+                let term = disk.log.last().map_or(Term(0), |last| last.term);
+                disk.hard = HardState { term, vote: None };
+                disk.doubt.vote = true;
+                // Its candidacy is over. Had it led, a quorum would know of the term.
+                if self.node.promised.vote == Some(self.node.me) {
+                    self.node.promised = HardState::default();
+                }
+            }
+        }
+        self.restart();
+    }
+
+    fn restart(&mut self) {
         self.node.held.clear();
-        self.node.raft = raft(self.node.me, &self.node.disk);
+        let disk = &mut self.node.disk;
+        disk.start_count += u64::from(disk.doubt.is_any());
+        self.node.raft = raft(self.node.me, disk);
     }
 
     fn send(&mut self, to: NodeId, body: Body) {

@@ -9,7 +9,7 @@ use ringwood_core::id::{NodeId, Term};
 
 use super::breach::Breach;
 use super::cluster::{Budget, Cluster, Shared};
-use super::node::{Host, Input};
+use super::node::{Host, Input, Loss};
 use super::table::Table;
 use super::wire::{Body, NODE_COUNT, Wire, digest};
 
@@ -84,6 +84,8 @@ impl Search {
                     Input::Beat => left.beats -= 1,
                     Input::Resend => left.resends -= 1,
                     Input::Read { .. } => left.reads -= 1,
+                    Input::Damage { .. } => left.damages -= 1,
+                    Input::Ask => left.asks -= 1,
                     Input::Store
                     | Input::Silence
                     | Input::QuorumSilent
@@ -166,6 +168,13 @@ impl Search {
             if left.elections > 0 && raft.term() < Term(bounds.term_max) {
                 add(Input::Election);
             }
+        }
+        if left.damages > 0 {
+            add(Input::Damage { loss: Loss::Block });
+            add(Input::Damage { loss: Loss::Vote });
+        }
+        if left.asks > 0 && raft.doubt().is_any() {
+            add(Input::Ask);
         }
         if left.crashes > 0 {
             for reached_count in 0..=node.run_count() {

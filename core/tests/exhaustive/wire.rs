@@ -134,6 +134,19 @@ impl fmt::Debug for Wire {
                 "in {term}: no match at {prev_index}, try {index}@{conflict_term}"
             ),
             Body::Message(Message::TimeoutNow { term }) => write!(f, "take over from {term}"),
+            Body::Message(Message::StateReport(report)) => {
+                let kind = if report.is_reply {
+                    "tells"
+                } else {
+                    "asks, being"
+                };
+                let (term, index, last) = (report.term, report.last_index, report.last_term);
+                let (doubt, commit) = (report.doubt, report.commit);
+                write!(
+                    f,
+                    "{kind} in {term} at {index}@{last}, commit {commit}, {doubt:?}"
+                )
+            }
             Body::Append {
                 term,
                 prev: (index, prev_term),

@@ -159,6 +159,7 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         peer::BlockRequest,
         peer::BlockReply,
         peer::Restore,
+        peer::StateReport,
         client::Append,
         client::AppendReply,
         client::Fetch,

@@ -16,7 +16,7 @@ use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::Body;
 use ringwood_core::frame::peer::{
     AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
-    HeartbeatAck, Restore, TimeoutNow, VoteReply, VoteRequest,
+    HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -231,6 +231,20 @@ fn between_nodes() -> Vec<Sample> {
         frame(&block_request, &[]),
         frame(&block_reply, &filled(64)),
         frame(&restore, &filled(32)),
+        frame(
+            &StateReport {
+                number: 9,
+                term: 6,
+                last_index: 44,
+                last_term: 5,
+                commit: 41,
+                group: 1,
+                doubt: 1,
+                is_leader: 0,
+                is_reply: 1,
+            },
+            &[],
+        ),
     ]
 }
 

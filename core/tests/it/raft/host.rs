@@ -298,6 +298,7 @@ impl Host {
             Output::BeatNow => self.beat_now = true,
             Output::SteppedDown { .. }
             | Output::Truncated { .. }
+            | Output::Doubts(_)
             | Output::ReadReady { .. }
             | Output::ReadFailed { .. } => {}
         }

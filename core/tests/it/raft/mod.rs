@@ -2,6 +2,7 @@
 
 mod alone;
 mod blocks;
+mod doubt;
 mod host;
 mod network;
 mod oracle;

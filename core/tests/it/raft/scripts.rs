@@ -353,6 +353,8 @@ fn output_text(output: &Output) -> Option<String> {
         Output::BecameLeader { term } => format!("leads term {term}"),
         Output::SteppedDown { term, .. } => format!("is in term {term}, not leading"),
         Output::Truncated { from } => format!("cuts from {from}"),
+        Output::Doubts(doubt) if doubt.is_any() => format!("doubts {doubt:?}"),
+        Output::Doubts(_) => "doubts nothing more".into(),
         Output::Committed { index } => format!("commits {index}"),
         Output::ReadReady { id, index } => format!("read {id} sees {index}"),
         Output::ReadFailed { id } => format!("read {id} failed"),
@@ -401,6 +403,7 @@ fn wire_text(wire: &Wire) -> String {
             format!("no match at {prev_index}, try {index}@{conflict_term}, in term {term}")
         }
         Wire::Message(Message::TimeoutNow { term }) => format!("take over from term {term}"),
+        Wire::Message(Message::StateReport(report)) => format!("{report:?}"),
         Wire::Append {
             term,
             prev,
