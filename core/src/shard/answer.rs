@@ -51,7 +51,14 @@ impl Shard {
         let position = self.positions.get(&request.group).copied();
         let position = position
             .filter(|position| may_have(&self.groups[*position], request.last, request.sum));
+        let known = self.positions.get(&request.group);
+        let is_lost = known.is_some_and(|known| {
+            let raft = &self.groups[*known].raft;
+            raft.doubt().lacks_blocks() && request.last > raft.last()
+        });
         match position {
+            // It may have been here.
+            None if is_lost => self.reply_no_blocks(&request, BlockOutcome::Lost, effects),
             None => self.reply_no_blocks(&request, BlockOutcome::Absent, effects),
             Some(_) if self.loads.is_busy() => {
                 self.reply_no_blocks(&request, BlockOutcome::Busy, effects);

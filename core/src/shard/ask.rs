@@ -51,6 +51,8 @@ pub(super) enum Asker {
     Repair,
     /// A segment that is written anew.
     Mend,
+    /// Blocks that recovery missed.
+    Hole,
 }
 
 /// Why a peer did not give the blocks.
@@ -257,6 +259,7 @@ impl Shard {
         match ask.asker {
             Asker::Repair => self.on_repair_told(now, ask.position, &told),
             Asker::Mend => self.on_mend_told(now, &told, effects),
+            Asker::Hole => self.on_hole_told(now, ask.position, &told, effects),
         }
         self.begin_asks(now, effects);
     }

@@ -10,6 +10,7 @@ use crate::log::trims::Trims;
 use crate::log::{Entry, Tail};
 use crate::raft::Raft;
 
+use super::holes::Holes;
 use super::need::Need;
 use super::retries::Retries;
 use super::segments::Segments;
@@ -68,6 +69,8 @@ pub(super) struct Group {
     pub(super) need: Need,
     /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
     pub(super) replicates: Vec<Replicate>,
+    /// Blocks that are missing, and those that are there behind them.
+    pub(super) holes: Option<Holes>,
     /// What it doubts no more is not written down yet.
     pub(super) is_doubt_due: bool,
     /// Has something to flush at the end of the turn.
@@ -117,6 +120,7 @@ impl Group {
             segmented_sum: base.sum,
             need,
             replicates: Vec::new(),
+            holes: None,
             is_doubt_due: false,
             is_dirty: false,
         }
@@ -135,7 +139,10 @@ impl Group {
     /// Nothing of this group is needed of the journal below here; `covered` is what a durable
     /// checkpoint says is in segments.
     pub(super) fn needed_from(&mut self, covered: Index, durable: Lsn) -> Lsn {
-        self.need.from(self.raft.tail(), covered, durable)
+        let needed = self.need.from(self.raft.tail(), covered, durable);
+        // Elsewhere these may be lost, too.
+        let kept = self.holes.as_ref().and_then(Holes::lowest);
+        kept.map_or(needed, |kept| kept.min(needed))
     }
 
     /// Offset after the last committed record: what a reader may see ends here.
@@ -144,6 +151,15 @@ impl Group {
         let commit = self.raft.commit();
         tail.entry(commit)
             .map_or(tail.base().next_offset, Entry::next_offset)
+    }
+
+    /// The log goes on through blocks that were missing, with these producers and trims.
+    pub(super) fn on_restored(&mut self, producers: Producers, trims: Trims) {
+        (self.producers, self.trims) = (producers, trims);
+        let commit = self.raft.commit();
+        self.producers.commit_through(commit);
+        self.trims.commit_through(commit);
+        self.need = Need::recovered(self.raft.tail());
     }
 
     /// Blocks from `from` on are gone, and with them what hung on them. Who waited for them was

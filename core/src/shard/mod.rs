@@ -16,6 +16,7 @@ mod effects;
 mod encoder;
 mod fetch;
 mod group;
+mod holes;
 mod input;
 mod liveness;
 mod load;
@@ -302,6 +303,7 @@ impl Shard {
         effects.list.extend(ready.map(|(_, effect)| effect));
         self.settle_carried(durable);
         self.settle_repairs(durable);
+        self.settle_holes(now, durable, effects);
         self.on_checkpoints_durable(durable);
         self.remove_segments(durable, effects);
     }
@@ -345,6 +347,7 @@ impl Shard {
         self.advance_repairs(now, effects);
         self.advance_stall(now, effects);
         self.advance_mends(now, effects);
+        self.advance_holes(now, effects);
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
@@ -411,6 +414,7 @@ impl Shard {
             self.repairs.deadline(),
             self.mends.deadline(),
             self.scrub.deadline(),
+            self.holes_deadline(),
         ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)
@@ -509,7 +513,9 @@ impl Shard {
             }
             Output::Doubts(doubt) => {
                 self.journal.set_doubt(self.groups[position].id, doubt);
-                self.groups[position].is_doubt_due = true;
+                let group = &mut self.groups[position];
+                group.is_doubt_due = true;
+                group.holes = group.holes.take().filter(|_| doubt.holes);
             }
             Output::Send { to, message, after } => {
                 let frame = self.message_frame(self.groups[position].id, message);

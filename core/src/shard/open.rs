@@ -23,6 +23,7 @@ use super::ask::Asks;
 use super::carry::Carry;
 use super::encoder::Encoder;
 use super::group::Group;
+use super::holes::Holes;
 use super::liveness::Liveness;
 use super::load::Loads;
 use super::mend::Mends;
@@ -134,14 +135,20 @@ impl Shard {
             |slot, position, size| read(Source::Journal { slot }, position, size);
         let recovered =
             recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
-        if let Some(lost) = lost(&shape, &recovered) {
+        if let Some(lost) = lost(&config, &shape, &recovered) {
             return Err(OpenError::Journal(lost));
         }
         let Recovered {
             mut journal,
             mut groups,
+            doubt,
             ..
         } = recovered;
+        for log in &config.logs {
+            if doubt.is_any() && !groups.contains_key(&log.group) {
+                journal.doubt(log.group, doubt);
+            }
+        }
         let (pins, sector) = read_pins(identity.node_tag, read)?;
         // Should the journal have lost its last life, no other start is taken for that one.
         journal.raise_life(pins.life());
@@ -188,7 +195,8 @@ impl Shard {
         };
         for position in 0..shard.config.logs.len() {
             let found = groups.remove(&shard.config.logs[position].group);
-            let group = shard.open_group(now, position, found.unwrap_or_else(nothing), read)?;
+            let found = found.unwrap_or_else(|| nothing(doubt));
+            let group = shard.open_group(now, position, found, read)?;
             shard.groups.push(group);
         }
         Ok(shard)
@@ -227,19 +235,36 @@ impl Shard {
             bounds: self.shape.bounds,
         };
         let segments = Segments::recovered(segments);
-        let raft = Raft::new(now, raft_config, found.hard, found.tail);
+        let raft = if found.doubt.is_any() {
+            let number = self.journal.life();
+            Raft::doubting(
+                now,
+                raft_config,
+                found.hard,
+                found.tail,
+                found.doubt,
+                number,
+            )
+        } else {
+            Raft::new(now, raft_config, found.hard, found.tail)
+        };
         let GroupRecovered {
-            producers, trims, ..
+            producers,
+            trims,
+            pieces,
+            ..
         } = found;
-        Ok(Group::new(group, raft, producers, trims, segments))
+        let mut group = Group::new(group, raft, producers, trims, segments);
+        group.holes = pieces.and_then(|pieces| Holes::new(now, pieces));
+        Ok(group)
     }
 }
 
-/// What was promised and is gone, if anything is.
-fn lost(shape: &Shape, recovered: &Recovered) -> Option<RecoveryError> {
+/// What was promised and is gone, if there is nobody to bring it back.
+fn lost(config: &Config, shape: &Shape, recovered: &Recovered) -> Option<RecoveryError> {
     let mut groups = recovered.groups.values();
     let is_sure = !recovered.doubt.is_any() && groups.all(|group| !group.doubt.is_any());
-    if is_sure {
+    if config.voters.len() > 1 || is_sure {
         return None;
     }
     let lost = recovered.findings.iter().find_map(|finding| match finding {
@@ -252,10 +277,10 @@ fn lost(shape: &Shape, recovered: &Recovered) -> Option<RecoveryError> {
 }
 
 /// A group of which the journal holds nothing.
-fn nothing() -> GroupRecovered {
+fn nothing(doubt: Doubt) -> GroupRecovered {
     GroupRecovered {
         hard: HardState::default(),
-        doubt: Doubt::default(),
+        doubt,
         checkpoint: None,
         tail: Tail::new(Base::default()),
         producers: Producers::new(ProducerTable::default(), Index(0)),

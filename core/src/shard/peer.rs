@@ -288,7 +288,10 @@ impl Shard {
         let Some(first) = entries.first() else {
             return;
         };
-        self.groups[position].need.on_put(first.place.lsn);
+        let group = &mut self.groups[position];
+        group.need.on_put(first.place.lsn);
+        // What is behind a hole is overruled, here and for the next recovery.
+        group.holes = None;
         let tell = |raft: &mut Raft, out: &mut Outbox| raft.appended(now, &entries, out);
         if bugs::is_on(Switch::R6) {
             self.with_raft(now, position, effects, tell);

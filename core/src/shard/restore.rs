@@ -179,6 +179,7 @@ impl Shard {
         };
         let (base, number) = (checkpoint.base(), checkpoint.first_segment);
         let group = &mut self.groups[position];
+        group.holes = None;
         group.trims = Trims::new(checkpoint.start);
         group.producers = Producers::new(checkpoint.producers, base.index);
         group.segments = Segments::recovered(SegmentMap::recovered(&[], 0, 0, number));

@@ -31,6 +31,7 @@ impl Shard {
         alarms.extend(self.stall.alarm(now).map(String::into_bytes));
         alarms.extend(self.mend_alarms().map(String::into_bytes));
         alarms.extend(self.scrub_alarms().map(String::into_bytes));
+        alarms.extend(self.doubt_alarms().map(String::into_bytes));
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());
@@ -111,6 +112,7 @@ fn group_status(group: &Group) -> GroupStatus {
     let state = match group.raft.role() {
         Role::Leader => ReplicaState::Leader,
         Role::Candidate | Role::PreCandidate => ReplicaState::Candidate,
+        Role::Follower if group.raft.doubt().is_any() => ReplicaState::Unsure,
         Role::Follower => ReplicaState::Follower,
     };
     GroupStatus {

@@ -1,11 +1,12 @@
 //! What goes wrong with disks: no space, errors, silence, and bytes that are not what was written.
 //!
-//! The last is under an atlas. Nothing repairs a disk yet: a node that finds what it had promised
-//! damaged must refuse to start and stay down. So only so many disks are hit that the others are a
-//! majority, and have every acknowledged block; and only where later bytes on the same disk bear
-//! witness of the promise: where nothing does, no reader could tell damage from a write that was
-//! never done. A write that was lost while the process ran is put back if it ends before it has
-//! written on.
+//! The last is under an atlas. A node that finds what it had promised damaged must know it, doubt
+//! what it cannot know, and be as before once the others have helped. So only so many disks are hit
+//! at a time that the others are a majority, and have every acknowledged block; and only where later
+//! bytes on the same disk bear witness of the promise: where nothing does, no reader could tell
+//! damage from a write that was never done. A disk counts as sound again when its node doubts
+//! nothing any more. A write that was lost while the process ran is put back if it ends before it
+//! has written on.
 
 use super::chance::{Chance, mixed};
 use super::faults::Undo;
@@ -82,7 +83,7 @@ impl World<'_> {
     }
 
     /// All processes end, and every disk is damaged before they start again: where no copy need be
-    /// intact, each must refuse, or have lost nothing.
+    /// intact, each must doubt what it lost, or have lost nothing.
     pub(super) fn ruin(&mut self) {
         self.marks.ruins += 1;
         let chance = &mut Chance::new(mixed(self.swarm.seed ^ 0x5255_494e));
@@ -108,6 +109,7 @@ impl World<'_> {
         }
         let Extent { lsn, size } = chance.pick(&extents);
         let (slot, position) = self.swarm.shape.ring.locate(lsn);
+        self.oracle.ledgers[node].damage();
         let machine = &mut self.nodes[node];
         machine.is_damaged = true;
         let source = Source::Journal { slot };
@@ -130,6 +132,7 @@ impl World<'_> {
             return machine.disk.complete(number);
         }
         let end = self.oracle.ledgers[node].end_of(write);
+        self.oracle.ledgers[node].damage();
         machine.lost = Some((machine.disk.lose(number, &mut self.chance), end));
         machine.is_damaged = true;
         machine.is_rotten = true;
@@ -147,6 +150,7 @@ impl World<'_> {
         };
         if !self.swarm.damage_last && !self.oracle.ledgers[node].is_witnessed(end) {
             machine.disk.put_back(&lost);
+            self.oracle.ledgers[node].spare();
             machine.is_damaged = false;
             machine.is_rotten = false;
             let text = format_args!("what was lost is there after all");
@@ -180,6 +184,21 @@ impl World<'_> {
         let node_count = self.swarm.node_count;
         let sound = self.nodes.iter().filter(|node| !node.is_damaged).count();
         sound > quorum::size(node_count)
+    }
+
+    /// After a step of a node: a disk that had lost something has all again, or knows better.
+    pub(super) fn maybe_mend(&mut self, node: Party) {
+        if self.oracle.ledgers[node].take_mended() {
+            let machine = &mut self.nodes[node];
+            machine.is_damaged = false;
+            machine.is_rotten = false;
+            self.marks.damages_healed += 1;
+            self.trace.say(
+                Lane::Node(node),
+                "healed",
+                format_args!("nothing is doubted"),
+            );
+        }
     }
 
     /// A read or write of a node is done: true if its process ends for that, and hears nothing.

@@ -52,6 +52,20 @@ impl Held {
         }
     }
 
+    /// A group as it came back, on a disk that had `was`.
+    fn of(raft: &Raft, was: &Self) -> Self {
+        let tail = raft.tail();
+        let base = tail.base().index.0 as usize;
+        let mut sums = was.sums[..base.min(was.sums.len())].to_vec();
+        sums.resize(base, 0);
+        let durable = tail.entries().filter(|(index, _)| *index <= raft.durable());
+        sums.extend(durable.map(|(_, entry)| entry.sum));
+        Self {
+            hard: raft.hard_state(),
+            sums,
+        }
+    }
+
     /// Whether a group came back as this.
     fn is_found(&self, raft: &Raft) -> bool {
         let tail = raft.tail();
@@ -76,6 +90,18 @@ pub(super) struct Extent {
     pub(super) size: usize,
 }
 
+/// What became of a disk that lost something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    None,
+    /// Nobody has recovered it since.
+    Done,
+    /// Somebody has, and may be in doubt.
+    Found,
+    /// And is in none any more.
+    Mended,
+}
+
 /// One node's account.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -90,6 +116,7 @@ pub(super) struct Ledger {
     ring: Ring,
     /// Counts writes that begin or end.
     write_count: u64,
+    damage: Damage,
     /// What the last restart found, and how many of its runs were not durable; it counts once the
     /// new life's first write has begun, for that
     /// is when the journal is synced.
@@ -106,6 +133,7 @@ impl Ledger {
             groups: groups.to_vec(),
             durable: vec![Held::default(); groups.len()],
             issued: VecDeque::new(),
+            damage: Damage::None,
             found: None,
         }
     }
@@ -221,15 +249,23 @@ impl Ledger {
         let mut held = self.durable.clone();
         let mut issued = self.issued.iter();
         let mut beyond = 0;
+        // Groups that lost nothing, whatever became of the others.
+        let mut is_whole = vec![false; held.len()];
         loop {
-            if rafts
-                .clone()
-                .zip(&held)
-                .all(|(raft, held)| held.is_found(raft))
-            {
+            let mut is_found = true;
+            for ((raft, held), is_whole) in rafts.clone().zip(&held).zip(&mut is_whole) {
+                is_found &= held.is_found(raft);
+                *is_whole |= held.is_found(raft);
+            }
+            if is_found {
                 break;
             }
             let Some(next) = issued.next() else {
+                if self.damage != Damage::None {
+                    self.damage = Damage::Found;
+                    self.on_loss(rafts, &is_whole, marks);
+                    return;
+                }
                 let found: Vec<_> = rafts
                     .map(|raft| {
                         (
@@ -254,9 +290,80 @@ impl Ledger {
             apply(&self.groups, &mut held, &next.run);
             beyond += 1;
         }
+        if self.damage == Damage::Done {
+            self.damage = Damage::Found;
+        }
         marks.recoveries_beyond_promise += u64::from(beyond > 0);
         marks.recoveries_with_loss += u64::from(beyond < self.issued.len());
         self.found = Some((held, beyond));
+    }
+
+    /// What a damaged disk brought back: whatever is missing must be doubted.
+    fn on_loss<'r>(
+        &mut self,
+        rafts: impl Iterator<Item = &'r Raft>,
+        is_whole: &[bool],
+        marks: &mut Marks,
+    ) {
+        let mut found = Vec::with_capacity(self.durable.len());
+        for ((raft, was), is_whole) in rafts.zip(&self.durable).zip(is_whole) {
+            let is = Held::of(raft, was);
+            let doubt = raft.doubt();
+            let has_blocks = *is_whole || is.sums.starts_with(&was.sums);
+            assert!(
+                has_blocks || doubt.lacks_blocks(),
+                "lost blocks are not missed"
+            );
+            let has_vote = is.hard.term > was.hard.term || is.hard == was.hard;
+            assert!(
+                *is_whole || has_vote || doubt.vote,
+                "a lost vote is not missed"
+            );
+            marks.losses_doubted += u64::from(doubt.is_any());
+            found.push(is);
+        }
+        self.found = Some((found, self.issued.len()));
+    }
+
+    /// Promised bytes of this disk are not what they were.
+    pub(super) fn damage(&mut self) {
+        self.damage = Damage::Done;
+    }
+
+    /// They are, after all.
+    pub(super) fn spare(&mut self) {
+        self.damage = Damage::None;
+    }
+
+    /// Whether whoever reads this disk has recovered from its damage since this was last asked.
+    pub(super) fn take_mended(&mut self) -> bool {
+        let is_mended = self.damage == Damage::Mended;
+        if is_mended {
+            self.damage = Damage::None;
+        }
+        is_mended
+    }
+
+    /// After a step of whoever reads it. Blocks that were brought back stand in copies, of which
+    /// this account knows nothing: they are believed, for nobody counts them before.
+    pub(super) fn mend<'r>(&mut self, rafts: impl Iterator<Item = &'r Raft> + Clone) {
+        if self.damage != Damage::Found || self.found.is_some() {
+            return;
+        }
+        let is_open = self.issued.iter().any(|issued| !issued.is_done);
+        for (raft, held) in rafts.clone().zip(&mut self.durable) {
+            let durable = raft.durable();
+            let has = held.sums.len() as u64 >= durable.0;
+            if !has {
+                *held = Held {
+                    hard: held.hard,
+                    ..Held::of(raft, held)
+                };
+            }
+        }
+        if !is_open && rafts.into_iter().all(|raft| !raft.doubt().is_any()) {
+            self.damage = Damage::Mended;
+        }
     }
 
     /// Whether this disk has the block with this index and sum, whatever happens.

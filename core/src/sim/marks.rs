@@ -106,6 +106,10 @@ marks! {
     damages_in_use,
     /// Writes that were reported done and are not there.
     writes_lost,
+    /// Groups that doubted what they had lost by it.
+    losses_doubted,
+    /// Nodes that had everything again.
+    damages_healed,
     /// Nodes that refused to start for it.
     damages_refused,
     /// Readers that were told of damage, and got nothing wrong.

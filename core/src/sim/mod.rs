@@ -288,7 +288,8 @@ fn calm_frame_count(world: &World<'_>, before: &Marks, span: Nanos) -> u64 {
     peer_count * (2 * beat_count + 4 * asked)
 }
 
-/// Every disk is damaged; each node must refuse to start, or have lost nothing.
+/// Every disk is damaged; each node must doubt what it lost, or have lost nothing. One alone refuses
+/// to start.
 fn ruin(world: &mut World<'_>) {
     world.ruin();
     let is_judged = |node: &node::Node| node.is_out || node.process.is_some();

@@ -207,6 +207,9 @@ impl Oracle {
 
     /// After a step of a node.
     pub(super) fn check(&mut self, node: Party, shard: &Shard, marks: &mut Marks) {
+        if shard.is_open() {
+            self.ledgers[node].mend(shard.rafts());
+        }
         for (group, raft) in shard.rafts().enumerate() {
             if self.check_state(node, group, raft) {
                 shard.assert_bounded();

@@ -141,7 +141,9 @@ impl World<'_> {
                 trace.stand(node, raft.role(), standing);
             }
         }
-        if process.burn() { Err(Crashed) } else { Ok(()) }
+        let is_burnt = process.burn();
+        self.maybe_mend(node);
+        if is_burnt { Err(Crashed) } else { Ok(()) }
     }
 
     fn on_arrival(&mut self, node: Party, arrival: Arrival) -> Result<(), Crashed> {

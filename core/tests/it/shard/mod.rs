@@ -12,3 +12,4 @@ mod small;
 mod stall;
 mod stuck;
 mod trimmed;
+mod unsure;
