@@ -471,7 +471,13 @@ impl Walk {
                 None => search(&self.identity, disk, self.start, at)?,
             };
             let witness = seen.witness(at);
-            let next = seen.next(at, self.last.as_ref()).map(|next| next.lsn);
+            // Where the walk goes on already, the header is there or was: a disk may not give again
+            // what it gave.
+            let beyond = match self.resume == Some(at) {
+                true => Lsn(at.0 + SECTOR_SIZE as u64),
+                false => at,
+            };
+            let next = seen.next(beyond, self.last.as_ref()).map(|next| next.lsn);
             self.seen = Some(seen);
             let is_start = self.last.is_none() && self.resume.is_none();
             let sight = Sight {

@@ -253,6 +253,34 @@ fn what_cannot_be_read_is_damaged_and_the_rest_is_not() {
 }
 
 #[test]
+fn a_disk_that_gives_a_header_once_and_then_no_more_is_judged_in_the_end() {
+    let (node, entries) = node(&[1, 1, 1, 1]);
+    let mut image = node.disk.visible.clone();
+    image[0][entries[1].place.lsn.0 as usize..][..512].fill(0);
+    let (mut judged, mut refused) = (0, 0);
+    for good_count in 0..12 {
+        let mut count = 0;
+        let mut read = |slot: u32, position: u64, size: usize| {
+            count += 1;
+            if slot == 0 && count > good_count {
+                return Err(DiskFault { errno: 5 });
+            }
+            let position = position as usize;
+            Ok(image[slot as usize][position..position + size].to_vec().into())
+        };
+        // Where the walk went on behind the lost flush, the next one was there and is not any more.
+        match recover(&node.disk.identity, &mut read) {
+            Ok(recovered) => {
+                judged += 1;
+                assert!(recovered.groups[&GROUP].doubt.lacks_blocks());
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(judged > 0 && refused > 0, "{judged} {refused}");
+}
+
+#[test]
 fn a_files_lost_start_is_made_up_for_by_the_file_before() {
     let mut node = Node::new();
     let mut checkpoint = Lsn(0);
