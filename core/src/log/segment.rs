@@ -4,8 +4,8 @@
 //! Keeps the layout. Knows no block and no other segment. Hop *segment* of the data path.
 //!
 //! ```text
-//!  | header, a sector | state, whole sectors | block block .. zeros | block .. zeros | footer |
-//!  |<------------ head ------------------->|  |<- one write ------>|
+//!  | header, a sector | state, whole sectors | the same once more | block block .. zeros | .. | footer |
+//!  |<-------------------------- head ----------------------------->|<- one write ------->|
 //!
 //!  header:
 //!  0       4     8         9      12         16        32      36        40
@@ -19,7 +19,10 @@
 //! ```
 //! The state is as of just before the first block, which is where the producers' appends count back
 //! from; the previous term is then the log's highest fencing token. A state that says nothing takes
-//! no sector. A file is only ever appended to; what ends it is in `footer`.
+//! no sector. Header and state stand twice, each copy in sectors of its own: no other disk has the
+//! same state, so no peer could bring it back. A header that was made up for after both copies were
+//! lost says that the state is not known, by naming no voters. A file is only ever appended to; what
+//! ends it is in `footer`.
 
 use std::fmt;
 
@@ -34,13 +37,17 @@ use crate::limits::{PRODUCER_COUNT_MAX, PRODUCER_WINDOW, SECTOR_SIZE, VOTER_COUN
 /// Bytes of a segment's first sector.
 pub const SEGMENT_HEADER_SIZE: usize = SECTOR_SIZE;
 
-/// Bytes in front of a segment's first block, at most: a full table of producers.
-pub const SEGMENT_HEAD_SIZE_MAX: usize = SEGMENT_HEADER_SIZE
-    + round_up(
-        VOTER_COUNT_MAX * VOTER_SIZE
-            + PRODUCER_COUNT_MAX * (PRODUCER_SIZE + PRODUCER_WINDOW * NOTED_SIZE),
-        SECTOR_SIZE,
-    );
+/// Bytes in front of a segment's first block, at most: a full table of producers, twice.
+pub const SEGMENT_HEAD_SIZE_MAX: usize = 2
+    * (SEGMENT_HEADER_SIZE
+        + round_up(
+            VOTER_COUNT_MAX * VOTER_SIZE
+                + PRODUCER_COUNT_MAX * (PRODUCER_SIZE + PRODUCER_WINDOW * NOTED_SIZE),
+            SECTOR_SIZE,
+        ));
+
+/// So many bytes of a file's beginning hold a header of the head, if one copy of it is sound.
+pub const SEGMENT_HEADER_SEARCH_SIZE: usize = SEGMENT_HEAD_SIZE_MAX / 2 + SEGMENT_HEADER_SIZE;
 
 const VOTER_SIZE: usize = 8;
 
@@ -97,11 +104,11 @@ pub struct SegmentHeader {
 /// Where a segment's state ends and what it must sum up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatePlace {
-    /// Bytes of header and state: where the first block stands. Whole sectors.
+    /// Bytes of header and state, both twice: where the first block stands. Whole sectors.
     pub head_size: u32,
     /// Sum over the state with its padding.
     pub sum: u32,
-    /// Voters in it.
+    /// Voters in it; 0 where the state is not known.
     pub voter_count: u32,
     /// Producers in it.
     pub producer_count: u32,
@@ -146,13 +153,31 @@ impl fmt::Display for SegmentError {
 impl std::error::Error for SegmentError {}
 
 impl StatePlace {
-    /// Of a state that says nothing.
+    /// Of a state that says nothing, or is not known.
     pub const NONE: Self = Self {
-        head_size: SEGMENT_HEADER_SIZE as u32,
+        head_size: 2 * SEGMENT_HEADER_SIZE as u32,
         sum: 0,
         voter_count: 0,
         producer_count: 0,
     };
+
+    /// Bytes of one copy of header and state: where the second one stands.
+    #[must_use]
+    pub fn copy_size(&self) -> usize {
+        self.head_size as usize / 2
+    }
+
+    /// Bytes of the state.
+    #[must_use]
+    pub fn state_size(&self) -> usize {
+        self.copy_size() - SEGMENT_HEADER_SIZE
+    }
+
+    /// Whether the state tells what the log was.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.voter_count > 0
+    }
 }
 
 impl SegmentState {
@@ -168,7 +193,7 @@ impl SegmentState {
         assert_eq!(bytes.len(), size, "the table takes what it said");
         pad(&mut bytes, SECTOR_SIZE);
         let place = StatePlace {
-            head_size: (SEGMENT_HEADER_SIZE + bytes.len()) as u32,
+            head_size: 2 * (SEGMENT_HEADER_SIZE + bytes.len()) as u32,
             sum: crc32c(&bytes),
             voter_count: self.voters.len() as u32,
             producer_count: self.producers.len() as u32,
@@ -184,7 +209,7 @@ impl SegmentState {
     /// The first misdeed found.
     pub fn check(header: &SegmentHeader, bytes: &[u8]) -> Result<Self, SegmentError> {
         let place = header.state;
-        let Some(bytes) = bytes.get(..place.head_size as usize - SEGMENT_HEADER_SIZE) else {
+        let Some(bytes) = bytes.get(..place.state_size()) else {
             return Err(SegmentError::Truncated);
         };
         if crc32c(bytes) != place.sum {
@@ -207,13 +232,27 @@ impl SegmentState {
             producers,
         })
     }
+
+    /// One copy of header and state as it is to stand, from whichever of the file's two has a sound
+    /// state; none if neither has. `head` is the beginning of the file.
+    #[must_use]
+    pub fn sound_copy(header: &SegmentHeader, head: &[u8]) -> Option<Vec<u8>> {
+        let size = header.state.copy_size();
+        let copies = [head.get(..size), head.get(size..2 * size)];
+        let mut states = copies.into_iter().flatten();
+        let state = states.find_map(|copy| {
+            let state = &copy[SEGMENT_HEADER_SIZE..];
+            Self::check(header, state).is_ok().then_some(state)
+        })?;
+        Some([&header.encode()[..], state].concat())
+    }
 }
 
 impl StatePlace {
     fn is_possible(&self) -> bool {
         let size = self.head_size as usize;
-        (SEGMENT_HEADER_SIZE..=SEGMENT_HEAD_SIZE_MAX).contains(&size)
-            && size.is_multiple_of(SECTOR_SIZE)
+        (2 * SEGMENT_HEADER_SIZE..=SEGMENT_HEAD_SIZE_MAX).contains(&size)
+            && size.is_multiple_of(2 * SECTOR_SIZE)
             && self.voter_count as usize <= VOTER_COUNT_MAX
             && self.producer_count as usize <= PRODUCER_COUNT_MAX
     }
@@ -244,6 +283,18 @@ impl SegmentHeader {
         let sum = crc32c(&bytes);
         put_u32(&mut bytes, SUM_AT, sum);
         bytes
+    }
+
+    /// The header whose first copy is not sound: from the second, wherever that stands. `bytes` are
+    /// the beginning of the file. Only a header that says that it stands there counts.
+    #[must_use]
+    pub fn second(bytes: &[u8]) -> Option<Self> {
+        let sectors = bytes.chunks(SECTOR_SIZE).enumerate().skip(1);
+        let mut found = sectors.filter_map(|(at, sector)| {
+            let header = Self::check(sector).ok()?;
+            (header.state.copy_size() == at * SECTOR_SIZE).then_some(header)
+        });
+        found.next()
     }
 
     /// Reads and checks the sector at the start of `bytes`, which may be longer.
@@ -331,7 +382,7 @@ mod tests {
             previous_size: 0x0000_0000_0203_1000,
             made_at: UnixSeconds(1_800_000_000),
             state: StatePlace {
-                head_size: 8192,
+                head_size: 16_384,
                 sum: 0x1234_5678,
                 voter_count: 3,
                 producer_count: 5,
@@ -394,6 +445,35 @@ mod tests {
                 SegmentState::check(&header, cut),
                 Err(SegmentError::Truncated)
             );
+        }
+    }
+
+    #[test]
+    fn whichever_copy_of_a_head_is_damaged_the_other_one_tells() {
+        for count in [0, 1, 40] {
+            let mut header = header();
+            header.first_index = Index(10_000);
+            let (place, state) = state(count).encode(Index(9999), header.previous_term);
+            header.state = place;
+            let copy = [&header.encode()[..], &state].concat();
+            let head = [&copy[..], &copy].concat();
+            assert_eq!(head.len(), place.head_size as usize);
+            assert_eq!(SegmentHeader::second(&head), Some(header));
+            for at in (0..head.len()).step_by(509) {
+                let mut damaged = head.clone();
+                damaged[at] ^= 1;
+                let found = SegmentHeader::check(&damaged).ok();
+                let found = found.or_else(|| SegmentHeader::second(&damaged));
+                assert_eq!(found, Some(header), "byte {at}");
+                let found = SegmentState::sound_copy(&header, &damaged);
+                assert_eq!(found.as_ref(), Some(&copy), "byte {at}");
+            }
+            // A header in another place is a record of somebody, or another file's.
+            assert_eq!(SegmentHeader::second(&head[SECTOR_SIZE..]), None);
+            let mut torn = head;
+            torn[SEGMENT_HEADER_SIZE + 8] ^= 1;
+            torn[place.copy_size() + SEGMENT_HEADER_SIZE + 8] ^= 1;
+            assert_eq!(SegmentState::sound_copy(&header, &torn), None);
         }
     }
 

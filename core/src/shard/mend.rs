@@ -23,7 +23,7 @@ use crate::id::{Index, Nanos, NodeId, Term, UnixSeconds};
 use crate::limits::{MEND_WRITE_SIZE, REPAIR_COUNT_MAX, SECTOR_SIZE};
 use crate::log::block::{Block, BlockHeader, blocks};
 use crate::log::footer::{FooterBuilder, SegmentFooter};
-use crate::log::segment::SEGMENT_HEADER_SIZE;
+use crate::log::segment::{SegmentHeader, SegmentState, StatePlace};
 use crate::log::{Entry, Place};
 
 use super::ask::{Asker, Lost, Told, Word};
@@ -67,6 +67,8 @@ enum Waiting {
 struct Mend {
     wound: Wound,
     extent: Extent,
+    /// What the new file begins with. Its state may be another one than the old file's.
+    header: SegmentHeader,
     walk: Walk,
     /// What was read of the old file, and from which byte on.
     window: (u64, Bytes),
@@ -154,6 +156,18 @@ impl Shard {
         self.advance_mends(now, effects);
     }
 
+    /// A segment's header was not where it stands when this shard began.
+    pub(super) fn on_head_lost(&mut self, now: Nanos, position: usize, number: u32) {
+        self.mends.found_count += 1;
+        self.mends.due.push_back(Wound {
+            position,
+            number,
+            byte: 0,
+            due: now,
+            refused: None,
+        });
+    }
+
     /// Begins the next mend, if none is under way and one is due.
     pub(super) fn advance_mends(&mut self, now: Nanos, effects: &mut Effects) {
         if self.mends.current.is_some() {
@@ -187,6 +201,7 @@ impl Shard {
             walk,
             placed: extent.before,
             built: FooterBuilder::new(u64::from(begin)),
+            header: file.header,
             extent,
             window: (0, Bytes::new()),
             waiting: Waiting::Head,
@@ -279,7 +294,7 @@ impl Shard {
         let read_size = self.shape.segment_read_size as u64;
         let mend = self.mends.current.as_mut().expect("it asked");
         if mend.waiting == Waiting::Head {
-            mend.put_head(&bytes);
+            mend.put_head(&bytes, self.groups[mend.wound.position].raft.voters());
             self.drive_mend(now, effects);
             return;
         }
@@ -447,7 +462,7 @@ impl Shard {
             self.advance_mends(now, effects);
             return true;
         }
-        group.segments.map.replace(number, mend.built);
+        group.segments.map.replace(mend.header, mend.built);
         self.mends.healed_count += 1;
         let log = &self.config.logs[position].name;
         let (byte, count) = (mend.wound.byte, mend.given_count);
@@ -471,6 +486,21 @@ impl Shard {
         true
     }
 
+    /// A sentence for each log that a replica which lacks its beginning cannot be told of.
+    pub(super) fn head_alarms(&self) -> impl Iterator<Item = String> + '_ {
+        let groups = self.groups.iter().zip(&self.config.logs);
+        groups.filter_map(|(group, log)| {
+            let header = group.segments.map.first()?.header;
+            let (log, number) = (&log.name, header.segment);
+            (!header.state.is_known()).then(|| {
+                format!(
+                    "log {log}: the state in the head of segment {number} is lost; a replica cannot \
+                     be brought up from there"
+                )
+            })
+        })
+    }
+
     /// A sentence for each segment that cannot be mended now, for `status`.
     pub(super) fn mend_alarms(&self) -> impl Iterator<Item = String> + '_ {
         self.mends.due.iter().filter_map(|wound| {
@@ -491,15 +521,29 @@ impl Shard {
 }
 
 impl Mend {
-    /// What stands before the blocks. The header is known; the state behind it is the disk's own, and
-    /// stays as it is: what is left of a damaged one is not believed, by its sum.
-    fn put_head(&mut self, read: &[u8]) {
-        let header = &self.extent.file.header;
-        let size = header.state.head_size as usize;
-        self.pending.put_slice(&header.encode());
-        let state = read.get(SEGMENT_HEADER_SIZE..).unwrap_or_default();
-        self.pending.put_slice(state);
-        self.pending.resize(size, 0);
+    /// What stands before the blocks, twice. The header is known; the state behind it is the disk's
+    /// own, and comes from the copy that is sound. If neither is, only that of a log's beginning can
+    /// be told anew.
+    fn put_head(&mut self, read: &[u8], voters: &[NodeId]) {
+        let header = &mut self.header;
+        let is_known = header.state.is_known();
+        let sound = SegmentState::sound_copy(header, read).filter(|_| is_known);
+        let copy = sound.unwrap_or_else(|| {
+            let is_first = header.first_index == Index(1);
+            let (place, state) = match is_first {
+                true => SegmentState {
+                    voters: voters.to_vec(),
+                    ..SegmentState::default()
+                }
+                .encode(Index(0), Term(0)),
+                false => (StatePlace::NONE, BytesMut::new()),
+            };
+            header.state = place;
+            [&header.encode()[..], &state].concat()
+        });
+        self.built = FooterBuilder::new(u64::from(header.state.head_size));
+        self.pending.put_slice(&copy);
+        self.pending.put_slice(&copy);
     }
 
     /// The next block of the new file.
@@ -528,7 +572,7 @@ impl Mend {
         if !self.extent.is_sealed {
             return;
         }
-        let (header, last) = (self.extent.file.header, self.placed);
+        let (header, last) = (self.header, self.placed);
         let footer = SegmentFooter {
             cluster: header.cluster,
             node_tag: header.node_tag,

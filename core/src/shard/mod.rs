@@ -16,6 +16,7 @@ mod effects;
 mod encoder;
 mod fetch;
 mod group;
+mod heads;
 mod holes;
 mod input;
 mod liveness;

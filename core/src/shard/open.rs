@@ -14,7 +14,6 @@ use crate::log::producers::{ProducerTable, Producers};
 use crate::log::recovery::{
     self, DiskFault, Finding, GroupRecovered, Identity, Recovered, RecoveryError,
 };
-use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::log::trims::Trims;
 use crate::log::{Base, Doubt, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
@@ -23,6 +22,7 @@ use super::ask::Asks;
 use super::carry::Carry;
 use super::encoder::Encoder;
 use super::group::Group;
+use super::heads::{Heads, HeadsLost};
 use super::holes::Holes;
 use super::liveness::Liveness;
 use super::load::Loads;
@@ -48,14 +48,15 @@ const MISSING: i32 = 2;
 pub enum OpenError {
     /// The journal cannot be used.
     Journal(RecoveryError),
-    /// A segment that the journal vouches for cannot be read, or is not this log's.
+    /// A segment that the journal vouches for is not this log's, or its header is lost and nothing
+    /// else tells what it was.
     Segment {
         /// The log's group.
         group: GroupId,
         /// Number of the segment.
         number: u32,
-        /// What the system said; none if the bytes are not the right ones.
-        fault: Option<DiskFault>,
+        /// It is sound, and of another log, node or place.
+        is_foreign: bool,
     },
     /// What is known of starts cannot be read, or is damaged twice, or another node's.
     Pins {
@@ -78,24 +79,20 @@ impl fmt::Display for OpenError {
             Self::Segment {
                 group,
                 number,
-                fault: Some(fault),
-            } => {
-                let errno = fault.errno;
-                write!(
-                    f,
-                    "segment {number} of group {group} cannot be read: errno {errno}"
-                )
-            }
+                is_foreign: true,
+            } => write!(
+                f,
+                "segment {number} of group {group} is another node's, or another log's"
+            ),
             Self::Segment {
                 group,
                 number,
-                fault: None,
-            } => {
-                write!(
-                    f,
-                    "segment {number} of group {group} is damaged or another node's"
-                )
-            }
+                is_foreign: false,
+            } => write!(
+                f,
+                "segment {number} of group {group} is damaged, and so is what else tells where it \
+                 begins: the footer of the one before"
+            ),
         }
     }
 }
@@ -196,8 +193,11 @@ impl Shard {
         for position in 0..shard.config.logs.len() {
             let found = groups.remove(&shard.config.logs[position].group);
             let found = found.unwrap_or_else(|| nothing(doubt));
-            let group = shard.open_group(now, position, found, read)?;
+            let (group, lost) = shard.open_group(now, position, found, read)?;
             shard.groups.push(group);
+            for number in lost {
+                shard.on_head_lost(now, position, number);
+            }
         }
         Ok(shard)
     }
@@ -208,21 +208,27 @@ impl Shard {
         position: usize,
         found: GroupRecovered,
         read: &mut Read<'_>,
-    ) -> Result<Group, OpenError> {
+    ) -> Result<(Group, Vec<u32>), OpenError> {
         let config = &self.config;
         let group = config.logs[position].group;
+        let mut lost = Vec::new();
         let segments = match &found.checkpoint {
             None => SegmentMap::recovered(&[], 0, 0, 0),
             Some(checkpoint) => {
                 // A log that began anew has none before its first write.
                 let is_begun = checkpoint.segment_size > 0;
                 let next_number = checkpoint.segment + u32::from(is_begun);
-                let mut headers = Vec::new();
-                for number in checkpoint.first_segment..next_number {
-                    headers.push(read_header(config, group, number, read)?);
-                }
-                let size = checkpoint.segment_size;
-                SegmentMap::recovered(&headers, size, checkpoint.blocks_sum, next_number)
+                let numbers = checkpoint.first_segment..next_number;
+                let heads = Heads::read(config, group, numbers, checkpoint.start, read);
+                let heads =
+                    heads.map_err(|HeadsLost { number, is_foreign }| OpenError::Segment {
+                        group,
+                        number,
+                        is_foreign,
+                    })?;
+                lost = heads.lost;
+                let (size, sum) = (checkpoint.segment_size, checkpoint.blocks_sum);
+                SegmentMap::recovered(&heads.headers, size, sum, next_number)
             }
         };
         let mut voters: Vec<NodeId> = config.voters.iter().map(|voter| voter.id).collect();
@@ -256,7 +262,7 @@ impl Shard {
         } = found;
         let mut group = Group::new(group, raft, producers, trims, segments);
         group.holes = pieces.and_then(|pieces| Holes::new(now, pieces));
-        Ok(group)
+        Ok((group, lost))
     }
 }
 
@@ -301,31 +307,6 @@ pub fn directory_tag(cluster: ClusterId, node: NodeId, incarnation: Incarnation)
 
 pub(super) fn node_tag(config: &Config) -> u32 {
     directory_tag(config.cluster, config.me, config.incarnation)
-}
-
-fn read_header(
-    config: &Config,
-    group: GroupId,
-    number: u32,
-    read: &mut Read<'_>,
-) -> Result<SegmentHeader, OpenError> {
-    let failed = |fault| OpenError::Segment {
-        group,
-        number,
-        fault,
-    };
-    let bytes = read(Source::Segment { group, number }, 0, SEGMENT_HEADER_SIZE)
-        .map_err(|fault| failed(Some(fault)))?;
-    let header = SegmentHeader::check(&bytes).map_err(|_| failed(None))?;
-    let is_ours = header.cluster == config.cluster
-        && header.node_tag == node_tag(config)
-        && header.group == group
-        && header.segment == number;
-    if is_ours {
-        Ok(header)
-    } else {
-        Err(failed(None))
-    }
 }
 
 /// What the directory knows of starts, and in which sector. Nothing where there is no such file: a

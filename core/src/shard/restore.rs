@@ -6,7 +6,7 @@
 //!  follower:  head checked ─▶ Raft lacks the block before it ─▶ a checkpoint that voids all before it
 //!             ─▶ durable: answered, older segments deleted ─▶ blocks come as to anybody who is behind
 //! ```
-//! The head is sent as it stands on disk. It has what the blocks behind it cannot tell: the block
+//! One copy of the head is sent as it stands on disk. It has what the blocks behind it cannot tell: the block
 //! before the first, and the producers as of there. A crash before the checkpoint is durable brings
 //! the old log back, and the leader offers again; after it the old files are deleted at the start.
 
@@ -61,6 +61,11 @@ impl Shard {
             return;
         };
         let header = first.header;
+        if !header.state.is_known() {
+            // Another node may lead, and know it.
+            self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
+            return;
+        }
         let load = self.loads.add_head(head);
         effects.push(Effect::Load {
             load,
@@ -85,8 +90,11 @@ impl Shard {
         if !group.raft.is_leader() {
             return;
         }
-        let Some((header, _)) = check_head(bytes).filter(|(header, _)| header.group == group.id)
-        else {
+        let header = SegmentHeader::check(bytes).ok();
+        let header = header.or_else(|| SegmentHeader::second(bytes));
+        let header = header.filter(|header| header.group == group.id);
+        let copy = header.and_then(|header| SegmentState::sound_copy(&header, bytes));
+        let (Some(header), Some(copy)) = (header, copy) else {
             // Nobody can be told. It is asked for again after a pause.
             self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
             return;
@@ -96,7 +104,7 @@ impl Shard {
             start: group.trims.start().0,
             group: group.id.0,
         };
-        let frame = self.encoder.frame_with_blocks(&body, vec![bytes.clone()]);
+        let frame = self.encoder.frame_with_blocks(&body, vec![copy.into()]);
         self.send(peer, Lane::Bulk, frame, effects);
         let base = Index(header.first_index.0 - 1);
         self.tell_raft(now, position, effects, |raft, _| {
@@ -120,7 +128,7 @@ impl Shard {
         let payload = frame.payload().contiguous();
         let checked = check_head(&payload);
         let is_ours = |(header, _): &(SegmentHeader, SegmentState)| {
-            header.group == id && header.cluster == self.config.cluster
+            header.group == id && header.cluster == self.config.cluster && header.state.is_known()
         };
         let Some((header, state)) = checked.filter(is_ours) else {
             self.peer_fault_count += 1;
@@ -195,9 +203,9 @@ impl Shard {
     }
 }
 
-/// A segment's head, if it is one.
+/// One copy of a segment's head, if it is one.
 fn check_head(bytes: &[u8]) -> Option<(SegmentHeader, SegmentState)> {
     let header = SegmentHeader::check(bytes).ok()?;
     let state = SegmentState::check(&header, &bytes[SEGMENT_HEADER_SIZE..]).ok()?;
-    (bytes.len() == header.state.head_size as usize).then_some((header, state))
+    (bytes.len() == header.state.copy_size()).then_some((header, state))
 }

@@ -6,21 +6,19 @@
 //! rate, and after everybody else: while others read or write it waits, though not for ever. Keeps the
 //! place it has come to. Knows no repair.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use crate::id::{Index, Nanos};
 use crate::limits::{SCRUB_DELAY, SCRUB_PERIOD, SCRUB_RATE_MAX, SECTOR_SIZE};
 use crate::log::footer::{SEGMENT_FOOTER_SIZE, SegmentFooter};
-use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentState};
+use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader, SegmentState};
 
 use super::effects::Source;
 use super::load::Purpose;
 use super::locate::{Job, Step, Want};
 use super::segments::Extent;
 use super::walk::{Met, Walk};
-use super::{Effect, Effects, Shard};
+use super::{Effects, Shard};
 
 /// While others read or write, the scrub looks again after this.
 const YIELD_PAUSE: Nanos = Nanos::from_millis(5);
@@ -72,8 +70,6 @@ pub(super) struct Scrub {
     pub(super) total_size: u64,
     /// Passes that came to their end since the start.
     pub(super) pass_count: u64,
-    /// Segments whose state is damaged, by the log's position and their number.
-    lost_states: BTreeSet<(usize, u32)>,
 }
 
 impl Scrub {
@@ -87,7 +83,6 @@ impl Scrub {
             done_size: 0,
             total_size: 0,
             pass_count: 0,
-            lost_states: BTreeSet::new(),
         }
     }
 
@@ -308,7 +303,7 @@ impl Shard {
         }
     }
 
-    /// The header must be the one that memory has, and the state what the header says.
+    /// The header must be the one that memory has, the state what the header says, and both twice.
     fn judge_head(
         &mut self,
         now: Nanos,
@@ -322,17 +317,11 @@ impl Shard {
             return;
         };
         let header = extent.file.header;
-        let head_size = header.state.head_size as usize;
-        let is_header = bytes.get(..SEGMENT_HEADER_SIZE) == Some(&header.encode()[..]);
-        if !is_header {
-            self.leave_segment(now, position, &extent, Some(0), effects);
+        if let Some(at) = damage_of_head(&header, bytes) {
+            self.leave_segment(now, position, &extent, Some(at as u64), effects);
             return;
         }
-        let state = bytes.get(SEGMENT_HEADER_SIZE..head_size);
-        let state = state.map(|state| SegmentState::check(&header, state));
-        let is_lost = head_size > SEGMENT_HEADER_SIZE && !matches!(state, Some(Ok(_)));
-        self.note_state(position, number, is_lost, effects);
-        let begin = head_size as u64;
+        let begin = u64::from(header.state.head_size);
         let group = self.groups[position].id;
         let walk = Walk::new(group, extent.last, extent.before, begin, extent.file.size);
         let pass = self.scrub.pass.as_mut().expect("a pass is under way");
@@ -341,31 +330,6 @@ impl Shard {
             extent,
             walk,
         };
-    }
-
-    /// The state is this disk's own: no other has it, and it is wanted only once all segments before
-    /// are gone and a replica must be brought up from here.
-    fn note_state(&mut self, position: usize, number: u32, is_lost: bool, effects: &mut Effects) {
-        let key = (position, number);
-        if !is_lost {
-            self.scrub.lost_states.remove(&key);
-        } else if self.scrub.lost_states.insert(key) {
-            effects.push(Effect::Notice(self.state_alarm(key)));
-        }
-    }
-
-    fn state_alarm(&self, (position, number): (usize, u32)) -> String {
-        let log = &self.config.logs[position].name;
-        format!(
-            "log {log}: the state in the head of segment {number} is damaged; a replica cannot be \
-             brought up from there"
-        )
-    }
-
-    /// A sentence for each damage that nothing heals, for `status`.
-    pub(super) fn scrub_alarms(&self) -> impl Iterator<Item = String> + '_ {
-        let lost = self.scrub.lost_states.iter();
-        lost.map(|key| self.state_alarm(*key))
     }
 
     /// All of a segment was looked at, or enough to know that it must be mended.
@@ -406,6 +370,21 @@ impl Shard {
             next: through.next(),
         };
     }
+}
+
+/// Where the beginning of a file is not this header and a sound state, twice.
+fn damage_of_head(header: &SegmentHeader, head: &[u8]) -> Option<usize> {
+    let size = header.state.copy_size();
+    let copies = [0, size].map(|at| (at, head.get(at..at + size).unwrap_or_default()));
+    copies.into_iter().find_map(|(at, copy)| {
+        if copy.get(..SEGMENT_HEADER_SIZE) != Some(&header.encode()[..]) {
+            return Some(at);
+        }
+        let state = at + SEGMENT_HEADER_SIZE;
+        SegmentState::check(header, &copy[SEGMENT_HEADER_SIZE..])
+            .is_err()
+            .then_some(state)
+    })
 }
 
 /// Whether these bytes end this segment.

@@ -141,18 +141,19 @@ impl SegmentMap {
         self.next_number
     }
 
-    /// Number of the file that a log which begins at `start` needs first.
+    /// Number of the file that a log which begins at `start` needs first: one whose state is known,
+    /// for a replica may have to be brought up from it.
     pub(super) fn number_at(&self, start: Offset) -> u32 {
         let is_before = |file: &SegmentFile| file.header.first_offset <= start;
         let count = self.files.partition_point(is_before);
-        let file = self.files.get(count.saturating_sub(1));
-        file.map_or(self.next_number, |file| file.header.segment)
+        let mut known = self.files.iter().take(count).rev();
+        let known = known.find(|file| file.header.state.is_known());
+        known.map_or(self.first_number(), |file| file.header.segment)
     }
 
     /// Whether a log that begins at `start` needs nothing of the first file.
     pub(super) fn is_above_first(&self, start: Offset) -> bool {
-        let next = self.files.get(1);
-        next.is_some_and(|next| next.header.first_offset <= start)
+        self.number_at(start) > self.first_number()
     }
 
     /// Forgets the files below a number.
@@ -263,9 +264,14 @@ impl SegmentMap {
     }
 
     /// A segment was written anew: its blocks stand elsewhere in it.
-    pub(super) fn replace(&mut self, number: u32, built: FooterBuilder) {
+    pub(super) fn replace(&mut self, header: SegmentHeader, built: FooterBuilder) {
+        let number = header.segment;
         self.cursors.retain(|point| point.number != number);
         self.detours.retain(|point| point.number != number);
+        let first = self.first_number();
+        if let Some(file) = self.files.get_mut((number - first) as usize) {
+            file.header = header;
+        }
         if self
             .last()
             .is_some_and(|last| last.header.segment == number)

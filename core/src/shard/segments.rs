@@ -359,8 +359,10 @@ impl Shard {
             None => {
                 let (header, state) = self.segment_head(position);
                 let buffer = self.segment_memory.current();
-                buffer.put_slice(&header.encode());
-                buffer.put_slice(&state);
+                for _ in 0..2 {
+                    buffer.put_slice(&header.encode());
+                    buffer.put_slice(&state);
+                }
                 let growing = FooterBuilder::new(u64::from(header.state.head_size));
                 (SegmentFile { header, size: 0 }, growing)
             }

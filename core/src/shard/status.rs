@@ -30,7 +30,7 @@ impl Shard {
         alarms.extend(self.repair_alarms().map(String::into_bytes));
         alarms.extend(self.stall.alarm(now).map(String::into_bytes));
         alarms.extend(self.mend_alarms().map(String::into_bytes));
-        alarms.extend(self.scrub_alarms().map(String::into_bytes));
+        alarms.extend(self.head_alarms().map(String::into_bytes));
         alarms.extend(self.doubt_alarms().map(String::into_bytes));
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;

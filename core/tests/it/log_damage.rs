@@ -266,7 +266,9 @@ fn a_disk_that_gives_a_header_once_and_then_no_more_is_judged_in_the_end() {
                 return Err(DiskFault { errno: 5 });
             }
             let position = position as usize;
-            Ok(image[slot as usize][position..position + size].to_vec().into())
+            Ok(image[slot as usize][position..position + size]
+                .to_vec()
+                .into())
         };
         // Where the walk went on behind the lost flush, the next one was there and is not any more.
         match recover(&node.disk.identity, &mut read) {

@@ -158,7 +158,7 @@ fn a_segment_begins_as_ever() {
     let (header, state) = segment_header();
     check(
         include_str!("../golden/log_segment_head.hex"),
-        &[&header.encode()[..], &state].concat(),
+        &[&header.encode()[..], &state].concat().repeat(2),
     );
 }
 

@@ -183,8 +183,7 @@ fn segment(node: &mut Node, number: u32, previous_size: u64, writes: usize) -> M
         made_at: UnixSeconds(5),
         state: place,
     };
-    let mut image = header.encode().to_vec();
-    image.extend(&state);
+    let mut image = [&header.encode()[..], &state].concat().repeat(2);
     let mut growing = FooterBuilder::new(image.len() as u64);
     let mut blocks = Vec::new();
     for size in [40, 3000, 9000].repeat(writes) {

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::super::block::{BLOCK_ALIGN, BLOCK_HEADER_SIZE, Block, BlockError, BlockHeader};
 use super::super::fields::all_zero;
 use super::super::footer::{SEGMENT_FOOTER_SIZE, SegmentFooter};
-use super::super::segment::{SEGMENT_HEADER_SIZE, SegmentError, SegmentHeader, SegmentState};
+use super::super::segment::{
+    SEGMENT_HEADER_SEARCH_SIZE, SEGMENT_HEADER_SIZE, SegmentError, SegmentHeader, SegmentState,
+};
 use super::window::Window;
 use super::{BlockPiece, Piece, Read, What};
 use crate::id::{GroupId, Index};
@@ -26,8 +28,6 @@ pub struct SegmentPieces<'r> {
     group: Option<GroupId>,
     /// Index of the last sound block, or of the one before the segment.
     last: Index,
-    /// Its header, until what that says of the bytes behind it was looked at.
-    header: Option<SegmentHeader>,
     /// Pieces found ahead of their turn.
     ahead: VecDeque<Piece>,
 }
@@ -51,44 +51,74 @@ impl<'r> SegmentPieces<'r> {
             position: 0,
             group: None,
             last: Index(0),
-            header: None,
             ahead: VecDeque::new(),
         }
     }
 
+    /// The head, piece by piece: header and state, and both once more.
     fn head(&mut self) -> Piece {
-        let (size, what) = match self.window.bytes(0, SEGMENT_HEADER_SIZE) {
-            Ok(bytes) => {
-                let header = SegmentHeader::check(&bytes);
-                if let Ok(header) = &header {
-                    self.group = Some(header.group);
-                    self.last = Index(header.first_index.0 - 1);
-                    self.header = Some(*header);
-                }
-                (bytes.len(), What::Head(header))
+        let mut header = self.header_at(0).1;
+        if header.is_none() {
+            let begin = self.window.bytes(0, SEGMENT_HEADER_SEARCH_SIZE);
+            header = begin.ok().and_then(|begin| SegmentHeader::second(&begin));
+        }
+        let copy_size = header.map_or(0, |header| header.state.copy_size());
+        if let Some(header) = &header {
+            self.group = Some(header.group);
+            self.last = Index(header.first_index.0 - 1);
+        }
+        let mut pieces = VecDeque::new();
+        for at in [0, copy_size as u64] {
+            if at < self.window.size() && (at > 0 || pieces.is_empty()) {
+                pieces.push_back(self.header_at(at).0);
             }
-            Err(fault) => (SEGMENT_HEADER_SIZE, What::Unreadable(fault)),
+            if let Some(header) = &header {
+                pieces.extend(self.state_at(at + SEGMENT_HEADER_SIZE as u64, header));
+            }
+        }
+        let first = pieces.pop_front().expect("the file has a byte at least");
+        let last = pieces.back().unwrap_or(&first);
+        // A file that was cut while it was read ends here.
+        self.position = match last.size {
+            0 => self.window.size(),
+            size => last.position + size,
         };
-        self.piece(0, size as u64, what)
+        self.ahead = pieces;
+        first
     }
 
-    /// What stands between the first sector and the blocks; none if nothing does.
-    fn state(&mut self) -> Option<Piece> {
-        let header = self.header.take()?;
-        let size = header.state.head_size as usize - SEGMENT_HEADER_SIZE;
-        let position = SEGMENT_HEADER_SIZE as u64;
+    fn header_at(&mut self, position: u64) -> (Piece, Option<SegmentHeader>) {
+        let (size, what) = match self.window.bytes(position, SEGMENT_HEADER_SIZE) {
+            Ok(bytes) => (bytes.len(), What::Head(SegmentHeader::check(&bytes))),
+            Err(fault) => (SEGMENT_HEADER_SIZE, What::Unreadable(fault)),
+        };
+        let header = match &what {
+            What::Head(Ok(header)) => Some(*header),
+            _ => None,
+        };
+        (self.sized(position, size as u64, what), header)
+    }
+
+    /// What stands between a header and what follows; none if nothing does.
+    fn state_at(&mut self, position: u64, header: &SegmentHeader) -> Option<Piece> {
+        let size = header.state.state_size();
         if size == 0 || self.window.size() <= position {
             return None;
         }
         let (size, what) = match self.window.bytes(position, size) {
-            Ok(bytes) => (
-                bytes.len(),
-                What::State(SegmentState::check(&header, &bytes)),
-            ),
-            Err(fault) => (SECTOR_SIZE, What::Unreadable(fault)),
+            Ok(bytes) => (size, What::State(SegmentState::check(header, &bytes))),
+            Err(fault) => (size, What::Unreadable(fault)),
         };
-        let size = (size as u64).min(self.window.size() - position);
-        Some(self.piece(position, size, what))
+        Some(self.sized(position, size as u64, what))
+    }
+
+    /// A piece that ends with the file at the latest.
+    fn sized(&self, position: u64, size: u64, what: What) -> Piece {
+        Piece {
+            position,
+            size: size.min(self.window.size().saturating_sub(position)),
+            what,
+        }
     }
 
     /// The footer at a place, if something there says that it is one.
@@ -242,9 +272,6 @@ impl Iterator for SegmentPieces<'_> {
         }
         if self.position == 0 {
             return Some(self.head());
-        }
-        if let Some(state) = self.state() {
-            return Some(state);
         }
         let position = self.position;
         Some(match self.look(position) {

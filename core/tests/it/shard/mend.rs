@@ -45,7 +45,7 @@ pub(super) fn read_on(bench: &mut Bench, from: u64, count: u64) -> u64 {
 }
 
 /// Reads all, as a client does that comes again when it is told that blocks are damaged.
-fn read_all(bench: &mut Bench, count: u64) {
+pub(super) fn read_all(bench: &mut Bench, count: u64) {
     let mut at = 0;
     for _ in 0..40 {
         at = read_on(bench, at, count);

@@ -1,6 +1,7 @@
 //! One shard driven by hand, with a disk and a peer of a few lines: what a whole cluster seldom does.
 
 mod bench;
+mod heads;
 mod hole;
 mod late;
 mod mend;

@@ -24,8 +24,9 @@ struct Walked {
 fn walk(file: &[u8]) -> Walked {
     let header = SegmentHeader::check(file).expect("a header");
     let head_size = header.state.head_size as usize;
-    let state = &file[SECTOR_SIZE..head_size];
-    let state = SegmentState::check(&header, state).expect("a state");
+    let (first, second) = file[..head_size].split_at(head_size / 2);
+    assert!(first == second, "a head stands twice");
+    let state = SegmentState::check(&header, &first[SECTOR_SIZE..]).expect("a state");
     let end = file.len() - SEGMENT_FOOTER_SIZE;
     let footer = SegmentFooter::check(&file[end..]).expect("a footer");
     let (mut at, mut found) = (head_size, Vec::new());
