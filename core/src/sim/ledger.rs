@@ -117,6 +117,8 @@ pub(super) struct Ledger {
     /// Counts writes that begin or end.
     write_count: u64,
     damage: Damage,
+    /// What the disk had each time before a restart found a loss, until nothing is doubted any more.
+    had: Vec<Vec<Held>>,
     /// What the last restart found, and how many of its runs were not durable; it counts once the
     /// new life's first write has begun, for that
     /// is when the journal is synced.
@@ -134,6 +136,7 @@ impl Ledger {
             durable: vec![Held::default(); groups.len()],
             issued: VecDeque::new(),
             damage: Damage::None,
+            had: Vec::new(),
             found: None,
         }
     }
@@ -322,6 +325,7 @@ impl Ledger {
             marks.losses_doubted += u64::from(doubt.is_any());
             found.push(is);
         }
+        self.had.push(self.durable.clone());
         self.found = Some((found, self.issued.len()));
     }
 
@@ -340,6 +344,7 @@ impl Ledger {
         let is_mended = self.damage == Damage::Mended;
         if is_mended {
             self.damage = Damage::None;
+            self.had.clear();
         }
         is_mended
     }
@@ -370,6 +375,14 @@ impl Ledger {
     pub(super) fn has(&self, group: usize, index: Index, sum: u32) -> bool {
         let at = index.0.checked_sub(1).map(|at| at as usize);
         at.is_none_or(|at| self.durable[group].sums.get(at) == Some(&sum))
+    }
+
+    /// Whether a leader may count this disk: it has the block, or had it when it said so, and its node
+    /// doubts its log since.
+    pub(super) fn counts(&self, group: usize, index: Index, sum: u32) -> bool {
+        let at = index.0 as usize - 1;
+        let had = |had: &Vec<Held>| had[group].sums.get(at) == Some(&sum);
+        self.has(group, index, sum) || self.had.iter().any(had)
     }
 
     /// Index through which this disk has the group, whatever happens.

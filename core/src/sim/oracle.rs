@@ -369,7 +369,7 @@ impl Oracle {
             let holders = self
                 .ledgers
                 .iter()
-                .filter(|disk| disk.has(group, Index(index), sum));
+                .filter(|disk| disk.counts(group, Index(index), sum));
             let (count, needed) = (holders.count(), quorum::size(self.node_count));
             assert!(
                 count >= needed,
