@@ -7,6 +7,7 @@
 //! ```text
 //!   <directory>/lock                         held by the one process that may write here
 //!               journal-0 .. journal-N       full size, every byte written once, then overwritten
+//!               journal.persist          two sectors: how far the journal was durable
 //!               pins                     two sectors: starts of this node, and of the others
 //!               log-<group>/segment-<8 digits>
 //! ```
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringwood_core::id::GroupId;
 use ringwood_core::limits::SECTOR_SIZE;
+use ringwood_core::log::persist::PERSIST_FILE_SIZE;
 use ringwood_core::log::pins::PINS_FILE_SIZE;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
@@ -75,6 +77,9 @@ const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Which directories were known as whose; see core's `log::pins`.
 const PINS: &str = "pins";
+
+/// How far the journal was durable; see core's `log::persist`.
+const PERSIST: &str = "journal.persist";
 
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 const PRIVATE_DIRECTORY: Mode = Mode::from_raw_mode(0o700);
@@ -213,6 +218,22 @@ impl Directory {
             other => other?,
         }
         self.open_file(PINS, OFlags::RDWR)
+    }
+
+    /// Opens the file of the persist record, made of zeros where there is none of its size: one that
+    /// is lost only says less.
+    ///
+    /// # Errors
+    /// `Io`, `is_full` if there is no room to make it.
+    pub fn open_persist(&self) -> Result<File, DiskError> {
+        let size = PERSIST_FILE_SIZE as u64;
+        match self.check_size(PERSIST, size) {
+            Err(DiskError::Missing { .. } | DiskError::Size { .. }) => {
+                self.create_filled(PERSIST, size)?;
+            }
+            other => other?,
+        }
+        self.open_file(PERSIST, OFlags::RDWR)
     }
 
     /// Opens segment `number` of `group`, made empty where it is not there.

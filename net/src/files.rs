@@ -39,6 +39,7 @@ pub(crate) struct Files {
     removed_below: BTreeMap<GroupId, u32>,
     journal: Vec<File>,
     pins: File,
+    persist: File,
     segments: BTreeMap<(GroupId, u32), Segment>,
     /// How many of them stay open.
     open_max: usize,
@@ -115,6 +116,7 @@ impl Files {
         directory.sync_names()?;
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
         let pins = directory.open_pins()?;
+        let persist = directory.open_persist()?;
         let directory = Arc::new(directory);
         let maker = start_maker(Arc::clone(&directory), waker.clone());
         let mender = start_mender(Arc::clone(&directory), waker.clone());
@@ -129,6 +131,7 @@ impl Files {
             removed_below: BTreeMap::new(),
             journal,
             pins,
+            persist,
             segments: BTreeMap::new(),
             open_max: SEGMENT_OPEN_MAX,
             use_count: 0,
@@ -153,6 +156,10 @@ impl Files {
 
     pub(crate) fn pins(&self) -> &File {
         &self.pins
+    }
+
+    pub(crate) fn persist(&self) -> &File {
+        &self.persist
     }
 
     /// A segment to be written to; none if it has to be made, which `take_made` tells the end of.
@@ -235,6 +242,7 @@ impl Files {
         match source {
             Source::Journal { slot } => Ok(self.journal(slot).clone()),
             Source::Pins => Ok(self.pins.clone()),
+            Source::Persist => Ok(self.persist.clone()),
             Source::Segment { group, number } => {
                 if let Some(file) = self.opened(group, number) {
                     return Ok(file);
@@ -411,6 +419,7 @@ mod tests {
         let remover = start_remover(Arc::clone(&directory), ring.waker());
         let mut files = Files {
             pins: directory.open_pins().expect("there is room"),
+            persist: directory.open_persist().expect("there is room"),
             directory,
             maker: maker.expect("a thread"),
             mender: mender.expect("a thread"),

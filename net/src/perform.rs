@@ -83,6 +83,12 @@ impl Turn {
                 self.ring.write(token, file, position, [sector], mode);
                 self.writes_in_flight += 1;
             }
+            Effect::StorePersist { position, sector } => {
+                let (token, file) = (Job::StorePersist.token(), self.files.persist());
+                let mode = self.files.write_mode();
+                self.ring.write(token, file, position, [sector], mode);
+                self.writes_in_flight += 1;
+            }
             Effect::SegmentWrite {
                 write,
                 group,

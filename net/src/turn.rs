@@ -39,6 +39,7 @@ pub(crate) enum Job {
     SegmentWrite(SegmentWriteId),
     Load(LoadId),
     StorePins,
+    StorePersist,
 }
 
 /// Bits of a token below the kind of its job.
@@ -58,6 +59,7 @@ impl Job {
             Self::SegmentWrite(id) => (8, id.0),
             Self::Load(id) => (9, id.0),
             Self::StorePins => (10, 0),
+            Self::StorePersist => (11, 0),
         };
         assert!(number <= NUMBER_MASK, "numbers count events of one process");
         Token(kind << KIND_SHIFT | number)
@@ -77,6 +79,7 @@ impl Job {
             8 => Self::SegmentWrite(SegmentWriteId(number)),
             9 => Self::Load(LoadId(number)),
             10 => Self::StorePins,
+            11 => Self::StorePersist,
             kind => panic!("a token of kind {kind} was never given out"),
         }
     }
@@ -255,6 +258,15 @@ impl Turn {
                     error,
                 })?;
                 self.shard.step(now, Input::PinsStored, &mut self.effects);
+            }
+            Job::StorePersist => {
+                self.writes_in_flight -= 1;
+                result.map_err(|error| NodeFailure::Disk {
+                    what: "a write of the persist record",
+                    error,
+                })?;
+                self.shard
+                    .step(now, Input::PersistStored, &mut self.effects);
             }
             Job::SegmentWrite(write) => {
                 self.writes_in_flight -= 1;
@@ -442,7 +454,7 @@ impl Turn {
                 }
                 if matches!(
                     Job::of(completion.token),
-                    Job::Store(_) | Job::StorePins | Job::SegmentWrite(_)
+                    Job::Store(_) | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_)
                 ) {
                     self.writes_in_flight -= 1;
                 }

@@ -15,6 +15,7 @@
 //! | `seen`, `salvage`, `scars`, `pieces` | the same where a disk has lost what it promised |
 //! | `tail`, `producers`, `trims` | what a group remembers of its blocks |
 //! | `segment`, `footer` | how a file of committed blocks begins and ends |
+//! | `persist` | how far the journal was durable when it last stood still |
 //! | `pins` | which directories this node has known, its own among them |
 //! | `offline` | all of these files as they lie, for people |
 
@@ -26,6 +27,7 @@ pub mod flush;
 pub mod footer;
 pub mod journal;
 pub mod offline;
+pub mod persist;
 pub mod pieces;
 pub mod pins;
 pub mod producers;

@@ -240,6 +240,18 @@ pub type Read<'r> = dyn FnMut(u32, u64, usize) -> Result<Bytes, DiskFault> + 'r;
 /// # Errors
 /// Why the journal cannot be used.
 pub fn recover(identity: &Identity, read: &mut Read<'_>) -> Result<Recovered, RecoveryError> {
+    recover_recorded(identity, Lsn(0), read)
+}
+
+/// As [`recover`]; all below `recorded` was durable, as the persist record says.
+///
+/// # Errors
+/// Why the journal cannot be used.
+pub fn recover_recorded(
+    identity: &Identity,
+    recorded: Lsn,
+    read: &mut Read<'_>,
+) -> Result<Recovered, RecoveryError> {
     identity.ring.assert_sound();
     let mut disk = Disk {
         ring: identity.ring,
@@ -257,6 +269,7 @@ pub fn recover(identity: &Identity, read: &mut Read<'_>) -> Result<Recovered, Re
     loop {
         let mut walk = Walk::new(*identity, start, may_lose_start);
         walk.needed = needed;
+        walk.recorded = recorded;
         match walk.run(&mut disk)? {
             Stop::Skip { at, needed_file } => {
                 findings.push(Finding::Skipped {
@@ -422,6 +435,8 @@ struct Walk {
     start: u64,
     /// The first file that is needed. The walk may begin before it.
     needed: u64,
+    /// All below was durable, as the persist record says.
+    recorded: Lsn,
     last: Option<FlushHeader>,
     /// Where the walk goes on, if not behind `last`: at a header behind what is lost, or where
     /// nothing stands.
@@ -444,6 +459,7 @@ impl Walk {
             identity,
             start,
             needed: start,
+            recorded: Lsn(0),
             last: None,
             resume: None,
             may_lose_start,
@@ -483,7 +499,7 @@ impl Walk {
             let sight = Sight {
                 obsolete: witness.needed_file > ring.file_of(at).max(self.needed),
                 // That the start is needed is known from a header that was sealed later.
-                promised: witness.durable_through > at
+                promised: witness.durable_through.max(self.recorded) > at
                     || is_start && at != Lsn(0)
                     || disk.is_unreadable(at),
                 followed: next.is_some(),
@@ -508,7 +524,8 @@ impl Walk {
                 Fate::Gap => self.cross(at, next.expect("it is followed")),
                 Fate::Unsure => {
                     // Not written over: what is lost there is to be found again.
-                    let to = Lsn(at.0 + SECTOR_SIZE as u64);
+                    let next_file = ring.start_of(ring.file_of(at) + 1);
+                    let to = Lsn(at.0 + SECTOR_SIZE as u64).max(self.recorded.min(next_file));
                     let is_round = ring.file_of(to) >= self.start + u64::from(ring.file_count);
                     if self.last.is_none() || is_round {
                         return Err(disk.error().unwrap_or_else(|| damaged(&ring, at)));

@@ -9,14 +9,16 @@
 //! - *items*: everything in it is right, sum by sum (again possibly from the second copy);
 //! - *obsolete*: a flush header anywhere behind says that the file of this place is not needed;
 //! - *promised*: a flush header anywhere behind says that all below a point beyond this place was
-//!   durable when it was sealed; or the place cannot be read, which no torn write explains;
+//!   durable when it was sealed, or the persist record says it; or the place cannot be read, which no
+//!   torn write explains;
 //! - *followed*: a flush header stands behind that may continue the journal.
 //!
 //! Headers behind count as witnesses even if their items are torn: what a header says was true
 //! when it was sealed. Leftovers of lives that were cut off are no false witnesses: when the
 //! journal was cut at X, no header behind said "durable beyond X" (it would have been a gap, not
 //! an end), none can have been added since but by later lives, and those tell the truth about what
-//! lies in the journal now.
+//! lies in the journal now. Of the persist record the same holds: it is written of what is durable,
+//! and nothing durable is ever cut off.
 //!
 //! ```text
 //!  header chained items obsolete promised followed

@@ -32,6 +32,8 @@ pub enum Source {
     },
     /// What is known of starts; see `log::pins`.
     Pins,
+    /// How far the journal was durable; see `log::persist`.
+    Persist,
 }
 
 /// A frame on its way out: header and body, then payload slices, which together are a multiple of
@@ -77,6 +79,13 @@ pub enum Effect {
     Store(Store),
     /// Write one sector durably into the file of pins; one at a time.
     StorePins {
+        /// Byte position.
+        position: u64,
+        /// The sector.
+        sector: Bytes,
+    },
+    /// Write one sector durably into the file of the persist record; one at a time.
+    StorePersist {
         /// Byte position.
         position: u64,
         /// The sector.

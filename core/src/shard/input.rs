@@ -57,6 +57,8 @@ pub enum Input<'a> {
     Stored(WriteId),
     /// The sector of the file of pins that was under way is durable.
     PinsStored,
+    /// The sector of the persist record that was under way is durable.
+    PersistStored,
     /// A segment write is durable.
     SegmentStored(SegmentWriteId),
     /// A segment write was refused for want of space; nothing of it counts. It is tried again.

@@ -26,6 +26,7 @@ mod mend;
 mod need;
 mod open;
 mod peer;
+mod persist;
 mod pins;
 mod repair;
 mod restore;
@@ -65,6 +66,7 @@ use liveness::Liveness;
 use load::Loads;
 use mend::Mends;
 pub use open::{OpenError, Read, directory_tag};
+use persist::Persisting;
 use pins::Known;
 use repair::Repairs;
 use scrub::Scrub;
@@ -143,6 +145,7 @@ pub struct Shard {
     groups: Vec<Group>,
     positions: BTreeMap<GroupId, usize>,
     known: Known,
+    persisting: Persisting,
     liveness: Liveness,
     sessions: Sessions,
     encoder: Encoder,
@@ -208,6 +211,7 @@ impl Shard {
             Input::PeerRefused(peer) => self.on_peer_refused(now, peer, effects),
             Input::Stored(write) => self.on_stored(now, write, effects),
             Input::PinsStored => self.known.on_stored(),
+            Input::PersistStored => self.persisting.on_stored(),
             Input::SegmentStored(_) | Input::SegmentRefused(_) if bugs::is_on(Switch::B36) => {}
             Input::SegmentStored(write) => self.on_write_stored(now, write, effects),
             Input::SegmentRefused(write) => self.on_write_refused(now, write),
@@ -295,6 +299,7 @@ impl Shard {
         if durable == before {
             return;
         }
+        self.persisting.on_durable(now, durable);
         for position in 0..self.groups.len() {
             self.tell_raft(now, position, effects, |raft, out| {
                 raft.stored(now, durable, out)
@@ -344,6 +349,9 @@ impl Shard {
         // A new leader's no-op may be open by now.
         self.close_block();
         self.advance_stop(now, effects);
+        let record = self.persisting.next_write(now);
+        let store = |(position, sector)| Effect::StorePersist { position, sector };
+        effects.list.extend(record.map(store));
         self.advance_asks(now, effects);
         self.advance_repairs(now, effects);
         self.advance_stall(now, effects);
@@ -416,6 +424,7 @@ impl Shard {
             self.mends.deadline(),
             self.scrub.deadline(),
             self.holes_deadline(),
+            self.persisting.deadline(),
         ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)

@@ -6,9 +6,10 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::frame::sum::crc32c;
-use crate::id::{ClusterId, GroupId, Incarnation, Index, Nanos, NodeId, UnixSeconds};
+use crate::id::{ClusterId, GroupId, Incarnation, Index, Lsn, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::Journal;
+use crate::log::persist::{PERSIST_FILE_SIZE, PersistRecord};
 use crate::log::pins::{PINS_FILE_SIZE, Pins, PinsDamaged, Start};
 use crate::log::producers::{ProducerTable, Producers};
 use crate::log::recovery::{
@@ -27,6 +28,7 @@ use super::holes::Holes;
 use super::liveness::Liveness;
 use super::load::Loads;
 use super::mend::Mends;
+use super::persist::Persisting;
 use super::pins::Known;
 use super::repair::Repairs;
 use super::scrub::Scrub;
@@ -128,10 +130,14 @@ impl Shard {
             ring: shape.ring,
             node_tag: node_tag(&config),
         };
+        // A record that is missing or damaged only says less.
+        let record = read(Source::Persist, 0, PERSIST_FILE_SIZE).unwrap_or_default();
+        let record = PersistRecord::newest(&record, identity.node_tag);
+        let recorded = record.map_or(Lsn(0), |(record, _)| record.durable_through);
         let mut read_journal =
             |slot, position, size| read(Source::Journal { slot }, position, size);
-        let recovered =
-            recovery::recover(&identity, &mut read_journal).map_err(OpenError::Journal)?;
+        let recovered = recovery::recover_recorded(&identity, recorded, &mut read_journal);
+        let recovered = recovered.map_err(OpenError::Journal)?;
         if let Some(lost) = lost(&config, &shape, &recovered) {
             return Err(OpenError::Journal(lost));
         }
@@ -156,6 +162,7 @@ impl Shard {
 
         let mut shard = Self {
             known: Known::open(pins, sector, identity.node_tag, start),
+            persisting: Persisting::open(now, record, identity.node_tag, journal.life() + 1),
             liveness: Liveness::new(now, peers.iter().copied()),
             encoder: Encoder::new(config.cluster),
             asks: Asks::new(journal.life()),

@@ -19,7 +19,7 @@ pub(super) enum Stop {
     Answering,
     /// Those who can are asked to lead.
     HandingOver,
-    /// Clients have been told.
+    /// Clients have been told. The persist record says how far the journal is durable.
     Gone,
 }
 
@@ -38,7 +38,7 @@ impl Shard {
     /// Whether nobody counts on this node any more, as far as it can bring that about.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.stop == Stop::Gone
+        self.stop == Stop::Gone && self.persisting.is_settled()
     }
 
     /// Goes on with the way out as far as it goes now.
@@ -53,6 +53,7 @@ impl Shard {
                 self.refuse(connection, RefusedReason::Stopping, detail, effects);
             }
             self.stop = Stop::Gone;
+            self.persisting.hurry();
         }
     }
 

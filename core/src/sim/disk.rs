@@ -147,6 +147,7 @@ pub(super) struct Disk {
     journal: Vec<File>,
     /// None before it is first written.
     pins: Option<File>,
+    persist: Option<File>,
     segments: BTreeMap<(u32, u32), File>,
     mended: BTreeMap<(u32, u32), File>,
     writes: BTreeMap<u64, Write>,
@@ -165,6 +166,7 @@ impl Disk {
         Self {
             journal: (0..ring.file_count).map(|_| file()).collect(),
             pins: None,
+            persist: None,
             segments: BTreeMap::new(),
             mended: BTreeMap::new(),
             writes: BTreeMap::new(),
@@ -177,6 +179,7 @@ impl Disk {
             Source::Journal { slot } => self.journal.get(slot as usize),
             Source::Segment { group, number } => self.segments.get(&(group.0, number)),
             Source::Pins => self.pins.as_ref(),
+            Source::Persist => self.persist.as_ref(),
         }
     }
 
@@ -187,6 +190,7 @@ impl Disk {
                 self.segments.entry((group.0, number)).or_default()
             }
             Target::File(Source::Pins) => self.pins.get_or_insert_default(),
+            Target::File(Source::Persist) => self.persist.get_or_insert_default(),
             Target::Mended { group, number } => self.mended.entry((group.0, number)).or_default(),
         }
     }
@@ -401,9 +405,8 @@ impl Disk {
             self.segments
                 .values_mut()
                 .for_each(|file| file.lose_power(chance));
-            self.pins
-                .iter_mut()
-                .for_each(|file| file.lose_power(chance));
+            let small = self.pins.iter_mut().chain(&mut self.persist);
+            small.for_each(|file| file.lose_power(chance));
             if chance.one_in(2) {
                 self.segments.retain(|_, file| file.safe_size > 0);
             }

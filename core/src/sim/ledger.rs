@@ -111,7 +111,7 @@ pub(super) struct Ledger {
     issued: VecDeque<Issued>,
     /// Durable runs that still lie in the ring, by place.
     kept: VecDeque<Extent>,
-    /// All below was durable, as some durable run says.
+    /// All below was durable, as some durable run says, or the persist record.
     witnessed: Lsn,
     ring: Ring,
     /// Counts writes that begin or end.
@@ -193,7 +193,21 @@ impl Ledger {
         self.kept.push_back(Extent { lsn, size });
     }
 
-    /// Durable runs of which a later one says so: their loss can be seen.
+    /// The persist record is about to say that all below was durable.
+    pub(super) fn on_record(&self, through: Lsn) {
+        let end = self.kept.back().map(|last| last.lsn.0 + last.size as u64);
+        assert!(
+            end.is_some_and(|end| through.0 <= end),
+            "the persist record says more than the disk has: {through}"
+        );
+    }
+
+    /// It says so, durably.
+    pub(super) fn on_recorded(&mut self, through: Lsn) {
+        self.witnessed = self.witnessed.max(through);
+    }
+
+    /// Durable runs of which a later one, or the persist record, says so: their loss can be seen.
     pub(super) fn witnessed(&self) -> Vec<Extent> {
         let is_below = |extent: &&Extent| extent.lsn.0 + extent.size as u64 <= self.witnessed.0;
         self.kept.iter().filter(is_below).copied().collect()

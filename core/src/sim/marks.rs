@@ -108,6 +108,8 @@ marks! {
     writes_lost,
     /// Groups that doubted what they had lost by it.
     losses_doubted,
+    /// Times that the persist record was written.
+    records_persisted,
     /// Nodes that had everything again.
     damages_healed,
     /// Nodes that refused to start for it.

@@ -44,6 +44,8 @@ pub(super) enum Arrival {
     Stored(WriteId),
     /// What is known of starts is on disk.
     PinsStored,
+    /// How far the journal is durable is on disk.
+    PersistStored,
     /// A segment write is done, or found no space.
     SegmentStored(SegmentWriteId, bool),
     /// A read is done.

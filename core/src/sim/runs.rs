@@ -10,6 +10,12 @@ const APPEND_HEADER_SIZE: usize = 32;
 const ALIGN: usize = 16;
 const COPIES: u8 = 4;
 
+/// What a sector of the persist record says was durable.
+pub(super) fn recorded(sector: &[u8]) -> Lsn {
+    let bytes = sector[24..32].try_into().expect("eight bytes were sliced");
+    Lsn(u64::from_le_bytes(bytes))
+}
+
 /// One item of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Item {

@@ -7,6 +7,7 @@ use super::disk::Target;
 use super::link::{LANES, Link, LinkState};
 use super::network::{Chunk, End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
+use super::runs;
 use super::trace::{self, Standing};
 use super::world::{Event, PendingRead, World};
 use crate::frame::Lane;
@@ -207,6 +208,7 @@ impl World<'_> {
             }
             Arrival::Stop => self.step(node, Input::Stop),
             Arrival::PinsStored => self.step(node, Input::PinsStored),
+            Arrival::PersistStored => self.step(node, Input::PersistStored),
             Arrival::Stored(write) => self.step(node, Input::Stored(write)),
             Arrival::SegmentStored(write, true) => self.step(node, Input::SegmentStored(write)),
             Arrival::SegmentStored(write, false) => self.step(node, Input::SegmentRefused(write)),
@@ -351,6 +353,23 @@ impl World<'_> {
                 let number = disk.write(Target::File(Source::Pins), position, vec![sector]);
                 let at = self.write_done_at(node);
                 self.plan(at, Event::PinsStored { node, life, number });
+            }
+            Effect::StorePersist { position, sector } => {
+                let through = runs::recorded(&sector);
+                self.oracle.ledgers[node].on_record(through);
+                let life = self.nodes[node].life;
+                let disk = &mut self.nodes[node].disk;
+                let number = disk.write(Target::File(Source::Persist), position, vec![sector]);
+                let at = self.write_done_at(node);
+                self.plan(
+                    at,
+                    Event::PersistStored {
+                        node,
+                        life,
+                        number,
+                        through,
+                    },
+                );
             }
             Effect::SegmentWrite {
                 write,

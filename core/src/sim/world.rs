@@ -22,7 +22,7 @@ use super::reader::Reader;
 use super::schedule::{Burst, Planned};
 use super::swarm::Swarm;
 use super::trace::{Lane, Trace};
-use crate::id::{GroupId, Nanos};
+use crate::id::{GroupId, Lsn, Nanos};
 use crate::log::WriteId;
 use crate::log::recovery::DiskFault;
 use crate::shard::{LoadId, OpenError, SegmentWriteId, Shard, Source};
@@ -50,6 +50,13 @@ pub(super) enum Event {
     },
     /// What is known of starts is on disk.
     PinsStored { node: Party, life: u32, number: u64 },
+    /// The persist record is on disk, and says this.
+    PersistStored {
+        node: Party,
+        life: u32,
+        number: u64,
+        through: Lsn,
+    },
     /// A segment write is done.
     SegmentStored {
         node: Party,
@@ -295,11 +302,13 @@ impl<'s> World<'s> {
             Event::Look { stream, way } => self.on_look(stream, way),
             Event::Stored { node, life, .. }
             | Event::PinsStored { node, life, .. }
+            | Event::PersistStored { node, life, .. }
             | Event::SegmentStored { node, life, .. }
             | Event::Loaded { node, life, .. }
                 if self.nodes[node].life != life || self.nodes[node].process.is_none() => {}
             Event::Stored { node, .. }
             | Event::PinsStored { node, .. }
+            | Event::PersistStored { node, .. }
             | Event::SegmentStored { node, .. }
             | Event::Loaded { node, .. }
                 if self.nodes[node].stuck_until > self.now =>
@@ -325,6 +334,19 @@ impl<'s> World<'s> {
                 if !self.springs_trap(node, Some(number)) {
                     self.nodes[node].disk.complete(number);
                     self.arrive(node, life, Arrival::PinsStored);
+                }
+            }
+            Event::PersistStored {
+                node,
+                life,
+                number,
+                through,
+            } => {
+                if !self.springs_trap(node, Some(number)) {
+                    self.nodes[node].disk.complete(number);
+                    self.oracle.ledgers[node].on_recorded(through);
+                    self.marks.records_persisted += 1;
+                    self.arrive(node, life, Arrival::PersistStored);
                 }
             }
             Event::SegmentStored {

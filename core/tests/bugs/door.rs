@@ -85,7 +85,7 @@ impl Door {
         };
         let mut zeros = |source, _, size| match source {
             Source::Journal { .. } => Ok(Bytes::from(vec![0; size])),
-            Source::Segment { .. } | Source::Pins => Err(DiskFault { errno: 2 }),
+            Source::Segment { .. } | Source::Pins | Source::Persist => Err(DiskFault { errno: 2 }),
         };
         let shard = Shard::open(Nanos(0), config, SHAPE, &mut zeros);
         let mut door = Self {
@@ -108,6 +108,7 @@ impl Door {
             let input = match effect {
                 Effect::Store(store) => Input::Stored(store.write),
                 Effect::StorePins { .. } => Input::PinsStored,
+                Effect::StorePersist { .. } => Input::PersistStored,
                 _ => continue,
             };
             self.shard.step(self.now, input, &mut Effects::default());

@@ -77,6 +77,7 @@ fn name_of(source: Source) -> FileName {
         Source::Journal { slot } => (None, slot),
         Source::Segment { group, number } => (Some(group.0), number),
         Source::Pins => (None, u32::MAX),
+        Source::Persist => (None, u32::MAX - 1),
     }
 }
 
@@ -376,6 +377,8 @@ impl World {
                     pins[position as usize..end].copy_from_slice(&sector);
                     self.step(Input::PinsStored);
                 }
+                // And so has the persist record.
+                Effect::StorePersist { .. } => self.step(Input::PersistStored),
                 Effect::SegmentWrite {
                     write,
                     group,

@@ -4,7 +4,7 @@
 use ringwood_core::id::{Index, Lsn, NodeId, Term};
 use ringwood_core::log::block::{Block, blocks};
 use ringwood_core::log::pieces::Hole;
-use ringwood_core::log::recovery::{DiskFault, Finding, Recovered, recover};
+use ringwood_core::log::recovery::{DiskFault, Finding, Recovered, recover, recover_recorded};
 use ringwood_core::log::{Doubt, Entry, HardState, Journal, Place};
 
 use crate::log_disk::{Rng, recover_image};
@@ -280,6 +280,68 @@ fn a_disk_that_gives_a_header_once_and_then_no_more_is_judged_in_the_end() {
         }
     }
     assert!(judged > 0 && refused > 0, "{judged} {refused}");
+}
+
+/// What recovery makes of an image, with a persist record that says so much.
+fn recover_with(node: &Node, image: &[Vec<u8>], recorded: Lsn) -> Recovered {
+    let mut read = |slot: u32, position: u64, size: usize| {
+        let bytes = &image[slot as usize][position as usize..][..size];
+        Ok(bytes::Bytes::copy_from_slice(bytes))
+    };
+    recover_recorded(&node.disk.identity, recorded, &mut read).expect("the rest is there")
+}
+
+#[test]
+fn the_last_flush_of_all_is_missed_where_the_persist_record_says_that_it_was_stored() {
+    let (node, entries) = node(&[1, 1, 2]);
+    let last = entries[2].place.lsn;
+    let end = node.journal.durable();
+    let spoils: [(usize, bool); 3] = [(0, false), (8, false), (at(&entries[3]) + 300, true)];
+    for (byte, is_payload) in spoils {
+        let mut image = node.disk.visible.clone();
+        let byte = if is_payload {
+            byte
+        } else {
+            last.0 as usize + byte
+        };
+        image[0][byte] ^= 1;
+        // Without the record it is taken for a torn write, which nobody was promised.
+        let recovered = recover_with(&node, &image, Lsn(0));
+        assert_eq!(recovered.groups[&GROUP].doubt, Doubt::default());
+        assert_eq!(recovered.journal.head(), last);
+        // A record from before it says no more than the flushes do.
+        let recovered = recover_with(&node, &image, last);
+        assert_eq!(recovered.groups[&GROUP].doubt, Doubt::default());
+        let recovered = recover_with(&node, &image, end);
+        let group = &recovered.groups[&GROUP];
+        assert!(group.doubt.lacks_blocks(), "byte {byte}");
+        assert_eq!(group.doubt.vote, !is_payload, "byte {byte}");
+        // Its place is left as it is, for the next start to find.
+        assert_eq!(recovered.journal.head(), end, "byte {byte}");
+        let tail = Index(if is_payload { 3 } else { 2 });
+        assert_eq!(group.tail.last_index(), tail);
+    }
+    // Of a whole journal it says nothing new, whatever it says.
+    for recorded in [Lsn(0), last, end] {
+        let recovered = recover_with(&node, &node.disk.visible, recorded);
+        assert_eq!(recovered.findings, []);
+        assert_eq!(recovered.journal.head(), end);
+    }
+}
+
+#[test]
+fn a_record_that_is_far_beyond_costs_a_step_for_each_file() {
+    let (node, entries) = node(&[1, 1]);
+    let mut image = node.disk.visible.clone();
+    let last = entries[1].place.lsn;
+    image[0][last.0 as usize] ^= 1;
+    let recorded = Lsn(RING.file_size + 8 * 4096);
+    let recovered = recover_with(&node, &image, recorded);
+    let gaps = recovered.findings.iter();
+    let gaps = gaps.filter(|finding| matches!(finding, Finding::Gap { .. }));
+    assert_eq!(gaps.count(), 2);
+    assert_eq!(recovered.journal.head(), recorded);
+    assert!(recovered.groups[&GROUP].doubt.log);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ringwood_core::id::{GroupId, Lsn};
 use ringwood_core::limits::{JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE};
+use ringwood_core::log::persist::{PERSIST_FILE_SIZE, PersistRecord};
 use ringwood_core::log::recovery::{self, DiskFault, Recovered, RecoveryError};
 use ringwood_core::log::ring::Ring;
 use ringwood_core::shard::directory_tag;
@@ -146,8 +147,13 @@ impl Directory {
             ring: Ring::STANDARD,
             node_tag: tag,
         };
-        recovery::recover(
+        let record = self.open("journal.persist");
+        let record = record.and_then(|file| file.read(0, PERSIST_FILE_SIZE).ok());
+        let record = PersistRecord::newest(&record.unwrap_or_default(), tag);
+        let recorded = record.map_or(Lsn(0), |(record, _)| record.durable_through);
+        recovery::recover_recorded(
             &identity,
+            recorded,
             &mut |slot, position, size| match &files[slot as usize] {
                 Some(file) => file.read(position, size),
                 None => Err(DiskFault {
@@ -172,7 +178,7 @@ impl Directory {
     /// Names in the directory that belong to no node.
     pub(crate) fn strangers(&self) -> Result<Vec<String>, Failure> {
         let known = |name: &str| {
-            [IDENTITY_FILE, "lock", "journal.made"].contains(&name)
+            [IDENTITY_FILE, "lock", "journal.made", "journal.persist"].contains(&name)
                 || number(name, "journal-").is_some_and(|slot| slot < JOURNAL_FILE_COUNT)
                 || number(name, "log-").is_some()
         };

@@ -26,6 +26,7 @@ use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::Store;
 use ringwood_core::log::block::{blocks, write_record};
 use ringwood_core::log::footer::SegmentFooter;
+use ringwood_core::log::persist::PERSIST_FILE_SIZE;
 use ringwood_core::log::pins::PINS_FILE_SIZE;
 use ringwood_core::log::recovery::DiskFault;
 use ringwood_core::log::ring::Ring;
@@ -67,6 +68,7 @@ const SHAPE: Shape = Shape {
 struct Disk {
     journal: Vec<Vec<u8>>,
     pins: Vec<u8>,
+    persist: Vec<u8>,
     segments: BTreeMap<(u32, u32), Vec<u8>>,
     /// The file that is to take a segment's place.
     mended: Vec<u8>,
@@ -77,6 +79,7 @@ impl Disk {
         let file = match source {
             Source::Journal { slot } => &self.journal[slot as usize],
             Source::Pins => &self.pins,
+            Source::Persist => &self.persist,
             Source::Segment { group, number } => self
                 .segments
                 .get(&(group.0, number))
@@ -225,6 +228,7 @@ impl Bench {
             segments: BTreeMap::new(),
             mended: Vec::new(),
             pins: vec![0; PINS_FILE_SIZE],
+            persist: vec![0; PERSIST_FILE_SIZE],
         };
         let mut bench = Self {
             shard: open(Nanos(0), shape, &disk, Retention::default()),
@@ -484,6 +488,10 @@ impl Bench {
                 Effect::StorePins { position, sector } => {
                     self.disk.pins[position as usize..][..sector.len()].copy_from_slice(&sector);
                     Input::PinsStored
+                }
+                Effect::StorePersist { position, sector } => {
+                    self.disk.persist[position as usize..][..sector.len()].copy_from_slice(&sector);
+                    Input::PersistStored
                 }
                 Effect::Store(store) if self.is_disk_stuck => {
                     self.stuck.push(store);
