@@ -346,10 +346,11 @@ impl Raft {
 
     pub(super) fn on_append_ack(&mut self, from: NodeId, answer: AppendAnswer, out: &mut Outbox) {
         let (now, last) = (self.now, self.tail.last_index());
-        if self.hear(from).is_none() {
+        let Some(progress) = self.hear(from) else {
             return;
-        }
+        };
         if answer.matched {
+            progress.took_nothing(answer.index);
             self.on_match(from, answer.index, out);
             return;
         }

@@ -146,6 +146,15 @@ impl Progress {
         self.heard_at = self.heard_at.max(now);
     }
 
+    /// The peer answered what it was sent, and has taken nothing of it: its journal is full. It is
+    /// there, so the pause before the next try does not grow. Else it would be asked ever more seldom,
+    /// while others, who get through now and then, take what room there is.
+    pub(super) fn took_nothing(&mut self, index: Index) {
+        if index == self.matched && self.state == (State::Probe { sent: true }) {
+            self.stall_count = 0;
+        }
+    }
+
     pub(super) fn answered_round(&mut self, round: u64) {
         self.round = self.round.max(round);
     }
@@ -460,6 +469,23 @@ mod tests {
             Some(PROBE_SIZE_MAX),
             "a returned peer is probed at once"
         );
+    }
+
+    #[test]
+    fn a_peer_without_room_is_asked_again_at_the_same_pace() {
+        let mut progress = replicating(3);
+        let mut now = Nanos(0);
+        for _ in 0..8 {
+            let deadline = progress.deadline(&T).unwrap();
+            assert_eq!(deadline.since(now), T.resend());
+            assert!(progress.maybe_stall(deadline, &T));
+            progress.sent(deadline, Index(3), 100);
+            // An answer to something older says nothing of it.
+            progress.took_nothing(Index(0));
+            assert_eq!(progress.stall_count, 1);
+            progress.took_nothing(Index(1));
+            now = deadline;
+        }
     }
 
     #[test]
