@@ -31,6 +31,7 @@ mod pins;
 mod repair;
 mod restore;
 mod retries;
+mod room;
 mod samples;
 mod scrub;
 mod segment_map;
@@ -69,6 +70,7 @@ pub use open::{OpenError, Read, directory_tag};
 use persist::Persisting;
 use pins::Known;
 use repair::Repairs;
+use room::RoomQueue;
 use scrub::Scrub;
 use session::Sessions;
 pub use session::WIRE_VERSION;
@@ -162,6 +164,8 @@ pub struct Shard {
     scrub: Scrub,
     /// Bytes of undecided blocks of all groups: as of the last turn's end, and what came since.
     undecided_size: u64,
+    /// Groups whose blocks found no room.
+    room: RoomQueue,
     /// What the journal may forget has changed.
     is_release_due: bool,
     /// Memory that segment writes are gathered in.

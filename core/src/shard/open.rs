@@ -31,6 +31,7 @@ use super::mend::Mends;
 use super::persist::Persisting;
 use super::pins::Known;
 use super::repair::Repairs;
+use super::room::RoomQueue;
 use super::scrub::Scrub;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
@@ -167,6 +168,7 @@ impl Shard {
             encoder: Encoder::new(config.cluster),
             asks: Asks::new(journal.life()),
             repairs: Repairs::default(),
+            room: RoomQueue::default(),
             mends: Mends::default(),
             scrub: Scrub::new(now),
             peers,

@@ -236,7 +236,8 @@ impl Shard {
         let in_reserve = checked
             .first()
             .is_some_and(|block| matches!(block.header().kind, BlockKind::NoOp | BlockKind::Trim));
-        let count = if in_reserve || self.journal.takes_copies() {
+        let ahead = self.room.ahead_of(now, position);
+        let count = if in_reserve || self.journal.takes_copies(ahead) {
             checked.len()
         } else {
             let tail = self.groups[position].tail();
@@ -263,7 +264,12 @@ impl Shard {
         self.pass_to_raft(now, position, request.term, effects, |raft, out| {
             accepted = raft.append_entries(now, from, &request, out);
         });
-        let Some(accepted) = accepted else { return };
+        let mut is_short =
+            count < checked.len() && request.term == self.groups[position].raft.term();
+        let Some(accepted) = accepted else {
+            self.note_room(now, position, is_short, false);
+            return;
+        };
         let mut entries: Vec<Entry> = Vec::with_capacity(checked.len());
         let tail = self.groups[position].tail();
         let mut link = (tail.next_offset(), tail.last_sum());
@@ -276,8 +282,12 @@ impl Shard {
                 break;
             }
             link = (header.next_offset(), header.sum);
-            // The journal is full: what was copied so far is kept, the rest comes again.
-            let Some(entry) = self.journal.copy_block(block) else {
+            // The journal is full, or what room it has is others': what was copied so far is kept, the
+            // rest comes again.
+            let is_left_out = ahead > 0 && !in_reserve && !self.journal.takes_copies(ahead);
+            let copied = (!is_left_out).then(|| self.journal.copy_block(block));
+            let Some(entry) = copied.flatten() else {
+                is_short = true;
                 break;
             };
             self.groups[position].producers.note_block(block);
@@ -285,6 +295,7 @@ impl Shard {
             self.undecided_size += u64::from(entry.size);
             entries.push(entry);
         }
+        self.note_room(now, position, is_short, !entries.is_empty());
         let Some(first) = entries.first() else {
             return;
         };
@@ -297,6 +308,17 @@ impl Shard {
             self.with_raft(now, position, effects, tell);
         } else {
             self.tell_raft(now, position, effects, tell);
+        }
+    }
+
+    /// Blocks of a group came and found room, all of them or not.
+    fn note_room(&mut self, now: Nanos, position: usize, is_short: bool, has_some: bool) {
+        if is_short {
+            // Its leader asks again some time before it would be replaced.
+            let until = now.after(self.liveness.timeouts().election);
+            self.room.turned_away(now, position, has_some, until);
+        } else if has_some {
+            self.room.served(position);
         }
     }
 

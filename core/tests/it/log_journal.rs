@@ -171,7 +171,7 @@ fn whoever_was_told_that_there_is_room_finds_room() {
             let mut is_full = false;
             // Several blocks a turn: the open run has less and less room.
             for size in sizes.by_ref().take(5) {
-                if !node.journal.takes_copies() {
+                if !node.journal.takes_copies(0) {
                     is_full = true;
                     break;
                 }

@@ -19,9 +19,10 @@ pub struct Pressure {
 
 impl Journal {
     /// Whether there is room for a block that a leader elsewhere has taken, even if the open run has
-    /// none left for it and the next must begin in another file, behind the state of all groups.
+    /// none left for it and the next must begin in another file, behind the state of all groups; and so
+    /// many runs more.
     #[must_use]
-    pub fn takes_copies(&self) -> bool {
+    pub fn takes_copies(&self, more: usize) -> bool {
         let (lsn, limit) = match &self.open {
             Some(run) => (run.lsn, run.limit),
             None => (self.head, 0),
@@ -34,7 +35,7 @@ impl Journal {
         if self.ring.file_of(next) != self.ring.file_of(last) || self.restating.is_some() {
             next = Lsn(next.0 + self.state_size());
         }
-        let end = next.0 + self.ring.run_size as u64;
+        let end = next.0 + self.ring.run_size as u64 * (1 + more as u64);
         end + self.ring.reserve_size(Room::Copies) <= self.grants.end().0
     }
 

@@ -624,6 +624,12 @@ impl Bench {
         }
     }
 
+    /// The last block of a log that the peer was sent.
+    pub(super) fn last_block(&self, group: u32) -> Bytes {
+        let mut sent = self.blocks.range((group, 0)..=(group, u64::MAX));
+        sent.next_back().expect("it was sent some").1.clone()
+    }
+
     /// What the peers say unasked.
     fn say_heartbeats(&mut self) {
         let heartbeat = Heartbeat {

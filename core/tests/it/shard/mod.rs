@@ -7,6 +7,7 @@ mod late;
 mod mend;
 mod repair;
 mod restored;
+mod room;
 mod scrub;
 mod sealed;
 mod small;
