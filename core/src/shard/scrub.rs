@@ -231,7 +231,7 @@ impl Shard {
                     pass.place = Place::Journal { position, next };
                     self.scrub.is_reading = true;
                     let want = Want::Index(next);
-                    let size_max = self.shape.catch_up_size;
+                    let size_max = self.shape.ring.run_size;
                     let job = Job::cold(&self.shape, want, durable, size_max);
                     self.start_load(now, Purpose::Scrub { position }, job, effects);
                     return;
