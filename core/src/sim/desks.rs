@@ -76,8 +76,8 @@ impl World<'_> {
         for note in desk.client.line.notes.drain(..) {
             trace.say(Lane::Client(client), "client", format_args!("{note}"));
         }
-        let effects = std::mem::take(&mut desk.client.line.effects);
-        for effect in effects {
+        let mut effects = std::mem::take(&mut desk.client.line.effects);
+        for effect in effects.drain(..) {
             match effect {
                 ClientEffect::Dial(to) => {
                     let text = format_args!("dials node {to}");
@@ -105,6 +105,8 @@ impl World<'_> {
                 }
             }
         }
+        // Nothing stepped the client meanwhile; its memory serves again.
+        self.desks[client].client.line.effects = effects;
         self.wake(client, wake_at);
     }
 }

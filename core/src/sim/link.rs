@@ -13,7 +13,9 @@ use crate::id::Nanos;
 /// The lanes between nodes, by their numbers here.
 pub(super) const LANES: [Lane; 3] = [Lane::Control, Lane::Data, Lane::Bulk];
 
-const PAUSE_MIN: Nanos = Nanos::from_millis(5);
+/// The first pause of a link that is redialled is this part of the longest, and each is twice the one
+/// before: 5 ms as on a real node, or as much more as all else is slower.
+const PAUSE_MIN_PART: u64 = 40;
 
 /// What a link is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Link {
             lane,
             state: LinkState::Waiting { until: now },
             since: now,
-            pause: PAUSE_MIN,
+            pause: Nanos(pause_max.0 / PAUSE_MIN_PART),
             pause_max,
             assembler: Assembler::new(TagPolicy::Learn),
         }
@@ -117,7 +119,7 @@ impl Link {
             LinkState::Waiting { .. } => panic!("nothing was there to be lost"),
         };
         let until = if was_up && now.since(self.since) > self.pause_max {
-            self.pause = PAUSE_MIN;
+            self.pause = Nanos(self.pause_max.0 / PAUSE_MIN_PART);
             now
         } else {
             let until = now.after(self.pause);
