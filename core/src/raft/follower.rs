@@ -26,7 +26,8 @@ pub(super) struct Appending {
 impl Raft {
     /// First half of AppendEntries: terms, match, conflict. None: refused, or nothing new; an
     /// answer, if there is one, is in `out`. Otherwise the caller copies the blocks after the
-    /// first `skip` and calls [`Raft::appended`], before any other call.
+    /// first `skip` and calls [`Raft::appended`], before any other call; or does not, if it can copy
+    /// none: then they were not sent.
     ///
     /// The tail may be cut here. That is not journaled by itself: the first new block does it. A
     /// crash in between brings the old suffix back, which is as if the message had not come.

@@ -64,10 +64,10 @@ impl Raft {
     /// The log goes on behind `base`, as the checkpoint in the run at `lsn` says. All it held is
     /// void: what of it was committed the leader had, too, and has given up.
     pub fn install(&mut self, from: NodeId, base: Base, lsn: Lsn, out: &mut Outbox) {
-        assert!(
-            matches!(self.role, RoleState::Follower { appending: None }),
-            "only a follower begins anew, and between two messages"
-        );
+        // Blocks that were accepted and found no room were never copied, and will not be.
+        let is_follower = matches!(self.role, RoleState::Follower { .. });
+        assert!(is_follower, "only a follower begins anew");
+        self.role = RoleState::Follower { appending: None };
         assert!(self.leader == Some(from), "its leader offered it");
         assert!(
             base.index > self.commit,
@@ -99,7 +99,7 @@ impl Raft {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{After, Beat, Bounds, Config, Message, Output};
+    use super::super::{After, AppendRequest, Beat, BlockId, Bounds, Config, Message, Output};
     use super::*;
     use crate::id::{GroupId, Offset};
     use crate::log::{Entry, HardState, Place};
@@ -170,6 +170,29 @@ mod tests {
         // Nor of two leaders of a term.
         assert!(!raft.offer(NOW, NodeId(3), Term(5), &base(9, 5), &mut out));
         assert_eq!(raft.faults().disagreement_count, 1);
+    }
+
+    #[test]
+    fn blocks_that_found_no_room_are_no_half_message() {
+        let mut raft = follower(&[1, 1]);
+        let mut out = outbox();
+        let block = BlockId {
+            index: Index(3),
+            term: Term(5),
+        };
+        let request = AppendRequest {
+            term: Term(5),
+            prev_index: Index(2),
+            prev_term: Term(1),
+            commit: Index(2),
+            blocks: &[block],
+        };
+        let accepted = raft.append_entries(NOW, LEADER, &request, &mut out);
+        assert!(accepted.is_some());
+        // The journal is full, so they are not copied. Meanwhile the leader's start passes them.
+        assert!(raft.offer(NOW, LEADER, Term(5), &base(9, 5), &mut out));
+        raft.install(LEADER, base(9, 5), Lsn(8192), &mut out);
+        assert_eq!((raft.last(), raft.commit()), (Index(9), Index(9)));
     }
 
     #[test]
