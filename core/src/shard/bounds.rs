@@ -13,6 +13,11 @@ impl Shard {
         self.journal.pressure().size_free == 0
     }
 
+    /// The first offset that a replica serves.
+    pub(crate) fn start_of(&self, position: usize) -> u64 {
+        self.groups[position].trims.start().0
+    }
+
     /// Panics if anything has outgrown its bound.
     pub(crate) fn assert_bounded(&self) {
         // Clients' reads stop at the bound; each peer and each segment may have one of its own, and so

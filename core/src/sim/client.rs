@@ -248,6 +248,9 @@ impl Client {
                 (Message::TransferReply(_) | Message::Status(_), Role::Reader(reader)) => {
                     reader.on_other_reply(context.now);
                 }
+                (Message::TrimReply(reply), Role::Reader(reader)) => {
+                    reader.on_trim_reply(reply, line, context);
+                }
                 (Message::AppendReply(reply), Role::Caller(caller)) => {
                     caller.on_append_reply(reply, line, context);
                 }

@@ -150,6 +150,8 @@ pub(super) struct Disk {
     persist: Option<File>,
     segments: BTreeMap<(u32, u32), File>,
     mended: BTreeMap<(u32, u32), File>,
+    /// Segments deleted in this life: who had them open reads on, and a crash may bring them back.
+    removed: BTreeMap<(u32, u32), File>,
     writes: BTreeMap<u64, Write>,
     next_write: u64,
 }
@@ -169,6 +171,7 @@ impl Disk {
             persist: None,
             segments: BTreeMap::new(),
             mended: BTreeMap::new(),
+            removed: BTreeMap::new(),
             writes: BTreeMap::new(),
             next_write: 0,
         }
@@ -359,7 +362,17 @@ impl Disk {
         size: usize,
         chance: &mut Chance,
     ) -> Result<Bytes, DiskFault> {
-        let file = self.file(source).ok_or(NOT_FOUND)?;
+        let file = match self.file(source) {
+            Some(file) => file,
+            None => {
+                let removed = self.removed_file(source).ok_or(NOT_FOUND)?;
+                // It was opened before it was deleted, or nobody finds it any more.
+                if chance.one_in(2) {
+                    return Ok(Bytes::new());
+                }
+                removed
+            }
+        };
         let begin = usize::try_from(position)
             .expect("small files")
             .min(file.size());
@@ -447,10 +460,41 @@ impl Disk {
             .collect()
     }
 
-    /// Deletes a group's segments below a number, at once.
-    pub(super) fn remove_segments(&mut self, group: GroupId, below: u32) {
-        let is_kept = |key: &(u32, u32)| key.0 != group.0 || key.1 >= below;
-        self.segments.retain(|key, _| is_kept(key));
+    /// Deletes a group's segments below a number, at once, and says how many there were.
+    pub(super) fn remove_segments(&mut self, group: GroupId, below: u32) -> usize {
+        let is_gone = |key: &(u32, u32)| key.0 == group.0 && key.1 < below;
+        for write in self.writes.values() {
+            if let Target::File(Source::Segment { group, number }) = write.target {
+                assert!(!is_gone(&(group.0, number)), "deleted while it is written");
+            }
+        }
+        let gone: Vec<_> = self
+            .segments
+            .extract_if(.., |key, _| is_gone(key))
+            .collect();
+        let count = gone.len();
+        self.removed.extend(gone);
+        count
+    }
+
+    fn removed_file(&self, source: Source) -> Option<&File> {
+        match source {
+            Source::Segment { group, number } => self.removed.get(&(group.0, number)),
+            Source::Journal { .. } | Source::Pins => None,
+        }
+    }
+
+    /// The process is gone: any of its deletions may not have been done, or not for good. Says how
+    /// many files are there again.
+    pub(super) fn bring_back_removed(&mut self, chance: &mut Chance) -> u64 {
+        let mut count = 0;
+        for (key, file) in std::mem::take(&mut self.removed) {
+            if chance.one_in(2) {
+                count += 1;
+                self.segments.entry(key).or_insert(file);
+            }
+        }
+        count
     }
 
     /// Segment files that exist.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::chance::mixed;
 use super::linear::Linear;
-use super::oracle::Committed;
+use super::oracle::{Committed, Oracle};
 use crate::log::block::{Append, AppendHeader, Block, records};
 
 /// Bytes of a record that say what it is.
@@ -33,6 +33,8 @@ pub(super) struct History {
     lives: BTreeMap<Life, BTreeMap<u64, Sent>>,
     /// By group: all records below are known to somebody to be committed.
     known_ends: Vec<u64>,
+    /// By group: no record below is kept, as somebody knows who asked for that.
+    known_starts: Vec<u64>,
     /// By group: what its records' moments may be.
     linear: Vec<Linear>,
     /// Counts questions and answers.
@@ -64,6 +66,7 @@ impl History {
     pub(super) fn new(group_count: usize) -> Self {
         Self {
             known_ends: vec![0; group_count],
+            known_starts: vec![0; group_count],
             linear: vec![Linear::new(); group_count],
             ..Self::default()
         }
@@ -132,6 +135,16 @@ impl History {
         self.known_ends[group]
     }
 
+    /// What a linearizable read that begins now must not see.
+    pub(super) fn known_start(&self, group: usize) -> u64 {
+        self.known_starts[group]
+    }
+
+    /// Somebody was told that the log is trimmed.
+    pub(super) fn on_trimmed(&mut self, group: usize, start: u64) {
+        self.known_starts[group] = self.known_starts[group].max(start);
+    }
+
     /// A reader was told where the log ends.
     pub(super) fn on_end_seen(&mut self, group: usize, end: u64, committed: &[Committed]) {
         let committed_end = committed.last().map_or(0, |last| last.end_offset);
@@ -191,6 +204,8 @@ pub(super) struct Audit {
     group: usize,
     next_index: u64,
     next_offset: u64,
+    /// Records below are gone, as it was told.
+    start: u64,
     /// Each producer's life and next sequence, in the order of the log.
     producers: BTreeMap<u64, (u32, u64)>,
     ends: BTreeMap<Life, u64>,
@@ -206,6 +221,7 @@ impl Audit {
             group,
             next_index: 1,
             next_offset: 0,
+            start: 0,
             producers: BTreeMap::new(),
             ends: BTreeMap::new(),
             asked: Vec::new(),
@@ -213,13 +229,34 @@ impl Audit {
         }
     }
 
-    /// Offset of the first record not seen.
+    /// Offset of the first record that is neither seen nor gone.
     pub(super) fn next_offset(&self) -> u64 {
-        self.next_offset
+        self.next_offset.max(self.start)
+    }
+
+    /// The log begins there now; it may have no record any more.
+    pub(super) fn on_start(&mut self, start: u64, oracle: &Oracle, history: &History) {
+        assert!(start > self.next_offset(), "told of what it did not ask");
+        self.start = start;
+        if start == oracle.end_offset(self.group) {
+            self.skip_to(start, oracle, history);
+        }
+    }
+
+    /// What lies below an offset is gone: what stood there is known from when it was decided.
+    fn skip_to(&mut self, offset: u64, oracle: &Oracle, history: &History) {
+        for (first, append) in oracle.past(self.group).between(self.next_offset, offset) {
+            let life = (append.producer, append.epoch);
+            let sent = self.on_append(life, append.sequence, append.record_count, history);
+            self.asked
+                .push((*first, append.record_count, sent.asked_at));
+        }
+        self.next_offset = offset;
     }
 
     /// Takes the next blocks.
-    pub(super) fn on_blocks(&mut self, payload: &[u8], committed: &[Committed], history: &History) {
+    pub(super) fn on_blocks(&mut self, payload: &[u8], oracle: &Oracle, history: &History) {
+        let committed = oracle.committed(self.group);
         let mut at = 0;
         let mut follower = None;
         while at < payload.len() {
@@ -233,6 +270,10 @@ impl Audit {
             );
             // No-ops may be skipped between answers: they have no offset to be asked for.
             assert!(header.index.0 >= self.next_index, "indexes go on");
+            let begin = header.first_offset.0;
+            if (self.next_offset + 1..=self.start).contains(&begin) {
+                self.skip_to(begin, oracle, history);
+            }
             assert!(
                 header.first_offset.0 == self.next_offset,
                 "offsets are dense"
@@ -245,7 +286,8 @@ impl Audit {
                 "a replica has another block at {}",
                 header.index
             );
-            for append in block.appends() {
+            let records = block.appends().filter(|_| block.trim().is_none());
+            for append in records {
                 let life = (append.header.producer.0, append.header.epoch.0);
                 let sequence = append.header.sequence.0;
                 let sent = self.on_append(life, sequence, append.header.record_count, history);

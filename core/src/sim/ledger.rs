@@ -42,6 +42,18 @@ impl Held {
                 );
                 self.hard = hard;
             }
+            Item::Checkpoint {
+                index,
+                sum,
+                restores: true,
+                ..
+            } => {
+                // Sums below are nobody's any more: all of it is decided, and given up.
+                let last = usize::try_from(index.0).expect("small logs");
+                assert!(last > 0, "a log begins anew behind some block");
+                self.sums = vec![0; last];
+                self.sums[last - 1] = sum;
+            }
             Item::Checkpoint { index, .. } => {
                 let through = usize::try_from(index.0).expect("small logs");
                 assert!(
@@ -312,6 +324,8 @@ impl Ledger {
         }
         marks.recoveries_beyond_promise += u64::from(beyond > 0);
         marks.recoveries_with_loss += u64::from(beyond < self.issued.len());
+        let begins_anew = |held: &&Held| held.sums.len() > 1 && held.sums[0] == 0;
+        marks.restores_found += held.iter().filter(begins_anew).count() as u64;
         self.found = Some((held, beyond));
     }
 

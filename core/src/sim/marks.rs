@@ -172,6 +172,22 @@ marks! {
     reads,
     /// Linearizable ones among them.
     reads_linearizable,
+    /// Decided trims that moved a log's start.
+    trims,
+    /// Among them, those of logs of which nobody but their leader asked for any.
+    trims_retained,
+    /// Readers that were told where the log begins now.
+    trims_told,
+    /// Segments deleted.
+    segments_removed,
+    /// Deletions that a crash took back.
+    removals_undone,
+    /// Replicas that began anew behind their leader's start.
+    restores,
+    /// Crashes while such a beginning was not durable.
+    restores_cut,
+    /// Restarts that found one.
+    restores_found,
 }
 
 impl fmt::Display for Marks {

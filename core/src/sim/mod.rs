@@ -13,7 +13,7 @@
 //! | `world`, `turn`, `wire`, `desks` | the heap of events; what loops, connections and clients do |
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
 //! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
-//! | `oracle`, `ledger`, `runs` | what must be true of logs and disks |
+//! | `oracle`, `ledger`, `runs`, `trims` | what must be true of logs and disks, and of where they begin |
 //! | `history`, `linear` | what must be true of answers |
 //! | `scenario`, `graphs` | stories told by scripts; every way of linking a few nodes |
 //! | `chance`, `marks`, `trace` | the seed; what happened; the proof that it replays |
@@ -47,6 +47,7 @@ mod shown;
 mod shrink;
 mod swarm;
 mod trace;
+mod trims;
 mod turn;
 mod wire;
 mod world;

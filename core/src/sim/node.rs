@@ -18,6 +18,7 @@ use crate::frame::header::ClusterTag;
 use crate::id::{ClusterId, ConnectionId, Incarnation, Lsn, Nanos, NodeId, ShardId};
 use crate::log::WriteId;
 use crate::log::ring::Ring;
+use crate::raft::Raft;
 use crate::shard::{Config, Effects, LoadId, LogName, SegmentWriteId, Shard, Voter};
 
 /// The one cluster.
@@ -123,6 +124,13 @@ impl Process {
             },
         );
         id
+    }
+
+    /// Logs that are about to begin anew: their checkpoint is on its way to the disk.
+    pub(super) fn restores_under_way(&self) -> u64 {
+        let rafts = self.shard.rafts();
+        let is_cut = |raft: &&Raft| raft.durable() < raft.tail().base().index;
+        rafts.filter(is_cut).count() as u64
     }
 
     /// Whether the fuse burns down with this step or effect.

@@ -14,12 +14,13 @@ use super::network::Party;
 use super::node::node_id;
 use super::runs::{self, Appended, Content};
 use super::swarm::Swarm;
+use super::trims::Past;
 use crate::frame::Kind;
 use crate::frame::header::{FrameHeader, HEADER_SIZE};
 use crate::frame::message::Message;
 use crate::id::{GroupId, Index, NodeId, Term};
 use crate::limits::FRAME_ALIGN;
-use crate::log::Store;
+use crate::log::{Base, Store};
 use crate::raft::{Raft, Role, invariants, quorum};
 use crate::shard::Shard;
 
@@ -46,16 +47,26 @@ struct Truth {
     /// Sums by index and term: two blocks of one index and term are one block.
     sums: Vec<BTreeMap<Term, u32>>,
     /// Appends of blocks that were written somewhere and are not decided, by index and sum.
-    contents: BTreeMap<(Index, u32), Vec<Appended>>,
+    contents: BTreeMap<(Index, u32), Content>,
     /// Each producer's epoch and next sequence, as decided.
     producers: BTreeMap<u64, (u32, u64)>,
+    /// Where the log begins, and what is known of what lies before.
+    past: Past,
 }
 
 impl Truth {
+    fn new(swarm: &Swarm) -> Self {
+        Self {
+            past: Past::new(swarm),
+            ..Self::default()
+        }
+    }
+
     /// A block is decided: each producer's appends stand once, in order, none missing between.
-    fn decide(&mut self, index: Index, sum: u32) {
-        let decided = self.contents.remove(&(index, sum)).unwrap_or_default();
-        for append in decided {
+    fn decide(&mut self, index: Index, sum: u32, marks: &mut Marks) {
+        let decided = self.contents.remove(&(index, sum));
+        self.past.decide(index, decided.as_ref(), marks);
+        for append in decided.into_iter().flat_map(|content| content.appends) {
             let Appended {
                 producer,
                 epoch,
@@ -98,6 +109,9 @@ struct Glance {
 #[derive(Debug, Default)]
 struct Replica {
     sums: Vec<u32>,
+    base: Index,
+    /// The first offset that it serves.
+    start: u64,
     commit: Index,
     term: Term,
     /// The term it was last seen to lead.
@@ -129,7 +143,7 @@ impl Oracle {
             groups: groups.to_vec(),
             node_count,
             check_every: if swarm.check_all { 1 } else { CHECK_EVERY },
-            truths: groups.iter().map(|_| Truth::default()).collect(),
+            truths: groups.iter().map(|_| Truth::new(swarm)).collect(),
             leading: vec![None; groups.len()],
             replicas: (0..node_count)
                 .map(|_| groups.iter().map(|_| Replica::default()).collect())
@@ -143,6 +157,11 @@ impl Oracle {
     /// The committed blocks of a group.
     pub(super) fn committed(&self, group: usize) -> &[Committed] {
         &self.truths[group].committed
+    }
+
+    /// Where a group begins, as its decided trims say.
+    pub(super) fn past(&self, group: usize) -> &Past {
+        &self.truths[group].past
     }
 
     /// Offset after the last committed record of a group.
@@ -160,16 +179,11 @@ impl Oracle {
         self.ledgers[node].on_store(store.write, store.opens_life, read);
         for bytes in &store.runs {
             for content in runs::contents(bytes) {
-                let Content {
-                    group,
-                    index,
-                    sum,
-                    appends,
-                } = content;
-                let group = self.group(group.0);
+                let group = self.group(content.group.0);
                 let truth = &mut self.truths[group];
-                if index.0 > truth.committed.len() as u64 {
-                    truth.contents.insert((index, sum), appends);
+                if content.index.0 > truth.committed.len() as u64 {
+                    let key = (content.index, content.sum);
+                    truth.contents.insert(key, content);
                 }
             }
         }
@@ -188,15 +202,14 @@ impl Oracle {
         self.ledgers[node].on_recovered(shard.rafts(), marks);
         for (group, raft) in shard.rafts().enumerate() {
             let base = raft.tail().base();
-            let mut sums = vec![0; base.index.0 as usize];
-            if let Some(last) = sums.last_mut() {
-                *last = base.sum;
+            if base.index > Index(0) {
                 let truth = self.truths[group].committed.get(base.index.0 as usize - 1);
                 let is_true = truth.is_some_and(|truth| truth.sum == base.sum);
                 assert!(is_true, "a segment holds what is not committed: {base:?}");
             }
             self.replicas[node][group] = Replica {
-                sums,
+                sums: sums_below(&base),
+                base: base.index,
                 commit: base.index,
                 term: raft.term(),
                 ..Replica::default()
@@ -229,21 +242,60 @@ impl Oracle {
                 continue;
             }
             *before = Some(glance);
+            self.check_base(node, group, raft, marks);
             self.check_blocks(node, group, raft, marks);
             self.check_leader(node, group, raft, shard, marks);
             self.check_commit(node, group, raft, marks);
+            self.check_start(node, group, shard.start_of(group));
             // Where the disk has all, whatever is claimed is there.
             let disk = &self.ledgers[node];
             let has_all = disk.has(group, raft.last(), raft.tail().last_sum());
             if shard.is_open() && !has_all {
                 let durable = raft.durable();
-                let is_there = self.ledgers[node].has(group, durable, sum_at(raft, durable));
+                let disk = &self.ledgers[node];
+                let is_there = if durable < raft.tail().base().index {
+                    // It is about to begin anew; what it has until then is known by number.
+                    disk.index(group) >= durable
+                } else {
+                    disk.has(group, durable, sum_at(raft, durable))
+                };
                 assert!(
                     is_there,
                     "claims {durable} durable, and the disk does not have it"
                 );
             }
         }
+    }
+
+    /// Who begins anew does so behind what is decided, and behind all he knew to be.
+    fn check_base(&mut self, node: Party, group: usize, raft: &Raft, marks: &mut Marks) {
+        let replica = &mut self.replicas[node][group];
+        let base = raft.tail().base();
+        if raft.durable() < base.index && replica.base < base.index {
+            assert!(base.index > replica.commit, "what is committed is given up");
+            let truth = self.truths[group].committed.get(base.index.0 as usize - 1);
+            let is_true = truth.is_some_and(|truth| truth.sum == base.sum);
+            assert!(is_true, "a log begins behind what is not decided: {base:?}");
+            replica.sums = sums_below(&base);
+            replica.commit = base.index;
+            marks.restores += 1;
+        }
+        replica.base = base.index;
+    }
+
+    /// A replica's log begins where it was decided, no earlier than it knows, and never earlier than
+    /// before.
+    fn check_start(&mut self, node: Party, group: usize, start: u64) {
+        let replica = &mut self.replicas[node][group];
+        assert!(start >= replica.start, "a log's start goes back");
+        replica.start = start;
+        let past = &self.truths[group].past;
+        let least = past.start_at(replica.commit);
+        assert!(
+            start >= least,
+            "a replica begins at {start}, and {least} is decided"
+        );
+        assert!(past.is_start(start), "nobody decided to begin at {start}");
     }
 
     /// Log matching (thesis 3.5): a block of one index and term is one block, everywhere.
@@ -388,7 +440,7 @@ impl Oracle {
                 term,
             });
             marks.committed += 1;
-            truth.decide(Index(index), sum);
+            truth.decide(Index(index), sum, marks);
         }
         // Blocks of older terms are committed by one of this term above them (thesis 3.6.2).
         let is_own = raft.tail().term_at(raft.commit()) == Some(raft.term());
@@ -548,6 +600,15 @@ impl Oracle {
         }
         count == expected
     }
+}
+
+/// What is known of the blocks up to a base: the sum of the last.
+fn sums_below(base: &Base) -> Vec<u32> {
+    let mut sums = vec![0; base.index.0 as usize];
+    if let Some(last) = sums.last_mut() {
+        *last = base.sum;
+    }
+    sums
 }
 
 /// Sum of a replica's block, which is in its tail or its base; 0 for what lies below.

@@ -6,7 +6,8 @@
 use super::client::{Context, Line};
 use super::history::{Audit, judge_blocks};
 use super::node::node_id;
-use crate::frame::client::{ArchivedFetchReply, Fetch, StatusRequest, Transfer};
+use super::trims;
+use crate::frame::client::{ArchivedFetchReply, ArchivedTrimReply, Fetch, StatusRequest, Transfer};
 use crate::frame::code::{FetchOutcome, ReadMode};
 use crate::id::{GroupId, Nanos};
 
@@ -22,6 +23,10 @@ struct Asked {
     known_end: u64,
     /// When that was, by the history's count.
     asked_at: u64,
+    /// Nothing below was kept, as was known when it was sent.
+    known_start: u64,
+    /// It asks for the log to begin there.
+    trim: Option<u64>,
 }
 
 /// One reader and its log.
@@ -34,6 +39,8 @@ pub(super) struct Reader {
     asked: Option<Asked>,
     /// The end as last told on this connection: no process forgets what it knows to be decided.
     end_seen: u64,
+    /// The same for where the log begins.
+    start_seen: u64,
     read_at: Nanos,
     audit: Option<Audit>,
     /// What it reads is damaged, and it may be told so.
@@ -49,6 +56,7 @@ impl Reader {
             cursor: 0,
             asked: None,
             end_seen: 0,
+            start_seen: 0,
             read_at: Nanos(0),
             audit: None,
             is_damaged: false,
@@ -92,7 +100,7 @@ impl Reader {
 
     pub(super) fn on_line_lost(&mut self, now: Nanos) {
         self.asked = None;
-        self.end_seen = 0;
+        (self.end_seen, self.start_seen) = (0, 0);
         self.read_at = now;
     }
 
@@ -125,9 +133,18 @@ impl Reader {
             wait: Nanos(0),
             known_end: context.history.known_end(self.position),
             asked_at: context.history.moment(),
+            known_start: context.history.known_start(self.position),
+            trim: None,
         };
         let mut size_max = 512 << 10;
         if self.audit.is_none() {
+            let trim_per_mille = context.swarm.trim_per_mille;
+            if trim_per_mille > 0 && context.chance.per_mille(trim_per_mille) {
+                let (request, before) = trims::ask(self.group, self.position, line, context);
+                (asked.request, asked.trim) = (request, Some(before));
+                self.asked = Some(asked);
+                return;
+            }
             let chance = &mut *context.chance;
             if chance.per_mille(context.swarm.transfer_per_mille) {
                 context.marks.transfers += 1;
@@ -170,6 +187,28 @@ impl Reader {
         self.asked = Some(asked);
     }
 
+    /// An answer to a trim.
+    pub(super) fn on_trim_reply(
+        &mut self,
+        reply: &ArchivedTrimReply,
+        line: &mut Line,
+        context: &mut Context<'_>,
+    ) {
+        let request = reply.request.to_native();
+        let Some(asked) = self.asked.filter(|asked| asked.request == request) else {
+            return;
+        };
+        self.on_other_reply(context.now);
+        let before = asked.trim.expect("it asked for a trim");
+        line.note(context, || {
+            let outcome = reply.outcome;
+            format!("trim before {before}: outcome {outcome}")
+        });
+        if let Some(leader) = trims::judge_reply(self.position, before, reply, context) {
+            line.turn_to(leader);
+        }
+    }
+
     /// An answer to anything but a read.
     pub(super) fn on_other_reply(&mut self, now: Nanos) {
         self.asked = None;
@@ -210,7 +249,7 @@ impl Reader {
                 let seen = match &mut self.audit {
                     // It judges every block by itself.
                     Some(audit) => {
-                        audit.on_blocks(payload, committed, context.history);
+                        audit.on_blocks(payload, context.oracle, context.history);
                         audit.next_offset()
                     }
                     None => judge_blocks(self.group.0, asked.from, payload, committed),
@@ -222,6 +261,17 @@ impl Reader {
                 assert!(
                     !payload.is_empty() || end == asked.from,
                     "nothing is given before the end"
+                );
+                assert!(
+                    payload.is_empty() || asked.from >= self.start_seen,
+                    "what was gone at {} is there again at {}",
+                    self.start_seen,
+                    asked.from
+                );
+                let is_current = asked.mode == ReadMode::Linearizable;
+                assert!(
+                    payload.is_empty() || !is_current || asked.from >= asked.known_start,
+                    "a linearizable read is given what was gone before"
                 );
                 self.judge_end(&asked, end, context);
                 context.marks.reads += 1;
@@ -235,6 +285,21 @@ impl Reader {
                 assert!(asked.from > end, "{} is not beyond {end}", asked.from);
                 self.judge_end(&asked, end, context);
                 self.cursor = self.cursor.min(end);
+            }
+            FetchOutcome::Trimmed => {
+                let first = reply.first_offset.to_native();
+                assert!(first > asked.from, "{} is not below {first}", asked.from);
+                assert!(first >= self.start_seen, "a log's start goes back");
+                let past = context.oracle.past(self.position);
+                assert!(past.is_start(first), "nobody decided to begin at {first}");
+                self.start_seen = first;
+                self.cursor = first;
+                context.marks.trims_told += 1;
+                if let Some(audit) = &mut self.audit {
+                    audit.on_start(first, context.oracle, context.history);
+                    self.is_done = self.cursor == context.oracle.end_offset(self.position);
+                    self.read_at = context.now;
+                }
             }
             FetchOutcome::NotLeader => line.turn_to(reply.leader.to_native()),
             FetchOutcome::Busy => {}

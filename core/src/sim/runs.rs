@@ -9,6 +9,9 @@ const BLOCK_HEADER_SIZE: usize = 64;
 const APPEND_HEADER_SIZE: usize = 32;
 const ALIGN: usize = 16;
 const COPIES: u8 = 4;
+/// Detail of a block that is a trim, and of a checkpoint that restores.
+const TRIM: u8 = 3;
+const RESTORES: u8 = 1;
 
 /// What a sector of the persist record says was durable.
 pub(super) fn recorded(sector: &[u8]) -> Lsn {
@@ -29,10 +32,12 @@ pub(super) enum Item {
         group: GroupId,
         hard: HardState,
     },
-    /// The group's segments hold everything through here.
+    /// The group's segments hold everything through here; or the group begins anew behind it.
     Checkpoint {
         group: GroupId,
         index: Index,
+        sum: u32,
+        restores: bool,
     },
 }
 
@@ -52,6 +57,8 @@ pub(super) struct Content {
     pub(super) index: Index,
     pub(super) sum: u32,
     pub(super) appends: Vec<Appended>,
+    /// The log's new first offset, if the block is a trim.
+    pub(super) trim: Option<u64>,
 }
 
 /// One run, item by item.
@@ -105,6 +112,8 @@ pub(super) fn read(bytes: &[u8]) -> Run {
             3 => items.push(Item::Checkpoint {
                 group,
                 index: Index(u64_at(item, 16)),
+                sum: u32_at(item, 48),
+                restores: item[7] == RESTORES,
             }),
             // Of losses, which no replica is made of.
             4 => {}
@@ -131,11 +140,18 @@ pub(super) fn contents(bytes: &[u8]) -> Vec<Content> {
         let size = u32_at(item, 0) as usize;
         let append_count = u32_at(item, 44);
         if item[4] == 1 && append_count > 0 {
+            let is_trim = item[7] == TRIM;
+            let payload_at = BLOCK_HEADER_SIZE + APPEND_HEADER_SIZE;
             contents.push(Content {
                 group: GroupId(u32_at(item, 12)),
                 index: Index(u64_at(item, 16)),
                 sum: u32_at(item, 8),
-                appends: appends(&item[..size], append_count),
+                appends: if is_trim {
+                    Vec::new()
+                } else {
+                    appends(&item[..size], append_count)
+                },
+                trim: is_trim.then(|| u64_at(item, payload_at)),
             });
         }
         at += size;

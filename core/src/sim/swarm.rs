@@ -267,6 +267,10 @@ options! {
     read_every: Nanos,
     /// A reader asks for a hand-over instead, per mille.
     transfer_per_mille: u32 = 0,
+    /// A reader asks for its log to begin later instead, per mille.
+    trim_per_mille: u32 = 0,
+    /// Leaders trim what is more than so many bytes in segments; 0 keeps all.
+    retained_size: u64 = 0,
     /// Every step is followed by the whole check of Raft's state, not every so many.
     check_all: bool,
 }
@@ -318,6 +322,7 @@ impl Swarm {
             swarm.make_large(c);
         } else {
             swarm.maybe_make_tight();
+            swarm.maybe_make_trimmed();
         }
         swarm
     }
@@ -368,6 +373,7 @@ impl Swarm {
         swarm.append_every = Nanos(append_span / swarm.quota);
         swarm.record_count_max = c.pick(&[1, 3, 10]);
         swarm.record_size_max = c.pick(&[20, 200, 1_000]);
+        swarm.maybe_make_trimmed();
         swarm
     }
 
@@ -443,6 +449,37 @@ impl Swarm {
         (self.producer_count, self.window) = (4, 8);
         (self.record_count_max, self.record_size_max) = (20, 2_000);
         self.append_every = Nanos(200 * MICRO);
+    }
+
+    /// Logs that lose their beginnings, by decision of a client or of their leaders. Segments are so
+    /// small that whoever is away for a while finds that what he lacks is gone.
+    fn maybe_make_trimmed(&mut self) {
+        let chance = &mut Chance::new(self.seed ^ 0x5452_494d_5300_0000);
+        if !chance.one_in(8) {
+            return;
+        }
+        let who = chance.below(3);
+        if who != 0 {
+            self.trim_per_mille = chance.pick(&[50, 200, 600]);
+        }
+        if who != 1 {
+            self.retained_size = chance.pick(&[1, 16 << 10, 64 << 10]);
+        }
+        if chance.one_in(4) {
+            return;
+        }
+        self.shape.segment_write_size = chance.pick(&[4 << 10, 16 << 10, 32 << 10]);
+        self.shape.segment_size_max = chance.pick(&[8 << 10, 32 << 10, 96 << 10]);
+        self.record_size_max = self.record_size_max.max(chance.pick(&[500, 2_000]));
+        self.record_count_max = self.record_count_max.max(3);
+        self.crash += chance.between(1, 3) as u32;
+        self.crash_twice += 1;
+        self.partition += 1;
+        // Away for so long that others write whole segments.
+        let away = Nanos(self.burst_span.0 / 4);
+        self.restart_span = self.restart_span.max(away);
+        self.partition_span = self.partition_span.max(away);
+        self.fault_count = self.fault_count.max(5);
     }
 
     /// Options for a network with ways of about `unit`, where all that is wrong lasts `stretch` times
@@ -549,6 +586,8 @@ impl Swarm {
             replace_per_mille: some(c, 3, 100, 1000),
             read_every: span(c, 2, 30),
             transfer_per_mille: some(c, 3, 5, 100),
+            trim_per_mille: 0,
+            retained_size: 0,
             check_all: c.one_in(16),
         }
     }

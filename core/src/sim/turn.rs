@@ -9,6 +9,7 @@ use super::network::{Chunk, End, Party, StreamId, Way};
 use super::node::{Arrival, Process};
 use super::runs;
 use super::trace::{self, Standing};
+use super::trims;
 use super::world::{Event, PendingRead, World};
 use crate::frame::Lane;
 use crate::frame::header::FrameHeader;
@@ -121,13 +122,20 @@ impl World<'_> {
             now,
             trace,
             groups,
+            swarm,
+            chance,
+            is_hostile,
             ..
         } = self;
         let process = nodes[node].process.as_mut().expect("its turn is under way");
         let local = process.clock.local(*now);
         process.shard.step(local, input, &mut process.effects);
         marks.steps += 1;
+        let restores = marks.restores;
         oracle.check(node, &process.shard, marks);
+        if marks.restores > restores && *is_hostile {
+            trims::maybe_end_soon(process, swarm, chance);
+        }
         for (raft, group) in process.shard.rafts().zip(groups) {
             trace.mix(
                 raft.term().0 << 40 ^ raft.commit().0 << 20 ^ u64::from(raft.tail().last_sum()),
@@ -407,7 +415,8 @@ impl World<'_> {
                     .say(trace::Lane::Node(node), "says", format_args!("{text}"));
             }
             Effect::SegmentRemove { group, below } => {
-                self.nodes[node].disk.remove_segments(group, below);
+                let count = self.nodes[node].disk.remove_segments(group, below);
+                self.marks.segments_removed += count as u64;
             }
             Effect::Load {
                 load,

@@ -22,6 +22,7 @@ use super::reader::Reader;
 use super::schedule::{Burst, Planned};
 use super::swarm::Swarm;
 use super::trace::{Lane, Trace};
+use super::trims;
 use crate::id::{GroupId, Lsn, Nanos};
 use crate::log::WriteId;
 use crate::log::recovery::DiskFault;
@@ -369,7 +370,7 @@ impl<'s> World<'s> {
                     } = *read;
                     let disk = &self.nodes[node].disk;
                     let read = disk.read(source, position, size, &mut self.chance);
-                    let bytes = read.expect("a file that is read is there");
+                    let bytes = read.expect("a file that is read is there, or was");
                     self.arrive(node, life, Arrival::Loaded(load, bytes));
                 }
             }
@@ -414,7 +415,8 @@ impl<'s> World<'s> {
         let clock = Clock::new(self.now, first, drift);
         // Not from the run's chance: what a node draws must not hang on what else was drawn before.
         let seed = mixed(self.swarm.seed ^ mixed((node as u64) << 32 | u64::from(life)));
-        let config = config(node, self.swarm.node_count, &self.groups, seed);
+        let mut config = config(node, self.swarm.node_count, &self.groups, seed);
+        config.retention = trims::retention(&self.wild, &self.groups);
         let Self {
             chance,
             nodes,
@@ -506,6 +508,7 @@ impl<'s> World<'s> {
         self.marks.crashes_in_recovery += u64::from(!process.shard.is_open());
         self.marks.crashes += 1;
         self.marks.power_losses += u64::from(power);
+        self.marks.restores_cut += process.restores_under_way();
         self.end_process(
             node,
             if power {
@@ -526,6 +529,7 @@ impl<'s> World<'s> {
         let power = ending == Ending::Unpowered;
         machine.has_power = !power;
         machine.disk.crash(power, &mut self.chance);
+        self.marks.removals_undone += machine.disk.bring_back_removed(&mut self.chance);
         self.spare_lost(node);
         self.oracle.on_crash(node);
         let (kind, how) = match ending {
