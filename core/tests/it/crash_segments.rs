@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
-use ringwood_core::frame::client::Append;
+use ringwood_core::frame::client::{Append, TrimRequest};
+use ringwood_core::frame::code::TrimOutcome;
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
@@ -25,10 +26,10 @@ use ringwood_core::id::{
     ClusterId, ConnectionId, GroupId, Incarnation, Index, Nanos, NodeId, ShardId,
 };
 use ringwood_core::log::Store;
-use ringwood_core::log::block::write_record;
+use ringwood_core::log::block::{BlockKind, write_record};
 use ringwood_core::log::checkpoint::Checkpoint;
 use ringwood_core::log::footer::SegmentFooter;
-use ringwood_core::log::offline::{Audit, End, SegmentPieces};
+use ringwood_core::log::offline::{Audit, End, ItemSeen, SegmentPieces};
 use ringwood_core::log::recovery::{DiskFault, GroupRecovered, Identity, Recovered, recover};
 use ringwood_core::log::ring::Ring;
 use ringwood_core::log::segment::SegmentHeader;
@@ -38,7 +39,7 @@ use ringwood_core::shard::{
     WIRE_VERSION, directory_tag,
 };
 
-use crate::crash_states::{Part, parts};
+use crate::crash_states::{Part, flush_of, parts};
 use crate::log_disk::Rng;
 
 const CLUSTER: ClusterId = ClusterId(77);
@@ -85,9 +86,10 @@ fn name_of(source: Source) -> FileName {
 #[derive(Clone, Default)]
 struct Files(BTreeMap<FileName, Vec<u8>>);
 
-/// A write in flight.
+/// A write in flight, or a deletion.
 enum Write {
     Journal(Store),
+    Remove(Vec<FileName>),
     Segment {
         write: SegmentWriteId,
         file: FileName,
@@ -96,11 +98,35 @@ enum Write {
     },
 }
 
-/// A piece of a write, in its file.
+/// A piece of what is in flight, in its file: bytes, or the file's deletion.
 #[derive(Clone)]
 struct Piece {
     file: FileName,
     part: Part,
+    is_deletion: bool,
+}
+
+impl Piece {
+    fn of(file: FileName, part: Part) -> Self {
+        Self {
+            file,
+            part,
+            is_deletion: false,
+        }
+    }
+
+    fn deletion(file: FileName) -> Self {
+        let part = Part {
+            slot: 0,
+            position: 0,
+            bytes: Vec::new(),
+        };
+        Self {
+            file,
+            part,
+            is_deletion: true,
+        }
+    }
 }
 
 /// Files with some pieces of what was in flight.
@@ -112,7 +138,15 @@ struct State<'f> {
 }
 
 impl State<'_> {
+    fn is_deleted(&self, file: FileName) -> bool {
+        let mut pieces = self.pieces.iter();
+        pieces.any(|piece| piece.file == file && piece.is_deletion)
+    }
+
     fn size(&self, file: FileName) -> Option<usize> {
+        if self.is_deleted(file) {
+            return None;
+        }
         let there = self.files.0.get(&file).map(Vec::len);
         let pieces = self.pieces.iter().filter(|piece| piece.file == file);
         let written = pieces
@@ -147,10 +181,12 @@ impl State<'_> {
             .copied()
             .chain(self.pieces.iter().map(|piece| piece.file));
         for file in named {
-            let size = self.size(file).expect("it has a size or a piece");
-            files.0.entry(file).or_default().resize(size, 0);
+            match self.size(file) {
+                Some(size) => files.0.entry(file).or_default().resize(size, 0),
+                None => _ = files.0.remove(&file),
+            }
         }
-        for piece in &self.pieces {
+        for piece in self.pieces.iter().filter(|piece| !piece.is_deletion) {
             put(
                 &mut files,
                 piece.file,
@@ -191,6 +227,8 @@ struct World {
     next_sequence: BTreeMap<u32, u64>,
     /// The offset behind the last record that was acknowledged.
     acknowledged: BTreeMap<u32, u64>,
+    /// The first offset, by the last trim that was acknowledged.
+    trimmed: BTreeMap<u32, u64>,
     epoch: u32,
 }
 
@@ -254,6 +292,7 @@ impl World {
             asked: BTreeMap::new(),
             next_sequence: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            trimmed: BTreeMap::new(),
             epoch: 0,
         };
         world.begin();
@@ -338,6 +377,19 @@ impl World {
         self.say(&append, &payload);
     }
 
+    /// Wants a log to begin a little before its end.
+    fn trim(&mut self, group: u32) {
+        let end = self.acknowledged.get(&group).copied().unwrap_or_default();
+        self.next_request += 1;
+        self.asked.insert(self.next_request, group);
+        let trim = TrimRequest {
+            request: self.next_request,
+            before: end.saturating_sub(self.rng.below(20)),
+            group,
+        };
+        self.say(&trim, &[]);
+    }
+
     fn turn(&mut self) {
         self.now = self.now.after(Nanos::from_millis(1));
         for bytes in std::mem::take(&mut self.inbox) {
@@ -405,6 +457,13 @@ impl World {
                     let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
                     self.hear(bytes.into());
                 }
+                Effect::SegmentRemove { group, below } => {
+                    let is_gone = |file: &&FileName| file.0 == Some(group.0) && file.1 < below;
+                    let gone: Vec<FileName> =
+                        self.files.0.keys().filter(is_gone).copied().collect();
+                    self.flying
+                        .extend((!gone.is_empty()).then_some(Write::Remove(gone)));
+                }
                 other => panic!("nobody else is there to take {other:?}"),
             }
         }
@@ -418,8 +477,17 @@ impl World {
             .next()
             .expect("a good frame")
             .expect("a whole one");
-        let Message::AppendReply(reply) = frame.message().expect("a good body") else {
-            return;
+        let reply = match frame.message().expect("a good body") {
+            Message::AppendReply(reply) => reply,
+            Message::TrimReply(reply) => {
+                let group = self.asked.remove(&reply.request.to_native());
+                if reply.outcome == TrimOutcome::Done.code() {
+                    let first = reply.first_offset.to_native();
+                    self.trimmed.insert(group.expect("asked for"), first);
+                }
+                return;
+            }
+            _ => return,
         };
         let request = reply.request.to_native();
         let group = self.asked.remove(&request).expect("asked for");
@@ -441,6 +509,9 @@ impl World {
                     &bytes,
                 );
                 self.step(Input::Stored(store.write));
+            }
+            Write::Remove(gone) => {
+                gone.iter().for_each(|file| _ = self.files.0.remove(file));
             }
             Write::Segment {
                 write,
@@ -471,9 +542,12 @@ impl World {
             .collect();
         for part in parts(&journal) {
             let file = (None, part.slot as u32);
-            pieces.push(Piece { file, part });
+            pieces.push(Piece::of(file, part));
         }
         for write in &self.flying {
+            if let Write::Remove(gone) = write {
+                pieces.extend(gone.iter().copied().map(Piece::deletion));
+            }
             let Write::Segment {
                 file,
                 position,
@@ -492,7 +566,7 @@ impl World {
                     position: position + cut[0],
                     bytes: buffer[cut[0]..cut[1]].to_vec(),
                 };
-                pieces.push(Piece { file: *file, part });
+                pieces.push(Piece::of(*file, part));
             }
         }
         pieces
@@ -502,7 +576,7 @@ impl World {
 fn journal_store(write: &Write) -> Option<&Store> {
     match write {
         Write::Journal(store) => Some(store),
-        Write::Segment { .. } => None,
+        Write::Segment { .. } | Write::Remove(_) => None,
     }
 }
 
@@ -539,6 +613,14 @@ fn judge(world: &World, state: &State<'_>, truth: &Recovered, found: &Recovered)
             end >= acknowledged,
             "group {id}: acknowledged through {acknowledged}, found {end}"
         );
+        // What is decided and lies only in the journal is known to be once there is a leader.
+        let trimmed = world.trimmed.get(&id.0).copied().unwrap_or_default();
+        let (start, latest) = (group.trims.start().0, group.trims.latest().0);
+        assert!(
+            latest >= trimmed,
+            "group {id}: trimmed to {trimmed}, found {latest}"
+        );
+        assert!(start <= end && latest <= truth.trims.latest().0);
     }
     for (id, acknowledged) in &world.acknowledged {
         assert!(*acknowledged == 0 || found.groups.contains_key(&GroupId(*id)));
@@ -555,7 +637,7 @@ fn sum_at(group: &GroupRecovered, index: Index) -> Option<u32> {
 fn audit(state: &State<'_>, group: GroupId, checkpoint: Option<&Checkpoint>) {
     let Some(checkpoint) = checkpoint else { return };
     let mut audit = Audit::new(CLUSTER, tag(), group);
-    for number in 0..=checkpoint.segment {
+    for number in checkpoint.first_segment..=checkpoint.segment {
         let source = |number| Source::Segment { group, number };
         let end = if number == checkpoint.segment {
             End::Grows(checkpoint.segment_size)
@@ -582,6 +664,19 @@ fn audit(state: &State<'_>, group: GroupId, checkpoint: Option<&Checkpoint>) {
     );
 }
 
+/// Whether a write puts a trim.
+fn holds_trim(store: &Store) -> bool {
+    let is_trim =
+        |item: ItemSeen| matches!(item, ItemSeen::Block(header) if header.kind == BlockKind::Trim);
+    let items = store.runs.iter().flat_map(|run| flush_of(run).items);
+    items.map(|item| item.item.expect("sound")).any(is_trim)
+}
+
+/// Whether a write puts blocks again.
+fn holds_copies(store: &Store) -> bool {
+    store.runs.iter().any(|run| flush_of(run).header.copies)
+}
+
 #[derive(Debug, Default)]
 struct Census {
     moments: u64,
@@ -596,6 +691,7 @@ impl Census {
         for write in &world.flying {
             kinds.push(match write {
                 Write::Journal(_) => "journal",
+                Write::Remove(_) => "removal",
                 Write::Segment { buffer, .. } if SegmentFooter::check(buffer).is_ok() => "seal",
                 Write::Segment {
                     position: 0, file, ..
@@ -604,6 +700,9 @@ impl Census {
                 Write::Segment { .. } => "segment grown",
             });
         }
+        let stores = || world.flying.iter().filter_map(journal_store);
+        kinds.extend(stores().any(holds_trim).then_some("trim"));
+        kinds.extend(stores().any(holds_copies).then_some("copies"));
         if kinds.contains(&"journal") && kinds.len() > 1 {
             kinds.push("both");
         }
@@ -627,7 +726,7 @@ fn explore(world: &World, census: &mut Census) {
     let truth = recovered(&whole);
     let grown: BTreeMap<FileName, usize> = pieces
         .iter()
-        .filter(|piece| piece.file.0.is_some())
+        .filter(|piece| piece.file.0.is_some() && !piece.is_deletion)
         .map(|piece| (piece.file, whole.size(piece.file).expect("it has a piece")))
         .collect();
     census.note(world);
@@ -670,12 +769,16 @@ fn search(wanted: u64) -> Census {
                 let group = 1 + world.rng.below(u64::from(GROUPS)) as u32;
                 world.append(group);
             }
+            if world.rng.chance(40) {
+                let group = 1 + world.rng.below(u64::from(GROUPS)) as u32;
+                world.trim(group);
+            }
             world.turn();
-            let has_segment = world
+            let is_rare = world
                 .flying
                 .iter()
-                .any(|write| journal_store(write).is_none());
-            let is_due = if has_segment {
+                .any(|write| journal_store(write).is_none_or(holds_trim));
+            let is_due = if is_rare {
                 turn % 3 == 0
             } else {
                 turn % 41 == 0
@@ -712,14 +815,14 @@ fn every_state_of_journal_and_segments_that_a_crash_may_leave_is_one_chain() {
     let census = search(wanted);
     println!("{census:#?}");
     assert!(census.states >= wanted);
-    for kind in ["journal", "segment grown", "both"] {
+    for kind in ["journal", "segment grown", "both", "removal"] {
         assert!(
             census.in_flight.contains_key(kind),
             "{kind} was never in flight"
         );
     }
     if wanted >= SAMPLE_COUNT_MAX {
-        for kind in ["seal", "segment rolled"] {
+        for kind in ["seal", "segment rolled", "trim"] {
             assert!(
                 census.in_flight.contains_key(kind),
                 "{kind} was never in flight"

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use ringwood_core::id::{GroupId, Lsn};
 use ringwood_core::log::Journal;
 use ringwood_core::log::journal::Store;
-use ringwood_core::log::offline::{ItemSeen, JournalPieces, What};
+use ringwood_core::log::offline::{FlushPiece, ItemSeen, JournalPieces, What};
 use ringwood_core::log::recovery::{GroupRecovered, Recovered};
 
 use crate::log_crash::{RING, World};
@@ -266,11 +266,10 @@ fn note_what_is_in_flight(world: &World, census: &mut Census) {
     census.runs_max = census.runs_max.max(runs);
 }
 
-/// What a run does, seen in its own bytes.
-fn kinds_of(world: &World, run: &bytes::Bytes) -> Vec<&'static str> {
+/// A run, read from its own bytes.
+pub(crate) fn flush_of(run: &bytes::Bytes) -> FlushPiece {
     let lsn = u64::from_le_bytes(run[16..24].try_into().expect("eight bytes"));
     let (_, position) = RING.locate(Lsn(lsn));
-    let mut kinds = vec!["flush"];
     // Where it will lie: a flush is told as one only in its place.
     let file = bytes::Bytes::from([&vec![0; position as usize][..], run].concat());
     let size = file.len() as u64;
@@ -285,12 +284,21 @@ fn kinds_of(world: &World, run: &bytes::Bytes) -> Vec<&'static str> {
     });
     let flush = flush.expect("a sealed run is a flush");
     assert_eq!((flush.error, flush.header.lsn), (None, Lsn(lsn)));
+    flush
+}
+
+/// What a run does.
+fn kinds_of(world: &World, run: &bytes::Bytes) -> Vec<&'static str> {
+    let flush = flush_of(run);
+    let lsn = flush.header.lsn;
+    let (_, position) = RING.locate(lsn);
+    let mut kinds = vec!["flush"];
     if flush.header.opens {
         kinds.push("opening");
     }
-    if position == 0 && lsn > 0 {
+    if position == 0 && lsn > Lsn(0) {
         kinds.push("roll");
-        if RING.file_of(Lsn(lsn)) >= u64::from(RING.file_count) {
+        if RING.file_of(lsn) >= u64::from(RING.file_count) {
             kinds.push("recycle");
         }
     }
@@ -299,7 +307,7 @@ fn kinds_of(world: &World, run: &bytes::Bytes) -> Vec<&'static str> {
             ItemSeen::Block(_) if flush.header.copies => kinds.push("copy"),
             ItemSeen::Block(header) => {
                 kinds.push("append");
-                if world.overrules(header.group, header.index, Lsn(lsn)) {
+                if world.overrules(header.group, header.index, lsn) {
                     kinds.push("truncate");
                 }
             }
