@@ -9,17 +9,23 @@
 //!  0       4     8         9      12         16         24            28          32
 //!  | magic | sum | version | zero | node tag | sequence | start count | pin count | ...
 //!  32                      1056
-//!  | starts: life, number  | pins: node, incarnation, life, number | zeros to the sector's end
+//!  | starts: life, number  | pins: node, incarnation, life, number | ...
+//!  1280                                    1408
+//!  | stopped: a bit for each log           | zeros to the sector's end
 //! ```
+//! A log is stopped where this directory holds something else than a majority does (`shard/agree.rs`).
+//! It stands here because it must outlast a restart, as a pin must, and comes as seldom.
+//!
 //! Both sectors say the same but for the last change, which each has in turn: the next is written
 //! only when the one before is durable, so a crash damages one of them at most.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::fields::{all_zero, put_u32, put_u64, u32_at, u64_at};
 use crate::frame::sum::Sum;
 use crate::id::{Incarnation, NodeId};
-use crate::limits::{SECTOR_SIZE, START_COUNT_MAX, VOTER_COUNT_MAX};
+use crate::limits::{GROUP_COUNT_MAX, SECTOR_SIZE, START_COUNT_MAX, VOTER_COUNT_MAX};
 
 /// Bytes of the file: two sectors.
 pub const PINS_FILE_SIZE: usize = 2 * SECTOR_SIZE;
@@ -37,7 +43,9 @@ const STARTS_AT: usize = PIN_COUNT_AT + 4;
 const START_SIZE: usize = 16;
 const PINS_AT: usize = STARTS_AT + START_COUNT_MAX * START_SIZE;
 const PIN_SIZE: usize = 32;
-const END_AT: usize = PINS_AT + VOTER_COUNT_MAX * PIN_SIZE;
+const STOPPED_AT: usize = PINS_AT + VOTER_COUNT_MAX * PIN_SIZE;
+const STOPPED_SIZE: usize = GROUP_COUNT_MAX / 8;
+const END_AT: usize = STOPPED_AT + STOPPED_SIZE;
 
 /// One start of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +76,8 @@ pub struct Pins {
     pub starts: Vec<Start>,
     /// Other voters, by ascending node.
     pub pins: Vec<Pin>,
+    /// Places, among the node's logs, of those in which this replica takes no part any more.
+    pub stopped: BTreeSet<usize>,
 }
 
 /// Neither sector can be believed. The disk is at fault, or the file is another node's.
@@ -102,6 +112,10 @@ impl Pins {
             put_u64(&mut bytes, at, pin.node.0);
             put_u64(&mut bytes, at + 8, pin.incarnation.0);
             put_start(&mut bytes, at + 16, &pin.start);
+        }
+        for place in &self.stopped {
+            assert!(*place < GROUP_COUNT_MAX, "a node has no more logs");
+            bytes[STOPPED_AT + place / 8] |= 1 << (place % 8);
         }
         let sum = sum_of(&bytes);
         put_u32(&mut bytes, SUM_AT, sum);
@@ -160,6 +174,9 @@ impl Pins {
             sequence: u64_at(bytes, SEQUENCE_AT),
             starts: starts.collect(),
             pins: pins.collect(),
+            stopped: (0..GROUP_COUNT_MAX)
+                .filter(|place| bytes[STOPPED_AT + place / 8] >> (place % 8) & 1 == 1)
+                .collect(),
         })
     }
 
@@ -189,7 +206,7 @@ fn sum_of(bytes: &[u8]) -> u32 {
     sum.value()
 }
 
-const _: () = assert!(PINS_AT == 1056 && END_AT <= SECTOR_SIZE);
+const _: () = assert!(PINS_AT == 1056 && STOPPED_AT == 1280 && END_AT <= SECTOR_SIZE);
 
 #[cfg(test)]
 mod tests {
@@ -211,6 +228,7 @@ mod tests {
             sequence,
             starts: (1..=START_COUNT_MAX as u64).rev().map(start).collect(),
             pins: (1..=VOTER_COUNT_MAX as u64).map(pin).collect(),
+            stopped: BTreeSet::from([0, 9, GROUP_COUNT_MAX - 1]),
         }
     }
 
