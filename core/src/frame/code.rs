@@ -218,6 +218,8 @@ codes! {
         Unsure = 5 "unsure",
         /// Not reached.
         Absent = 6 "absent",
+        /// Holds something else than the others; if it knows that itself, it takes no part.
+        Diverged = 7 "diverged",
     }
 }
 

@@ -20,8 +20,8 @@ use super::client::{
 };
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
-    AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
-    HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
+    AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums,
+    Heartbeat, HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
 };
 use super::refusal::Refusal;
 use super::writer::BodyOut;
@@ -131,6 +131,7 @@ messages! {
     BlockReply: fixed::<BlockReply>(),
     Restore: fixed::<Restore>(),
     StateReport: fixed::<StateReport>(),
+    BlockSums: listed::<BlockSums, BlockSum>(GROUP_COUNT_MAX),
     Append: fixed::<Append>(),
     AppendReply: fixed::<AppendReply>(),
     Fetch: fixed::<Fetch>(),
@@ -189,6 +190,8 @@ assert_layout! {
     BlockReply: 32 bytes, align 8, outcome at 24;
     Restore: 24 bytes, align 8, group at 16;
     StateReport: 48 bytes, align 8, is_reply at 46;
+    BlockSums: 8 bytes, align 4, sums at 0;
+    BlockSum: 24 bytes, align 8, is_asked at 17;
     Append: 40 bytes, align 8, epoch at 32;
     AppendReply: 40 bytes, align 8, durability at 38;
     Fetch: 32 bytes, align 8, mode at 28;

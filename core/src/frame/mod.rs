@@ -57,6 +57,8 @@ codes! {
         Restore = 27 "restore",
         /// What a voter says of itself to one whose disk has lost something.
         StateReport = 28 "state_report",
+        /// What a replica holds at some places of its logs.
+        BlockSums = 29 "block_sums",
         /// Records for a log.
         Append = 32 "append",
         /// Answer to an append.
@@ -129,7 +131,8 @@ impl Kind {
             | Self::VoteRequest
             | Self::VoteReply
             | Self::TimeoutNow
-            | Self::StateReport => matches!(lane, Lane::Control),
+            | Self::StateReport
+            | Self::BlockSums => matches!(lane, Lane::Control),
             Self::Welcome
             | Self::Append
             | Self::AppendReply
@@ -296,6 +299,7 @@ mod tests {
             Kind::VoteReply,
             Kind::TimeoutNow,
             Kind::StateReport,
+            Kind::BlockSums,
         ];
         assert_eq!(passing(Gate::Lane(Lane::Control)), control);
     }
@@ -306,7 +310,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 25);
+        assert_eq!(Kind::ALL.len(), 26);
         assert_eq!(Kind::from_code(0), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of the frames between nodes: heartbeats, replication, votes, repair.
+//! Bodies of the frames between nodes: heartbeats, replication, votes, repair, comparison.
 //!
 //! Flags are a byte that is 0 or 1. Indexes, terms and times are what `id` says. Layout: see
 //! `message`. What the fields mean for safety is `raft`'s business.
@@ -211,4 +211,28 @@ pub struct StateReport {
     pub is_leader: u8,
     /// 1: it answers; 0: it asks.
     pub is_reply: u8,
+}
+
+/// What the sender holds at some places of its logs, and what it asks of the receiver's. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct BlockSums {
+    /// At most one for each log.
+    pub sums: Vec<BlockSum>,
+}
+
+/// A place in a log. A block names the sum of the one before it, so its sum stands for all through it.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct BlockSum {
+    /// Index of a block; if it is told, it is committed at the sender.
+    pub index: u64,
+    /// Group.
+    pub group: u32,
+    /// Sum of the block; 0 if it is not told.
+    pub sum: u32,
+    /// 1: the sum is told.
+    pub is_told: u8,
+    /// 1: the receiver is asked for its own.
+    pub is_asked: u8,
 }

@@ -106,6 +106,9 @@ impl Shard {
             }
             Err(_) => return Err(Refusal::of(NotCommittedReason::Malformed)),
         }
+        if self.groups[position].agreement.is_stopped() {
+            return Err(Refusal::of(NotCommittedReason::NotLeader));
+        }
         if self.is_stopping() && self.groups[position].raft.is_leader() {
             return Err(Refusal::of(NotCommittedReason::Stopping));
         }

@@ -39,6 +39,10 @@ impl Shard {
             self.reply_fetch(None, &request, FetchOutcome::UnknownLog, effects);
             return;
         };
+        if self.groups[position].agreement.is_stopped() {
+            self.reply_fetch(Some(position), &request, FetchOutcome::Damaged, effects);
+            return;
+        }
         if request.mode != ReadMode::Linearizable || bugs::is_on(Switch::B41) {
             self.serve_fetch(now, position, request, effects);
             return;
@@ -93,6 +97,11 @@ impl Shard {
     ) {
         let is_busy = self.is_reading_enough();
         let group = &mut self.groups[position];
+        if group.agreement.is_stopped() {
+            // What is here is not what a majority holds; others are asked.
+            self.reply_fetch(Some(position), &request, FetchOutcome::Damaged, effects);
+            return;
+        }
         if request.mode != ReadMode::AnyReplica && !group.raft.is_leader() {
             self.reply_fetch(Some(position), &request, FetchOutcome::NotLeader, effects);
             return;
@@ -136,11 +145,12 @@ impl Shard {
         let group = &mut self.groups[position];
         let end = group.end_offset();
         let is_leader = group.raft.is_leader();
+        let is_stopped = group.agreement.is_stopped();
         let woken: Vec<FetchRequest> = group
             .waiting
             .extract_if(.., |request| {
                 let leaderless = request.mode != ReadMode::AnyReplica && !is_leader;
-                request.from < end || request.deadline <= now || leaderless
+                request.from < end || request.deadline <= now || leaderless || is_stopped
             })
             .collect();
         for request in woken {

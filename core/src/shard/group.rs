@@ -10,6 +10,7 @@ use crate::log::trims::Trims;
 use crate::log::{Entry, Tail};
 use crate::raft::Raft;
 
+use super::agree::Agreement;
 use super::holes::Holes;
 use super::need::Need;
 use super::retries::Retries;
@@ -67,6 +68,8 @@ pub(super) struct Group {
     pub(super) segmented_sum: u32,
     /// What the group needs of the journal.
     pub(super) need: Need,
+    /// Whether the other replicas hold the same.
+    pub(super) agreement: Agreement,
     /// Blocks decided to be sent this turn, gathered once the run that holds them is sealed.
     pub(super) replicates: Vec<Replicate>,
     /// Blocks that are missing, and those that are there behind them.
@@ -97,6 +100,7 @@ impl Group {
         producers: Producers,
         trims: Trims,
         segments: Segments,
+        agreement: Agreement,
     ) -> Self {
         let base = raft.tail().base();
         let need = Need::recovered(raft.tail());
@@ -119,6 +123,7 @@ impl Group {
             segmented: base.index,
             segmented_sum: base.sum,
             need,
+            agreement,
             replicates: Vec::new(),
             holes: None,
             is_doubt_due: false,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::id::{Nanos, NodeId};
 use crate::limits::LOAD_COUNT_MAX;
 
+use super::agree::Heard;
 use super::answer::BlockRequest;
 use super::effects::{LoadId, Source};
 use super::group::FetchRequest;
@@ -35,6 +36,8 @@ pub(super) enum Purpose {
         position: usize,
         request: BlockRequest,
     },
+    /// A block of which a peer told or asked the sum.
+    Compare { position: usize, heard: Heard },
 }
 
 impl Purpose {
@@ -45,7 +48,8 @@ impl Purpose {
             | Self::Gather { position }
             | Self::Carry { position }
             | Self::Scrub { position }
-            | Self::Answer { position, .. } => *position,
+            | Self::Answer { position, .. }
+            | Self::Compare { position, .. } => *position,
         }
     }
 }
@@ -217,6 +221,9 @@ impl Shard {
             Purpose::Carry { position } => self.on_carry_step(position, step),
             Purpose::Scrub { position } => self.on_scrub_step(now, position, &step),
             Purpose::Answer { request, .. } => self.on_answer_step(&request, step, effects),
+            Purpose::Compare { position, heard } => {
+                self.on_compare_step(now, position, heard, &step, effects);
+            }
         }
     }
 }

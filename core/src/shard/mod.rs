@@ -4,6 +4,7 @@
 //! knows no socket, file or clock. Order that matters for safety is kept here: an answer that
 //! depends on a write is held until that write, and all before it, is reported durable.
 
+mod agree;
 mod answer;
 mod append;
 mod ask;
@@ -57,6 +58,7 @@ use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, After, Outbox, Output, Raft};
 
+use agree::Rounds;
 use ask::Asks;
 use carry::Carry;
 pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
@@ -158,6 +160,7 @@ pub struct Shard {
     open_block: Option<usize>,
     loads: Loads,
     carry: Carry,
+    rounds: Rounds,
     asks: Asks,
     repairs: Repairs,
     mends: Mends,
@@ -265,6 +268,7 @@ impl Shard {
 
     fn on_peer_connected(&mut self, peer: NodeId) {
         self.liveness.on_connected(peer, true);
+        self.tell_sums_again();
         for group in &mut self.groups {
             group.raft.on_peer_connected(peer);
             group.is_dirty = true;
@@ -274,9 +278,11 @@ impl Shard {
     fn on_peer_refused(&mut self, now: Nanos, peer: NodeId, effects: &mut Effects) {
         self.liveness.on_connected(peer, false);
         for position in 0..self.groups.len() {
-            self.with_raft(now, position, effects, |raft, out| {
-                raft.on_peer_refused(now, peer, out)
-            });
+            if !self.groups[position].agreement.is_stopped() {
+                self.with_raft(now, position, effects, |raft, out| {
+                    raft.on_peer_refused(now, peer, out)
+                });
+            }
         }
     }
 
@@ -361,6 +367,7 @@ impl Shard {
         self.advance_stall(now, effects);
         self.advance_mends(now, effects);
         self.advance_holes(now, effects);
+        self.advance_agreement(now, effects);
         for position in 0..self.groups.len() {
             if std::mem::take(&mut self.groups[position].is_dirty) {
                 self.tell_raft(now, position, effects, |raft, out| raft.flush(now, out));
@@ -393,8 +400,10 @@ impl Shard {
     /// Fires a group's timers. A leader's put nothing into the journal: one whose journal takes no
     /// more must still find out that nobody follows it.
     fn maybe_tick(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
-        let raft = &self.groups[position].raft;
-        if raft.deadline() > now {
+        let Group {
+            raft, agreement, ..
+        } = &self.groups[position];
+        if raft.deadline() > now || agreement.is_stopped() {
             return;
         }
         if raft.is_leader() {
@@ -405,9 +414,12 @@ impl Shard {
     }
 
     fn next_deadline(&self, now: Nanos) -> Nanos {
-        let mut deadline = self.liveness.deadline();
+        let mut deadline = self.liveness.deadline().min(self.agreement_deadline());
         for group in &self.groups {
-            let due = group.raft.deadline();
+            let due = match group.agreement.is_stopped() {
+                true => Nanos(u64::MAX),
+                false => group.raft.deadline(),
+            };
             // What was due and is still so found no room in the journal; asking again at once
             // would only keep the loop from sleeping.
             deadline = deadline.min(if due > now {

@@ -19,6 +19,7 @@ use crate::log::trims::Trims;
 use crate::log::{Base, Doubt, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
 
+use super::agree::{Agreement, Rounds};
 use super::ask::Asks;
 use super::carry::Carry;
 use super::encoder::Encoder;
@@ -166,6 +167,7 @@ impl Shard {
             persisting: Persisting::open(now, record, identity.node_tag, journal.life() + 1),
             liveness: Liveness::new(now, peers.iter().copied()),
             encoder: Encoder::new(config.cluster),
+            rounds: Rounds::new(now),
             asks: Asks::new(journal.life()),
             repairs: Repairs::default(),
             room: RoomQueue::default(),
@@ -269,7 +271,8 @@ impl Shard {
             pieces,
             ..
         } = found;
-        let mut group = Group::new(group, raft, producers, trims, segments);
+        let agreement = Agreement::recovered(self.known.is_stopped(position));
+        let mut group = Group::new(group, raft, producers, trims, segments, agreement);
         group.holes = pieces.and_then(|pieces| Holes::new(now, pieces));
         Ok((group, lost))
     }

@@ -84,8 +84,16 @@ impl Shard {
                 });
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
+            Message::BlockSums(body) => self.on_block_sums(now, from, body, effects),
             _ => unreachable!("nothing else passes a peer's gate"),
         }
+    }
+
+    /// A group of which this node has a replica that takes part.
+    pub(super) fn part_in(&self, group: GroupId) -> Option<usize> {
+        let position = *self.positions.get(&group)?;
+        let is_stopped = self.groups[position].agreement.is_stopped();
+        (!is_stopped).then_some(position)
     }
 
     fn on_raft_message(
@@ -129,6 +137,9 @@ impl Shard {
         message: raft::Message,
         effects: &mut Effects,
     ) {
+        if self.groups[position].agreement.is_stopped() {
+            return;
+        }
         let step = |raft: &mut Raft, out: &mut Outbox| raft.step(now, from, message, out);
         match message {
             raft::Message::AppendAck { term, .. } => {
@@ -154,7 +165,7 @@ impl Shard {
         let mut acks = Vec::with_capacity(body.beats.len());
         for beat in body.beats.iter() {
             let group = beat.group.to_native();
-            let Some(&position) = self.positions.get(&GroupId(group)) else {
+            let Some(position) = self.part_in(GroupId(group)) else {
                 continue;
             };
             let beat = raft::Beat {
@@ -195,7 +206,7 @@ impl Shard {
         self.liveness
             .on_echo(now, late, from, Nanos(body.echo.to_native()));
         for ack in body.acks.iter() {
-            let Some(&position) = self.positions.get(&GroupId(ack.group.to_native())) else {
+            let Some(position) = self.part_in(GroupId(ack.group.to_native())) else {
                 continue;
             };
             let ack = raft::BeatAck {
@@ -219,7 +230,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let group = GroupId(body.group.to_native());
-        let Some(&position) = self.positions.get(&group) else {
+        let Some(position) = self.part_in(group) else {
             return;
         };
         let prev_index = Index(body.prev_index.to_native());

@@ -159,6 +159,18 @@ impl Known {
         !self.waiting.contains_key(&node)
     }
 
+    /// Whether this replica of a log takes no part any more, by the log's place among the node's.
+    pub(super) fn is_stopped(&self, position: usize) -> bool {
+        self.pins.stopped.contains(&position)
+    }
+
+    /// From now on it takes no part, whatever process begins on this directory.
+    pub(super) fn stop(&mut self, position: usize) {
+        if self.pins.stopped.insert(position) {
+            self.pins.sequence += 1;
+        }
+    }
+
     /// The peers that this node refuses, and why.
     pub(super) fn refused(&self) -> impl Iterator<Item = (NodeId, &'static str)> {
         self.refused.iter().map(|(node, why)| (*node, *why))

@@ -37,10 +37,14 @@ pub(super) struct HeadLoad {
 impl Shard {
     /// Whether a peer that wants the block at `next` wants what is not kept any more.
     pub(super) fn is_below_start(&self, position: usize, next: Index) -> bool {
+        next < self.first_kept(position)
+    }
+
+    /// The first block that is kept of a log.
+    pub(super) fn first_kept(&self, position: usize) -> Index {
         let group = &self.groups[position];
         let first = group.segments.map.first();
-        let kept = first.map_or(group.segmented.next(), |first| first.header.first_index);
-        next < kept
+        first.map_or(group.segmented.next(), |first| first.header.first_index)
     }
 
     /// Reads what the peer must be told instead; or makes it, where the log began anew and has no
@@ -122,7 +126,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let id = GroupId(body.group.to_native());
-        let Some(&position) = self.positions.get(&id) else {
+        let Some(position) = self.part_in(id) else {
             return;
         };
         let payload = frame.payload().contiguous();

@@ -27,6 +27,7 @@ impl Shard {
         if self.is_disk_full {
             alarms.push(b"disk full: segments cannot grow; free space to heal it".to_vec());
         }
+        alarms.extend(self.agreement_alarms().map(String::into_bytes));
         alarms.extend(self.repair_alarms().map(String::into_bytes));
         alarms.extend(self.stall.alarm(now).map(String::into_bytes));
         alarms.extend(self.mend_alarms().map(String::into_bytes));
@@ -90,6 +91,8 @@ impl Shard {
                         .expect("a leader follows every voter");
                     let state = if !self.liveness.is_heard(now, voter.id) {
                         ReplicaState::Absent
+                    } else if group.agreement.differs(voter.id) {
+                        ReplicaState::Diverged
                     } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
                         ReplicaState::CatchUp
                     } else {
@@ -110,6 +113,7 @@ impl Shard {
 
 fn group_status(group: &Group) -> GroupStatus {
     let state = match group.raft.role() {
+        _ if group.agreement.is_stopped() => ReplicaState::Diverged,
         Role::Leader => ReplicaState::Leader,
         Role::Candidate | Role::PreCandidate => ReplicaState::Candidate,
         Role::Follower if group.raft.doubt().is_any() => ReplicaState::Unsure,

@@ -160,6 +160,7 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         peer::BlockReply,
         peer::Restore,
         peer::StateReport,
+        peer::BlockSums,
         client::Append,
         client::AppendReply,
         client::Fetch,

@@ -15,8 +15,8 @@ use ringwood_core::frame::greeting::{Hello, LogName, NodeAddress, Refused, Welco
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::Body;
 use ringwood_core::frame::peer::{
-    AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, Heartbeat,
-    HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
+    AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums,
+    Heartbeat, HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -205,6 +205,20 @@ fn between_nodes() -> Vec<Sample> {
         start: 1200,
         group: 1,
     };
+    let told = BlockSum {
+        index: 97,
+        group: 1,
+        sum: 0x5152_5354,
+        is_told: 1,
+        is_asked: 0,
+    };
+    let asked = BlockSum {
+        index: 64,
+        group: 2,
+        sum: 0,
+        is_told: 0,
+        is_asked: 1,
+    };
     vec![
         frame(
             &Heartbeat {
@@ -242,6 +256,12 @@ fn between_nodes() -> Vec<Sample> {
                 doubt: 1,
                 is_leader: 0,
                 is_reply: 1,
+            },
+            &[],
+        ),
+        frame(
+            &BlockSums {
+                sums: vec![told, asked],
             },
             &[],
         ),

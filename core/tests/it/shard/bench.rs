@@ -13,8 +13,8 @@ use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{
-    AppendEntries, AppendEntriesAck, BeatAck, BlockReply, Heartbeat, HeartbeatAck, Restore,
-    VoteReply,
+    AppendEntries, AppendEntriesAck, BeatAck, BlockReply, BlockSum, BlockSums, Heartbeat,
+    HeartbeatAck, Restore, VoteReply,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -109,6 +109,10 @@ pub(super) struct Bench {
     pub(super) word: BlockOutcome,
     /// Requests for blocks that the peer got.
     pub(super) ask_count: u64,
+    /// From which index on a peer holds other blocks of the first log, and what of their sums.
+    pub(super) diverged: BTreeMap<NodeId, (u64, u32)>,
+    /// How often the peer was told or asked what the logs hold.
+    pub(super) sums_count: u64,
     /// Scrubs that ended, and damaged places found and healed, by the last status.
     scrubs: (u64, u64, u64),
     /// What `status` complained of last.
@@ -243,6 +247,8 @@ impl Bench {
             blocks: BTreeMap::new(),
             word: BlockOutcome::Found,
             ask_count: 0,
+            diverged: BTreeMap::new(),
+            sums_count: 0,
             scrubs: (0, 0, 0),
             alarms: Vec::new(),
             has_third: false,
@@ -290,11 +296,13 @@ impl Bench {
         }
         // Nobody answers before it has said who it is.
         self.inbox.clear();
-        for (connection, node, lane) in [
+        let third = self.has_third.then_some((THIRD, 3, Lane::Control));
+        let others = [
             (PEER, 2, Lane::Control),
             (BULK, 2, Lane::Bulk),
             (CLIENT, 0, Lane::Client),
-        ] {
+        ];
+        for (connection, node, lane) in others.into_iter().chain(third) {
             let hello = Hello {
                 cluster: CLUSTER.0.to_le_bytes(),
                 node,
@@ -750,6 +758,12 @@ impl Bench {
                 };
                 self.say(peer, &ack, &[]);
             }
+            Message::BlockSums(body) => {
+                self.sums_count += u64::from(node == NodeId(2));
+                for word in body.sums.iter().filter(|word| word.is_asked == 1) {
+                    self.tell_sum(node, word.group.to_native(), word.index.to_native());
+                }
+            }
             Message::BlockRequest(request) => {
                 self.ask_count += 1;
                 let group = request.group.to_native();
@@ -775,6 +789,35 @@ impl Bench {
             }
             _ => {}
         }
+    }
+
+    /// A peer says what it holds of a log at an index, if it has come as far.
+    pub(super) fn tell_sum(&mut self, node: NodeId, group: u32, index: u64) {
+        let Some(bytes) = self.blocks.get(&(group, index)) else {
+            return;
+        };
+        let block = blocks(bytes).next().expect("one block");
+        let mut sum = block.expect("as it was sent").header().sum;
+        if let Some((from, change)) = self.diverged.get(&node)
+            && group == 1
+            && index >= *from
+        {
+            sum ^= change;
+        }
+        self.say_sum(node, group, index, sum);
+    }
+
+    /// A peer says that it holds this.
+    pub(super) fn say_sum(&mut self, node: NodeId, group: u32, index: u64, sum: u32) {
+        let told = BlockSum {
+            index,
+            group,
+            sum,
+            is_told: 1,
+            is_asked: 0,
+        };
+        let peer = if node == NodeId(2) { PEER } else { THIRD };
+        self.say(peer, &BlockSums { sums: vec![told] }, &[]);
     }
 
     /// What is sent to the third node, which only asks for votes.

@@ -1,5 +1,6 @@
 //! One shard driven by hand, with a disk and a peer of a few lines: what a whole cluster seldom does.
 
+mod agree;
 mod bench;
 mod heads;
 mod hole;
