@@ -129,6 +129,9 @@ switches! {
     B65,
     /// KAFKA-14104: sums are written and not checked. Recovery believes a run by its header.
     B67,
+    /// TigerBeetle 2024-12: memory lies (there, a page that came back from swap), and what is stored is
+    /// not what came. Some nodes turn a bit of some blocks over before they sum them.
+    B66,
     /// NATS 4f202b641: a log is compacted before the snapshot is durable. A checkpoint speaks of a
     /// segment write that is still on its way.
     B36,

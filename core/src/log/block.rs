@@ -406,6 +406,23 @@ impl<'a> Block<'a> {
         Ok(block)
     }
 
+    /// What else might be in its place, with all sums right: the last byte of the first append
+    /// differs. None if it has no append.
+    #[cfg(feature = "bugs")]
+    pub(super) fn another(&self) -> Option<Vec<u8>> {
+        let mut append = self.appends().next()?.header;
+        let mut bytes = self.bytes.to_vec();
+        let begin = BLOCK_HEADER_SIZE + APPEND_HEADER_SIZE;
+        let payload = &mut bytes[begin..][..append.payload_size as usize];
+        *payload.last_mut()? ^= 1;
+        append.payload_sum = crc32c(payload);
+        bytes[BLOCK_HEADER_SIZE..begin].copy_from_slice(&append.write());
+        let count = self.header.append_count;
+        let sum = block_sum(&bytes, &bytes[BLOCK_HEADER_SIZE..], count);
+        put_u32(&mut bytes, SUM_AT, sum);
+        Some(bytes)
+    }
+
     /// Where the log begins from here on, if this is a trim.
     #[must_use]
     pub fn trim(&self) -> Option<Offset> {

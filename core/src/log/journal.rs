@@ -332,6 +332,15 @@ impl Journal {
         }) {
             return None;
         }
+        #[cfg(feature = "bugs")]
+        if bugs::is_on(Switch::B66)
+            && self.node_tag.is_multiple_of(3)
+            && block.header().index.0.is_multiple_of(16)
+            && let Some(other) = block.another()
+            && let Ok(other) = Block::check(&other)
+        {
+            return Some(self.put_block(&other, Writing::First));
+        }
         Some(self.put_block(block, Writing::First))
     }
 

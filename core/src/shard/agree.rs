@@ -128,6 +128,12 @@ impl Agreement {
         self.stopped.is_some()
     }
 
+    /// Whether nobody was found to hold something else.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_calm(&self) -> bool {
+        self.stopped.is_none() && self.peers.iter().all(|peer| peer.differs.is_none())
+    }
+
     /// Whether a peer holds something else.
     pub(super) fn differs(&self, node: NodeId) -> bool {
         let mut peers = self.peers.iter();

@@ -235,6 +235,13 @@ impl Shard {
         self.groups.iter().map(|group| &group.raft)
     }
 
+    /// Whether no peer was found to hold something else than this node.
+    #[cfg(feature = "sim")]
+    pub(crate) fn are_alike(&self) -> bool {
+        let mut groups = self.groups.iter();
+        groups.all(|group| group.agreement.is_calm())
+    }
+
     /// Whether what was recovered counts as durable by now. Until then the shard only writes the
     /// flush that opens its journal's new life; whatever comes in counts as lost.
     #[must_use]

@@ -575,6 +575,9 @@ impl Oracle {
 
     /// What nobody may ever have seen: something that Raft rules out.
     pub(super) fn check_faults<'s>(&self, shards: impl Iterator<Item = &'s Shard>) {
+        let shards = shards.inspect(|shard| {
+            assert!(shard.are_alike(), "replicas are said to differ");
+        });
         for faults in shards.flat_map(Shard::rafts).map(Raft::faults) {
             assert!(faults.disagreement_count == 0, "a contradiction was seen");
             assert!(faults.malformed_count == 0, "a peer sent nonsense");
