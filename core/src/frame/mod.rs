@@ -27,7 +27,7 @@ use refusal::Refusal;
 
 codes! {
     /// What a frame is. Numbers below 16 open and close connections, 16 to 31 pass between nodes,
-    /// from 32 on between client and node.
+    /// from 32 on between client and node. Clients, too, may ask for blocks by their sums.
     Kind(u8) {
         /// First frame of a connection.
         Hello = 1 "hello",
@@ -49,7 +49,7 @@ codes! {
         VoteReply = 21 "vote_reply",
         /// Campaign at once.
         TimeoutNow = 22 "timeout_now",
-        /// Asks for blocks that the sender's disk has lost.
+        /// Asks for blocks that a disk has lost.
         BlockRequest = 23 "block_request",
         /// Answer to a block request.
         BlockReply = 24 "block_reply",
@@ -123,7 +123,8 @@ impl Kind {
         match self {
             Self::Hello | Self::Refused => true,
             Self::AppendEntries => matches!(lane, Lane::Data | Lane::Bulk),
-            Self::BlockRequest | Self::BlockReply => matches!(lane, Lane::Bulk),
+            // Tools that mend a stopped node's files ask as clients.
+            Self::BlockRequest | Self::BlockReply => matches!(lane, Lane::Bulk | Lane::Client),
             Self::Restore => matches!(lane, Lane::Bulk),
             Self::Heartbeat
             | Self::HeartbeatAck
@@ -152,17 +153,19 @@ impl Kind {
     /// its hello.
     #[must_use]
     pub const fn enters_on(self, lane: Lane) -> bool {
-        let is_answer = matches!(
-            self,
-            Self::Hello
-                | Self::Welcome
-                | Self::Refused
-                | Self::AppendReply
-                | Self::FetchReply
-                | Self::Status
-                | Self::TransferReply
-                | Self::TrimReply
-        );
+        // Between nodes answers travel on the answering side's own connections.
+        let is_answer = matches!((self, lane), (Self::BlockReply, Lane::Client))
+            || matches!(
+                self,
+                Self::Hello
+                    | Self::Welcome
+                    | Self::Refused
+                    | Self::AppendReply
+                    | Self::FetchReply
+                    | Self::Status
+                    | Self::TransferReply
+                    | Self::TrimReply
+            );
         self.travels_on(lane) && !is_answer
     }
 }
@@ -275,6 +278,7 @@ mod tests {
         assert_eq!(passing(Gate::Any), Kind::ALL);
         assert_eq!(passing(Gate::Hello), [Kind::Hello]);
         let client = [
+            Kind::BlockRequest,
             Kind::Append,
             Kind::Fetch,
             Kind::StatusRequest,

@@ -408,7 +408,6 @@ impl<'a> Block<'a> {
 
     /// What else might be in its place, with all sums right: the last byte of the first append
     /// differs. None if it has no append.
-    #[cfg(feature = "bugs")]
     pub(super) fn another(&self) -> Option<Vec<u8>> {
         let mut append = self.appends().next()?.header;
         let mut bytes = self.bytes.to_vec();

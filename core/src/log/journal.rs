@@ -332,7 +332,6 @@ impl Journal {
         }) {
             return None;
         }
-        #[cfg(feature = "bugs")]
         if bugs::is_on(Switch::B66)
             && self.node_tag.is_multiple_of(3)
             && block.header().index.0.is_multiple_of(16)

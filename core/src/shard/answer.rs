@@ -1,4 +1,5 @@
-//! Answers to peers whose disks have lost blocks. Whoever has them gives them, whatever its role.
+//! Answers to peers whose disks have lost blocks, and to tools that mend the files of a node that is
+//! stopped. Whoever has the blocks gives them, whatever its role.
 //!
 //! A block is named by its index and its sum, so it need not be decided to be given: who asks knows
 //! which one it lost. Keeps nothing between request and answer but the read under way. Knows no
@@ -9,18 +10,25 @@ use bytes::Bytes;
 use crate::frame::Lane;
 use crate::frame::code::BlockOutcome;
 use crate::frame::peer::{ArchivedBlockRequest, BlockReply};
-use crate::id::{GroupId, Index, Nanos, NodeId};
+use crate::id::{ConnectionId, GroupId, Index, Nanos, NodeId};
 use crate::log::block::blocks;
 
 use super::group::Group;
 use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
-use super::{Effects, Shard};
+use super::{Effect, Effects, Shard};
+
+/// Who asks, and so where the answer goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inquirer {
+    Peer(NodeId),
+    Client(ConnectionId),
+}
 
 /// A request as it came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockRequest {
-    from: NodeId,
+    from: Inquirer,
     number: u64,
     group: GroupId,
     first: Index,
@@ -32,7 +40,7 @@ impl Shard {
     pub(super) fn on_block_request(
         &mut self,
         now: Nanos,
-        from: NodeId,
+        from: Inquirer,
         body: &ArchivedBlockRequest,
         effects: &mut Effects,
     ) {
@@ -119,7 +127,10 @@ impl Shard {
             outcome: outcome.code(),
         };
         let frame = self.encoder.frame_with_blocks(&body, payload);
-        self.send(request.from, Lane::Bulk, frame, effects);
+        match request.from {
+            Inquirer::Peer(peer) => self.send(peer, Lane::Bulk, frame, effects),
+            Inquirer::Client(connection) => effects.push(Effect::Reply { connection, frame }),
+        }
     }
 }
 

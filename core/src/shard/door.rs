@@ -10,6 +10,7 @@ use crate::frame::refusal::Refusal;
 use crate::frame::{Frame, Gate, Lane};
 use crate::id::{ClusterId, ConnectionId, Incarnation, Nanos, NodeId};
 
+use super::answer::Inquirer;
 use super::pins::Directory;
 use super::session::{self, Claim, Party};
 use super::{Effect, Effects, Shard};
@@ -151,6 +152,9 @@ impl Shard {
                 let status = self.status(now, body.request.to_native());
                 let frame = self.encoder.frame(&status);
                 effects.push(Effect::Reply { connection, frame });
+            }
+            Message::BlockRequest(body) => {
+                self.on_block_request(now, Inquirer::Client(connection), body, effects);
             }
             Message::TrimRequest(body) => self.on_trim(connection, body, effects),
             Message::ScrubRequest(body) => {

@@ -13,6 +13,7 @@ use crate::log::block::{BLOCK_HEADER_SIZE, Block, BlockKind, blocks};
 use crate::log::{Doubt, Entry};
 use crate::raft::{self, AppendRequest, BlockId, Outbox, Raft};
 
+use super::answer::Inquirer;
 use super::liveness::Word;
 use super::{Effects, Shard};
 
@@ -68,7 +69,9 @@ impl Shard {
                 };
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
-            Message::BlockRequest(body) => self.on_block_request(now, from, body, effects),
+            Message::BlockRequest(body) => {
+                self.on_block_request(now, Inquirer::Peer(from), body, effects);
+            }
             Message::BlockReply(body) => self.on_block_reply(now, from, body, frame, effects),
             Message::StateReport(body) => {
                 let message = raft::Message::StateReport(raft::Report {

@@ -15,14 +15,14 @@ use ringwood_core::log::{Base, HardState};
 use crate::log_disk::Rng;
 use crate::log_node::{GROUP, Node, RING};
 
-const CLUSTER: ClusterId = ClusterId(77);
-const NODE_TAG: u32 = 9;
+pub(crate) const CLUSTER: ClusterId = ClusterId(77);
+pub(crate) const NODE_TAG: u32 = 9;
 const EIO: DiskFault = DiskFault { errno: 5 };
 
-type Read = Box<dyn FnMut(u64, usize) -> Result<Bytes, DiskFault>>;
+pub(crate) type Read = Box<dyn FnMut(u64, usize) -> Result<Bytes, DiskFault>>;
 
 /// Reads a file of which one sector, if any, cannot be read.
-fn reader(image: &[u8], bad_sector: Option<u64>) -> Read {
+pub(crate) fn reader(image: &[u8], bad_sector: Option<u64>) -> Read {
     let image = Bytes::copy_from_slice(image);
     Box::new(move |position, size| {
         let end = (position + size as u64).min(image.len() as u64);
@@ -147,13 +147,13 @@ fn a_flipped_byte_costs_one_item_of_its_flush_and_no_other() {
 }
 
 /// A sealed segment as its bytes, and where its footer begins.
-struct Made {
-    image: Vec<u8>,
-    data_size: u64,
+pub(crate) struct Made {
+    pub(crate) image: Vec<u8>,
+    pub(crate) data_size: u64,
     /// Position and header of each block.
-    blocks: Vec<(u64, ringwood_core::log::block::BlockHeader)>,
+    pub(crate) blocks: Vec<(u64, ringwood_core::log::block::BlockHeader)>,
     before: Base,
-    after: Base,
+    pub(crate) after: Base,
 }
 
 fn base(node: &Node) -> Base {
@@ -227,7 +227,7 @@ fn segment(node: &mut Node, number: u32, previous_size: u64, writes: usize) -> M
     }
 }
 
-fn two_segments() -> [Made; 2] {
+pub(crate) fn two_segments() -> [Made; 2] {
     let mut node = Node::new();
     let first = segment(&mut node, 0, 0, 3);
     let second = segment(&mut node, 1, first.data_size, 2);

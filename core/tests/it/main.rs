@@ -11,6 +11,7 @@ mod log_golden;
 mod log_journal;
 mod log_node;
 mod log_offline;
+mod log_rebuild;
 mod log_recovery;
 mod log_restored;
 mod log_ring;

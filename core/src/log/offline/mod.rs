@@ -11,9 +11,11 @@
 //! | `journal` | a journal's file as flushes and what lies between |
 //! | `segment` | a segment's file as its head, blocks, footer and what lies between |
 //! | `audit` | one log's segments: that they are one chain, without a hole |
+//! | `rebuild` | a damaged segment's file, made anew |
 
 mod audit;
 mod journal;
+mod rebuild;
 mod segment;
 mod window;
 
@@ -30,6 +32,7 @@ use crate::id::{GroupId, Lsn};
 
 pub use audit::{Audit, End, Fault, FaultKind, Findings};
 pub use journal::JournalPieces;
+pub use rebuild::{Missing, Rebuild, RebuildError, SegmentEnd};
 pub use segment::SegmentPieces;
 
 /// Reads up to `size` bytes at a position: fewer only where the file ends.
