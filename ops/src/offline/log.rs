@@ -1,9 +1,11 @@
 //! One log in a directory that is looked at: what the journal says of it, and its segments.
 
+use std::collections::BTreeSet;
+
 use ringwood_core::id::{GroupId, Index, Offset, Term};
 use ringwood_core::log::HardState;
 use ringwood_core::log::checkpoint::Checkpoint;
-use ringwood_core::log::offline::{Audit, End, Piece, SegmentPieces};
+use ringwood_core::log::offline::{Audit, End, FaultKind, Piece, SegmentPieces};
 use ringwood_core::log::recovery::Recovered;
 use ringwood_core::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader};
 
@@ -46,6 +48,10 @@ pub(crate) struct Audited {
     pub(crate) notes: Vec<String>,
     pub(crate) block_count: u64,
     pub(crate) block_size: u64,
+    /// Segments of which something is damaged that readers or the next start need.
+    pub(crate) wounds: BTreeSet<u32>,
+    /// Segments of which the state is.
+    pub(crate) lost_states: BTreeSet<u32>,
 }
 
 impl Log {
@@ -190,7 +196,15 @@ impl Log {
             let file = segment_file(self.group, fault.number);
             Bad::in_segment(&self.name, file, fault)
         });
+        let numbers = |is_state: bool| {
+            let faults = findings.faults.iter();
+            let faults =
+                faults.filter(move |fault| matches!(fault.kind, FaultKind::State(_)) == is_state);
+            faults.map(|fault| fault.number).collect()
+        };
         Audited {
+            wounds: numbers(false),
+            lost_states: numbers(true),
             bad: bad.collect(),
             notes,
             block_count: findings.block_count,

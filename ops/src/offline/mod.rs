@@ -1,13 +1,15 @@
 //! A node's directory, looked at without changing it: who it is, who works in it, what files there
 //! are, and reads of them.
 //!
-//! Every file is opened for reading only. Core's parsers say what is in them; here is only where
-//! they are. Used by `inspect`, `verify` and `dump`.
+//! Every file is opened for reading only, but by `mend`. Core's parsers say what is in them; here is
+//! only where they are. Used by `inspect`, `verify` and `dump`.
 
 pub(crate) mod bad;
+pub(crate) mod donor;
 mod holder;
 pub(crate) mod journal;
 pub(crate) mod log;
+pub(crate) mod mend;
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
