@@ -3,6 +3,7 @@
 //!
 //! Few clusters, each with a story: starting one writes its journals out once, which is slow.
 
+mod diverged;
 mod mended;
 mod offline;
 
