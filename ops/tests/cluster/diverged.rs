@@ -123,5 +123,21 @@ fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
     // It has not forgotten.
     let dev = Dev::start(home, &[]);
     await_stop(&dev);
+    let (_, status) = dev.status();
+    let cluster = status["cluster"]["name"].as_str().expect("a name");
+    assert_eq!(dev.end(Signal::TERM), Some(0));
+
+    // The way back: another directory, which the others are told to take.
+    let new = home.join("node-3");
+    fs::remove_dir_all(&new).expect("it is there");
+    let voters = "node-1=127.0.0.1:7401,node-2=127.0.0.1:7402,node-3=127.0.0.1:7403";
+    let init = ["--cluster", cluster, "--node", "node-3", "--voters", voters];
+    let made = feed(ringwood("").arg("init").arg(&new).args(init), b"");
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    unpin(home, "node-1", "node-3");
+    unpin(home, "node-2", "node-3");
+    let dev = Dev::start(home, &[]);
+    let status = dev.await_status(0);
+    assert_ne!(state(&status, 2), "diverged");
     assert_eq!(dev.end(Signal::TERM), Some(0));
 }
