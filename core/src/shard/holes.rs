@@ -98,7 +98,7 @@ impl Shard {
 
     /// At a turn's end: asks for what is due.
     pub(super) fn advance_holes(&mut self, now: Nanos, effects: &mut Effects) {
-        let has_room = self.journal.takes_copies();
+        let has_room = self.journal.takes_copies(0);
         for position in 0..self.groups.len() {
             let group = &mut self.groups[position];
             // What is kept behind holes may be what fills the journal. A leader has all that counts.
@@ -168,7 +168,7 @@ impl Shard {
         for block in given.iter().flat_map(|piece| blocks(piece)) {
             let block = block.expect("a told block is checked");
             // The last room is for votes: without them no leader is followed, and none is made.
-            let has_room = self.journal.takes_copies();
+            let has_room = self.journal.takes_copies(0);
             let place = has_room.then(|| self.journal.carry_block(&block)).flatten();
             let Some(place) = place else {
                 return false;

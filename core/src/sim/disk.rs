@@ -480,7 +480,7 @@ impl Disk {
     fn removed_file(&self, source: Source) -> Option<&File> {
         match source {
             Source::Segment { group, number } => self.removed.get(&(group.0, number)),
-            Source::Journal { .. } | Source::Pins => None,
+            Source::Journal { .. } | Source::Pins | Source::Persist => None,
         }
     }
 
