@@ -15,7 +15,7 @@ const ATTEMPT_COUNT_MAX: u32 = 16;
 /// Candidacies that double the time for the next, at most.
 const CANDIDACY_COUNT_MAX: u32 = 16;
 
-/// Votes that take longer than this, and than T, are not waited for.
+/// Votes that take longer than this, and than T, are not waited for, but for what chance adds.
 const VOTES_PATIENCE_MAX: Nanos = Nanos::from_millis(3_000);
 
 /// What each voter said, in the order of the voters.
@@ -140,12 +140,14 @@ impl Raft {
 
     /// A vote is written before it is given, and a disk may take longer than T. Each candidacy that
     /// found no end gives the next one twice the time: with T for each, voters whose disks are slower
-    /// would answer one that is over, for ever.
+    /// would answer one that is over, for ever. What chance adds stays on top of the bound: else rivals
+    /// that split the votes of a quorum would ask again side by side, for ever, too.
     fn wait_for_votes(&mut self) {
         self.wait_for_leader();
         let span = self.election_span();
         let doubled = Nanos(span.0 << self.candidacy_count.saturating_sub(1));
-        let patience = doubled.min(VOTES_PATIENCE_MAX).max(span);
+        let chance = span.since(self.timeouts.election);
+        let patience = doubled.min(VOTES_PATIENCE_MAX.after(chance)).max(span);
         self.timers.set(Timer::Election, self.now.after(patience));
     }
 

@@ -1,5 +1,7 @@
 //! Promises about terms and votes: each test is a bug somebody had.
 
+use std::collections::BTreeSet;
+
 use ringwood_core::id::{Index, Lsn, Nanos, Term};
 use ringwood_core::raft::{After, Message, Output, Role, Timeouts};
 
@@ -269,4 +271,29 @@ fn a_candidate_counts_its_own_vote_only_when_durable() {
     assert_eq!((raft.role(), raft.term()), (Role::Candidate, Term(1)));
     raft.stored(Nanos(0), Lsn(12288), &mut outbox(12288));
     assert_eq!(raft.role(), Role::Leader);
+}
+
+/// Two candidates of three voters, and the third is gone: neither wins nor loses. On long ways both
+/// waited for exactly as long as votes are waited for at most, and began again at the same moment.
+#[test]
+fn candidates_part_however_long_votes_are_waited_for() {
+    let mut raft = raft(1, &[]);
+    raft.set_timeouts(Timeouts {
+        election: Nanos::from_millis(2_000),
+        patience: Nanos::from_millis(2_000),
+        spread: Nanos::from_millis(1_000),
+        heartbeat: Nanos::from_millis(400),
+        rtt: Nanos::from_millis(100),
+    });
+    let mut waits = BTreeSet::new();
+    for term in 1..=8 {
+        let (now, lsn) = (raft.deadline(), 8192 * term);
+        raft.tick(now, &mut outbox(lsn));
+        let reply = vote_reply(term, true, true, term - 1);
+        step(&mut raft, now.0, 2, reply, lsn);
+        raft.stored(now, Lsn(lsn + 4096), &mut outbox(lsn + 4096));
+        assert_eq!((raft.role(), raft.term()), (Role::Candidate, Term(term)));
+        waits.insert(raft.deadline().since(now));
+    }
+    assert_eq!(waits.len(), 8, "each time by chance: {waits:?}");
 }
