@@ -367,8 +367,8 @@ impl Swarm {
         swarm.fault_count = 14;
         // Enough in flight for the quota, and not more bytes than it takes.
         swarm.producer_count = c.between(2, 4) as usize;
-        swarm.window = c.between(4, 8) as usize;
-        swarm.volley = c.pick(&[1, 2, 4, 4]);
+        swarm.window = c.between(6, 8) as usize;
+        swarm.volley = c.pick(&[1, 4, 8, 8]);
         let append_span = swarm.burst_span.0 * swarm.producer_count as u64;
         swarm.append_every = Nanos(append_span / swarm.quota);
         swarm.record_count_max = c.pick(&[1, 3, 10]);
