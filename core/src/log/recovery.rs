@@ -230,6 +230,18 @@ pub struct Recovered {
     pub doubt: Doubt,
     /// What was not as a clean stop leaves it.
     pub findings: Vec<Finding>,
+    /// Where the flush lies that opened the latest life: what is damaged before it was found by an
+    /// earlier recovery.
+    pub opened: Lsn,
+}
+
+impl Recovered {
+    /// Whether all that was lost in front of the latest life has been dealt with.
+    #[must_use]
+    pub fn is_healed(&self) -> bool {
+        let mut groups = self.groups.values();
+        !self.doubt.is_any() && groups.all(|group| !group.doubt.is_any() && group.pieces.is_none())
+    }
 }
 
 /// Reads `size` bytes at a byte position of a slot's file.
@@ -446,6 +458,8 @@ struct Walk {
     /// The damaged flush that was looked at last, with what the second copy of its votes gave back.
     mended: Option<Vec<u8>>,
     promised: Lsn,
+    /// Where the latest life begins.
+    opened: Lsn,
     /// What lies behind the place where the walk first stopped.
     seen: Option<Seen>,
     replay: Replay,
@@ -465,6 +479,7 @@ impl Walk {
             may_lose_start,
             mended: None,
             promised: Lsn(0),
+            opened: Lsn(0),
             seen: None,
             replay,
             findings: Vec::new(),
@@ -527,7 +542,8 @@ impl Walk {
                     let next_file = ring.start_of(ring.file_of(at) + 1);
                     let to = Lsn(at.0 + SECTOR_SIZE as u64).max(self.recorded.min(next_file));
                     let is_round = ring.file_of(to) >= self.start + u64::from(ring.file_count);
-                    if self.last.is_none() || is_round {
+                    // Without the record a journal of which nothing is there may be anybody's.
+                    if self.last.is_none() && self.recorded <= at || is_round {
                         return Err(disk.error().unwrap_or_else(|| damaged(&ring, at)));
                     }
                     self.cross(at, to);
@@ -696,6 +712,9 @@ impl Walk {
             applied.map_err(|(group, index)| RecoveryError::Contradiction { group, index })?;
         }
         self.promised = self.promised.max(header.durable_through);
+        if header.opens {
+            self.opened = header.lsn;
+        }
         (self.last, self.resume) = (Some(header), None);
         Ok(())
     }
@@ -719,7 +738,7 @@ impl Walk {
                 count: disk.unreadable.len(),
             });
         }
-        if self.last.is_none() && has_gap {
+        if self.last.is_none() && has_gap && self.recorded == Lsn(0) {
             return Err(damaged(&ring, ring.start_of(self.start)));
         }
         let scars = self.replay.scars();
@@ -728,8 +747,8 @@ impl Walk {
             .finish()
             .map_err(|(group, index)| RecoveryError::Contradiction { group, index })?;
         let mut journal = JournalRecovered::fresh(ring, node_tag);
+        journal.head = head;
         if let Some(last) = self.last {
-            journal.head = head;
             journal.last_sum = last.sum;
             journal.sequence = last.sequence;
             journal.life = last.life;
@@ -750,6 +769,7 @@ impl Walk {
             groups: replayed.groups,
             doubt: replayed.doubt,
             findings,
+            opened: self.opened,
         })
     }
 }

@@ -330,6 +330,26 @@ fn the_last_flush_of_all_is_missed_where_the_persist_record_says_that_it_was_sto
 }
 
 #[test]
+fn a_journal_of_which_nothing_is_left_is_doubted_where_the_record_says_that_there_was_one() {
+    let (mut node, _) = node(&[1]);
+    let end = node.journal.durable();
+    for file in &mut node.disk.visible {
+        file.fill(0);
+    }
+    let recovered = recover_with(&node, &node.disk.visible, end);
+    let doubt = Doubt {
+        log: true,
+        vote: true,
+        holes: false,
+    };
+    assert_eq!((recovered.doubt, recovered.groups.len()), (doubt, 0));
+    assert_eq!(recovered.journal.head(), end);
+    // Without a record it is a fresh node's.
+    let fresh = recover_with(&node, &node.disk.visible, Lsn(0));
+    assert_eq!((fresh.doubt, fresh.findings.len()), (Doubt::default(), 0));
+}
+
+#[test]
 fn a_record_that_is_far_beyond_costs_a_step_for_each_file() {
     let (node, entries) = node(&[1, 1]);
     let mut image = node.disk.visible.clone();
