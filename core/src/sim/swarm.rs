@@ -472,9 +472,9 @@ impl Swarm {
         self.shape.segment_size_max = chance.pick(&[8 << 10, 32 << 10, 96 << 10]);
         self.record_size_max = self.record_size_max.max(chance.pick(&[500, 2_000]));
         self.record_count_max = self.record_count_max.max(3);
-        self.crash += chance.between(1, 3) as u32;
+        self.crash += chance.between(2, 8) as u32;
         self.crash_twice += 1;
-        self.partition += 1;
+        self.partition += 2;
         // Away for so long that others write whole segments.
         let away = Nanos(self.burst_span.0 / 4);
         self.restart_span = self.restart_span.max(away);

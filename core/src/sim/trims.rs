@@ -98,7 +98,7 @@ pub(super) fn retention(swarm: &Swarm, groups: &[GroupId]) -> BTreeMap<GroupId, 
 /// may end.
 pub(super) fn maybe_end_soon(process: &mut Process, swarm: &Swarm, chance: &mut Chance) {
     if swarm.crash > 0 && chance.one_in(2) {
-        process.fuse = Some(chance.below(12));
+        process.fuse = Some(chance.below(6));
     }
 }
 
