@@ -143,6 +143,10 @@ pub const REPAIR_COUNT_MAX: usize = 256;
 /// Bytes of a segment that is written anew, at a time.
 pub const MEND_WRITE_SIZE: usize = 1 << 20;
 
+/// Bytes looked at for a block behind a damaged place before others get their turn: a client may have
+/// filled a record with what looks like the beginnings of large blocks, each of which is summed.
+pub const MEND_LOOK_SIZE: usize = 256 << 10;
+
 /// All that a disk keeps is read once in this time. Sectors rot within months, and a second copy must
 /// not rot unseen meanwhile; more often would only wear the disk.
 pub const SCRUB_PERIOD: Nanos = Nanos::from_millis(24 * 3_600_000);

@@ -17,6 +17,7 @@ use super::Shape;
 use super::effects::Source;
 use super::group::Group;
 use super::segment_map::Point;
+use super::segments::Extent;
 
 /// Reads that may come back with something else than was asked for, before the blocks count as
 /// damaged. A journal file may be reused while a read of it is in flight; then the blocks are in a
@@ -280,7 +281,7 @@ impl Job {
         let from = if size_of(from.number) == Some(from.position) {
             match map.first_point(from.number + 1) {
                 // Zeros where the last blocks were look like the padding behind them.
-                Some(next) if next.prev_index != from.prev_index => {
+                Some(next) if !is_behind(&from, &next) => {
                     return Step::Damaged(segment_damage(group, from));
                 }
                 Some(next) => next,
@@ -312,6 +313,7 @@ impl Job {
 
     /// Walks over the blocks of a read, as far as they are what was written there.
     fn walk_segment(&mut self, group: &Group, bytes: &Bytes, from: Point) -> Result<Step, Damage> {
+        let extent = group.segment_extent(from.number);
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
         let mut at = usize::try_from(from.position - begin).expect("less than a sector");
         let mut before = from;
@@ -328,7 +330,15 @@ impl Job {
                 .take(ITEM_HEADER_SIZE)
                 .all(|byte| *byte == 0)
             {
-                at = (at + 1).next_multiple_of(SECTOR_SIZE);
+                let end = (at + 1).next_multiple_of(SECTOR_SIZE);
+                let padding = &bytes[at..end.min(bytes.len())];
+                if padding.iter().any(|byte| *byte != 0) {
+                    if found.is_some() {
+                        break;
+                    }
+                    return Err(segment_damage(group, before));
+                }
+                at = end;
                 before.position = begin + at as u64;
                 continue;
             }
@@ -341,7 +351,9 @@ impl Job {
                 Err(_) => return Err(segment_damage(group, before)),
             };
             let header = block.header();
-            if header.group != group.id || header.index != before.prev_index.next() {
+            // A sound block is not enough: a record may look like one.
+            let is_within = extent.is_none_or(|extent| is_within(header, &extent));
+            if header.group != group.id || !is_next(header, &before) || !is_within {
                 if found.is_some() {
                     break;
                 }
@@ -369,6 +381,7 @@ impl Job {
             at += size;
             before.position = begin + at as u64;
             (before.prev_index, before.prev_term) = (header.index, header.term);
+            before.prev_sum = Some(header.sum);
             before.next_offset = header.next_offset();
         }
         self.learned = Some(Learned::Place(before));
@@ -384,6 +397,23 @@ impl Job {
             Want::Offset(offset) => header.next_offset() > offset,
         }
     }
+}
+
+/// Whether a block follows what comes before it.
+fn is_next(header: &BlockHeader, before: &Point) -> bool {
+    let is_named = |sum| sum == header.previous_sum;
+    header.index == before.prev_index.next() && before.prev_sum.is_none_or(is_named)
+}
+
+/// Whether the block may be one of a segment: the last is known.
+fn is_within(header: &BlockHeader, extent: &Extent) -> bool {
+    header.index < extent.last || (header.index, header.sum) == (extent.last, extent.sum)
+}
+
+/// Whether what ends at `from` is all that comes before a segment that begins at `next`.
+fn is_behind(from: &Point, next: &Point) -> bool {
+    next.prev_index == from.prev_index
+        && (from.prev_sum.is_none() || next.prev_sum == from.prev_sum)
 }
 
 /// Where a sealed segment may be entered, if these bytes are its footer.

@@ -5,29 +5,29 @@
 //! no reader; whoever met the damage is told so, and finds the blocks when it comes again.
 //!
 //! ```text
-//!  due ─▶ read a piece ─▶ its sound blocks ──────────▶ written beside ─▶ the next piece
-//!             ▲           a gap: asked of peers ─┬─▶        │
-//!             │                                  │          ▼ all blocks are there
-//!             └──── after a pause ◀── nobody has it         synced, renamed over the old file
+//!  due ─▶ all of it is read ─▶ a gap: asked of peers ─▶ all blocks are to be had: written beside,
+//!             ▲                       │                  own ones read and others asked for again
+//!             └──── after a pause ◀───┘ nobody has it         └─▶ synced, renamed over the old file
 //! ```
-//! A crash anywhere leaves the old file or the new one, whole; what was written beside is begun anew.
-//! The new file has the old one's size, for the next segment and the checkpoint name it: writes left
-//! padding between blocks, which is gathered at its end.
+//! Nothing is written before everything is known to be there, and nothing found behind a gap counts
+//! before `chain` has proven it: a client may have put there what looks like a block. A crash anywhere
+//! leaves the old file or the new one, whole; what was written beside is begun anew. The new file has
+//! the old one's size, for the next segment and the checkpoint name it: writes left padding between
+//! blocks, which is gathered at its end.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::id::{Index, Nanos, NodeId, Term, UnixSeconds};
-use crate::limits::{MEND_WRITE_SIZE, REPAIR_COUNT_MAX, SECTOR_SIZE};
-use crate::log::block::{Block, BlockHeader, blocks};
-use crate::log::footer::{FooterBuilder, SegmentFooter};
-use crate::log::segment::{SegmentHeader, SegmentState, StatePlace};
-use crate::log::{Entry, Place};
+use crate::id::{Index, Nanos, NodeId};
+use crate::limits::REPAIR_COUNT_MAX;
+use crate::log::block::{BlockHeader, blocks};
 
 use super::ask::{Asker, Lost, Told, Word};
+use super::chain::{Chain, Link, Proof, Stretch};
 use super::effects::{SegmentWriteId, Source};
+use super::mended::NewFile;
 use super::segment_map::Point;
 use super::segments::Extent;
 use super::walk::{Before, Met, Walk};
@@ -54,12 +54,40 @@ struct Wound {
 /// What the mend under way waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
+    /// For the next turn: others come first.
+    Turn,
+    Read,
     /// For the state behind the header.
     Head,
-    Read,
     Peers,
     Written(SegmentWriteId),
     Replaced(SegmentWriteId),
+}
+
+/// What the mend under way is about.
+#[derive(Debug)]
+enum Stage {
+    /// The file is looked through; blocks are being met.
+    Search(Option<Stretch>),
+    /// Whether peers have what is lost. What they give is not kept: it may be a whole segment.
+    Bridge(Bridge),
+    /// The new file is written. What is still to be copied of the old one, the next last.
+    Write {
+        left: Vec<Stretch>,
+        /// Whether the walk is in the next of them.
+        is_entered: bool,
+    },
+}
+
+/// Blocks that are lost, and how many of them were given.
+#[derive(Clone, Copy, Debug)]
+struct Bridge {
+    first: Index,
+    last: Link,
+    /// Sum of the block before the first, once known.
+    previous_sum: Option<u32>,
+    /// The last that was given.
+    given: Option<Link>,
 }
 
 /// The mend under way.
@@ -67,27 +95,15 @@ enum Waiting {
 struct Mend {
     wound: Wound,
     extent: Extent,
-    /// What the new file begins with. Its state may be another one than the old file's.
-    header: SegmentHeader,
+    chain: Chain,
+    stage: Stage,
     walk: Walk,
     /// What was read of the old file, and from which byte on.
     window: (u64, Bytes),
+    /// Bytes of the read under way.
+    read_size: u64,
     waiting: Waiting,
-    /// What the new file has, and what is to be written behind that.
-    written_size: u64,
-    pending: BytesMut,
-    built: FooterBuilder,
-    /// The last block of it.
-    placed: Before,
-    /// Whether the footer is among what is to be written.
-    is_ended: bool,
-    /// Blocks that peers gave.
-    given_count: u64,
-    /// The block behind the gap that is being asked for.
-    island: Option<BlockHeader>,
-    /// What nobody gave. From then on the rest of the file is only looked at, so that readers find
-    /// what stands behind the gaps.
-    refused: Option<(Lost, Vec<(NodeId, Word)>)>,
+    file: NewFile,
 }
 
 /// All of a shard's damaged segments.
@@ -102,12 +118,12 @@ pub(super) struct Mends {
 }
 
 impl Mends {
-    /// When the next one may be begun.
+    /// When the next one may be begun, or the one under way goes on by itself.
     pub(super) fn deadline(&self) -> Option<Nanos> {
-        if self.current.is_some() {
-            return None;
+        match &self.current {
+            Some(mend) => (mend.waiting == Waiting::Turn).then_some(Nanos(0)),
+            None => self.due.iter().map(|wound| wound.due).min(),
         }
-        self.due.iter().map(|wound| wound.due).min()
     }
 
     /// Whether this segment is being written anew: nothing may be appended to it.
@@ -170,7 +186,10 @@ impl Shard {
 
     /// Begins the next mend, if none is under way and one is due.
     pub(super) fn advance_mends(&mut self, now: Nanos, effects: &mut Effects) {
-        if self.mends.current.is_some() {
+        if let Some(mend) = &self.mends.current {
+            if mend.waiting == Waiting::Turn {
+                self.drive_mend(now, effects);
+            }
             return;
         }
         let mut due = self.mends.due.iter();
@@ -188,87 +207,172 @@ impl Shard {
             return;
         }
         let file = extent.file;
-        let begin = file.header.state.head_size;
-        let source = self.wounded(&wound);
-        let walk = Walk::new(
-            group.id,
-            extent.last,
-            extent.before,
-            u64::from(begin),
-            file.size,
-        );
+        let begin = u64::from(file.header.state.head_size);
+        let before = extent.before;
         self.mends.current = Some(Box::new(Mend {
-            walk,
-            placed: extent.before,
-            built: FooterBuilder::new(u64::from(begin)),
-            header: file.header,
+            chain: Chain::new(before.link(), extent.end()),
+            stage: Stage::Search(None),
+            walk: Walk::new(group.id, extent.end(), before, begin, file.size),
+            file: NewFile::new(extent),
             extent,
-            window: (0, Bytes::new()),
-            waiting: Waiting::Head,
-            written_size: 0,
-            pending: BytesMut::with_capacity(2 * MEND_WRITE_SIZE),
-            is_ended: false,
-            given_count: 0,
-            island: None,
-            refused: None,
+            window: (begin, Bytes::new()),
+            read_size: 0,
+            waiting: Waiting::Read,
             wound,
         }));
-        self.load_for_mend(source, 0, begin as usize, effects);
-    }
-
-    fn wounded(&self, wound: &Wound) -> Source {
-        Source::Segment {
-            group: self.groups[wound.position].id,
-            number: wound.number,
-        }
+        self.drive_mend(now, effects);
     }
 
     /// Goes on with the mend under way until it waits for something.
     fn drive_mend(&mut self, now: Nanos, effects: &mut Effects) {
-        let Some(mend) = &mut self.mends.current else {
+        let Some(mend) = &self.mends.current else {
             return;
         };
+        let (position, number) = (mend.wound.position, mend.wound.number);
+        if self.groups[position].segment_extent(number).is_none() {
+            self.mends.current = None; // Trimmed away meanwhile.
+            return;
+        }
+        match mend.stage {
+            Stage::Search(_) => self.search_on(now, effects),
+            Stage::Bridge(_) => self.bridge_on(now, effects),
+            Stage::Write { .. } => self.write_on(now, effects),
+        }
+    }
+
+    /// Looks through the old file.
+    fn search_on(&mut self, now: Nanos, effects: &mut Effects) {
+        let mend = self.mends.current.as_mut().expect("under way");
+        let Stage::Search(open) = &mut mend.stage else {
+            unreachable!("only a search is gone on with")
+        };
+        let (begin, bytes) = &mend.window;
         loop {
-            if mend.pending.len() >= MEND_WRITE_SIZE {
-                self.write_mended(effects);
-                return;
-            }
-            let (begin, bytes) = (mend.window.0, mend.window.1.clone());
-            match mend.walk.next(&bytes, begin) {
-                Met::Block(_) if mend.refused.is_some() => {}
-                Met::Block(block) => mend.put(&block),
-                Met::Gap => {}
+            match mend.walk.next(bytes, *begin) {
+                Met::Block(block) => {
+                    let header = block.header();
+                    let at = mend.walk.position - u64::from(header.size);
+                    let met = open.get_or_insert_with(|| Stretch::of(at, header));
+                    met.last = Stretch::of(at, header).last;
+                }
+                Met::Gap => {
+                    if let Some(met) = open.take() {
+                        mend.chain.push(met);
+                    }
+                }
                 Met::Island(header) => {
-                    // Nothing is missing where the block that was due stands a little further.
-                    if header.index == mend.walk.before.index.next() {
-                        let before = mend.walk.before;
-                        mend.walk.resume(before);
-                        continue;
-                    }
-                    if mend.refused.is_some() {
-                        self.enter_behind_gap(&header);
-                        return self.drive_mend(now, effects);
-                    }
-                    mend.island = Some(header);
-                    let last = Index(header.index.0 - 1);
-                    self.ask_for_mend(now, last, header.previous_sum, effects);
+                    let before = Before::behind(&Stretch::of(mend.walk.position, &header));
+                    mend.walk.enter(mend.walk.position, before);
+                }
+                Met::Rest => {
+                    mend.waiting = Waiting::Turn;
                     return;
                 }
                 Met::More => {
                     self.read_for_mend(effects);
                     return;
                 }
-                Met::End if mend.refused.is_some() => {
-                    self.put_mend_off(now);
+                Met::End => {
+                    if let Some(met) = open.take() {
+                        mend.chain.push(met);
+                    }
+                    self.bridge_mend(now, effects);
                     return;
                 }
-                Met::End if mend.walk.is_whole() => {
+            }
+        }
+    }
+
+    /// All that is there was found: asks for what is missing, or begins the new file.
+    fn bridge_mend(&mut self, now: Nanos, effects: &mut Effects) {
+        let mend = self.mends.current.as_mut().expect("under way");
+        match mend.chain.prove() {
+            Proof::Lost {
+                first,
+                last,
+                previous_sum,
+            } => {
+                mend.stage = Stage::Bridge(Bridge {
+                    first,
+                    last,
+                    previous_sum,
+                    given: None,
+                });
+                self.bridge_on(now, effects);
+            }
+            Proof::Whole => {
+                mend.stage = Stage::Write {
+                    left: mend.chain.proven().to_vec(),
+                    is_entered: false,
+                };
+                mend.waiting = Waiting::Head;
+                let size = mend.extent.file.header.state.head_size as usize;
+                let source = self.wounded();
+                self.load_for_mend(source, 0, size, effects);
+            }
+        }
+    }
+
+    /// Asks for what was not given yet of a gap.
+    fn bridge_on(&mut self, now: Nanos, effects: &mut Effects) {
+        let mend = self.mends.current.as_ref().expect("under way");
+        let Stage::Bridge(bridge) = mend.stage else {
+            unreachable!("only a bridge is gone on with")
+        };
+        let (first, previous_sum) = match bridge.given {
+            Some(given) => (given.index.next(), Some(given.sum)),
+            None => (bridge.first, bridge.previous_sum),
+        };
+        self.ask_for_mend(now, first, previous_sum, bridge.last, effects);
+    }
+
+    /// Copies what the old file has, and asks for the rest.
+    fn write_on(&mut self, now: Nanos, effects: &mut Effects) {
+        let mend = self.mends.current.as_mut().expect("under way");
+        let Stage::Write { left, is_entered } = &mut mend.stage else {
+            unreachable!("only a written file is written on")
+        };
+        loop {
+            if mend.file.is_due() {
+                self.write_mended(effects);
+                return;
+            }
+            let placed = mend.file.placed();
+            let next = left.last().copied();
+            if !*is_entered {
+                let due = next.map_or(mend.extent.end(), |next| next.before);
+                if placed.index < due.index {
+                    let first = placed.index.next();
+                    self.ask_for_mend(now, first, Some(placed.sum), due, effects);
+                    return;
+                }
+                assert_eq!(placed, due, "proven");
+                let Some(next) = next else {
                     self.finish_mend(effects);
                     return;
+                };
+                *is_entered = true;
+                mend.walk.enter(next.position, Before::behind(&next));
+                if next.position < mend.window.0 {
+                    mend.window = (next.position, Bytes::new());
                 }
-                Met::End => {
-                    let (last, sum) = (mend.extent.last, mend.extent.sum);
-                    self.ask_for_mend(now, last, sum, effects);
+            }
+            let (begin, bytes) = &mend.window;
+            match mend.walk.next(bytes, *begin) {
+                Met::Block(block) => {
+                    mend.file.put(&block);
+                    if next.is_some_and(|next| next.last == mend.file.placed()) {
+                        left.pop();
+                        *is_entered = false;
+                    }
+                }
+                Met::More => {
+                    self.read_for_mend(effects);
+                    return;
+                }
+                // It is not any more what it was just now.
+                Met::Gap | Met::Island(_) | Met::Rest | Met::End => {
+                    self.put_mend_off(now, None);
                     return;
                 }
             }
@@ -277,45 +381,61 @@ impl Shard {
 
     fn read_for_mend(&mut self, effects: &mut Effects) {
         let read_size = self.shape.segment_read_size as u64;
+        let source = self.wounded();
         let mend = self.mends.current.as_mut().expect("under way");
         let (position, rest) = mend.walk.rest();
+        // Behind a gap anything may claim to be a block. With twice as much as the largest takes, each
+        // read brings the search on by one of them at least.
+        let read_size = read_size * if mend.walk.is_lost() { 2 } else { 1 };
         mend.waiting = Waiting::Read;
         mend.window = (position, Bytes::new());
-        let source = Source::Segment {
-            group: self.groups[mend.wound.position].id,
-            number: mend.wound.number,
-        };
-        let size = usize::try_from(rest.min(read_size)).expect("bounded");
+        mend.read_size = rest.min(read_size);
+        let size = usize::try_from(mend.read_size).expect("bounded");
         self.load_for_mend(source, position, size, effects);
     }
 
     /// A piece of the old file, or less where that ends or cannot be read.
     pub(super) fn on_mend_loaded(&mut self, now: Nanos, bytes: Bytes, effects: &mut Effects) {
-        let read_size = self.shape.segment_read_size as u64;
         let mend = self.mends.current.as_mut().expect("it asked");
         if mend.waiting == Waiting::Head {
-            mend.put_head(&bytes, self.groups[mend.wound.position].raft.voters());
+            let group = &self.groups[mend.wound.position];
+            mend.file.put_head(&bytes, group.raft.voters());
             self.drive_mend(now, effects);
             return;
         }
         assert_eq!(mend.waiting, Waiting::Read);
-        let (begin, rest) = mend.walk.rest();
-        if (bytes.len() as u64) < rest.min(read_size) {
+        let begin = mend.window.0;
+        if (bytes.len() as u64) < mend.read_size {
             // An error in the middle of a file costs what stands behind it, too: peers have that.
             mend.walk.cut(begin + bytes.len() as u64);
         }
-        mend.window = (begin, bytes);
+        mend.window.1 = bytes;
         self.drive_mend(now, effects);
     }
 
-    fn ask_for_mend(&mut self, now: Nanos, last: Index, sum: u32, effects: &mut Effects) {
+    fn wounded(&self) -> Source {
+        let mend = self.mends.current.as_ref().expect("under way");
+        Source::Segment {
+            group: self.groups[mend.wound.position].id,
+            number: mend.wound.number,
+        }
+    }
+
+    fn ask_for_mend(
+        &mut self,
+        now: Nanos,
+        first: Index,
+        previous_sum: Option<u32>,
+        last: Link,
+        effects: &mut Effects,
+    ) {
         let mend = self.mends.current.as_mut().expect("under way");
         mend.waiting = Waiting::Peers;
         let lost = Lost {
-            first: mend.walk.before.index.next(),
-            last,
-            previous_sum: Some(mend.walk.before.sum),
-            sum,
+            first,
+            last: last.index,
+            previous_sum,
+            sum: last.sum,
         };
         let position = mend.wound.position;
         self.ask(now, position, Asker::Mend, lost, effects);
@@ -324,62 +444,37 @@ impl Shard {
     pub(super) fn on_mend_told(&mut self, now: Nanos, told: &Told, effects: &mut Effects) {
         let mend = self.mends.current.as_mut().expect("it asked");
         assert_eq!(mend.waiting, Waiting::Peers);
-        let Lost { last, sum, .. } = told.lost;
         if told.blocks.is_empty() {
-            mend.pending.clear();
-            mend.refused = Some((told.lost, told.words.clone()));
-            if let Some(header) = mend.island.take() {
-                self.enter_behind_gap(&header);
-            }
-            self.drive_mend(now, effects);
+            self.put_mend_off(now, Some((told.lost, told.words.clone())));
             return;
         }
-        for piece in &told.blocks {
-            for block in blocks(piece) {
-                let block = block.expect("a told block is checked");
-                mend.walk.before = Before::of(block.header());
-                mend.given_count += 1;
-                mend.put(&block);
+        let pieces = told.blocks.iter().flat_map(|piece| blocks(piece));
+        for block in pieces.map(|block| block.expect("a told block is checked")) {
+            match &mut mend.stage {
+                Stage::Bridge(bridge) => bridge.take(block.header()),
+                _ => mend.file.put_given(&block),
             }
         }
-        if mend.walk.before.index < last {
-            self.ask_for_mend(now, last, sum, effects);
-            return;
+        match mend.stage {
+            Stage::Bridge(bridge) if bridge.given == Some(bridge.last) => {
+                mend.chain.give(bridge.before());
+                self.bridge_mend(now, effects);
+            }
+            _ => self.drive_mend(now, effects),
         }
-        mend.island = None;
-        let before = mend.walk.before;
-        mend.walk.resume(before);
-        self.drive_mend(now, effects);
     }
 
-    /// The block behind a gap that nobody fills: readers may enter there, and the walk goes on.
-    fn enter_behind_gap(&mut self, header: &BlockHeader) {
-        let mend = self.mends.current.as_mut().expect("under way");
-        let (number, position) = (mend.wound.number, mend.walk.position);
-        let prev_index = Index(header.index.0 - 1);
-        mend.walk.resume(Before {
-            index: prev_index,
-            // Nobody knows: a peer that is to go on from here is not brought further.
-            term: Term(0),
-            sum: header.previous_sum,
-            next_offset: header.first_offset,
-        });
-        let group = &mut self.groups[mend.wound.position];
-        group.segments.map.put_detour(Point {
-            number,
-            position,
-            prev_index,
-            prev_term: Term(0),
-            next_offset: header.first_offset,
-        });
-    }
-
-    /// Nobody gave what is missing: it is asked for again later, and said until then.
-    fn put_mend_off(&mut self, now: Nanos) {
+    /// Nobody gave what is missing: it is asked for again later, and said until then. What is proven
+    /// behind it can be read.
+    fn put_mend_off(&mut self, now: Nanos, refused: Option<(Lost, Vec<(NodeId, Word)>)>) {
         let mend = *self.mends.current.take().expect("under way");
         let mut wound = mend.wound;
+        let map = &mut self.groups[wound.position].segments.map;
+        for stretch in mend.chain.proven().iter().filter(|_| refused.is_some()) {
+            map.put_detour(Point::behind(wound.number, stretch));
+        }
         wound.due = now.after(AGAIN_PAUSE);
-        wound.refused = mend.refused;
+        wound.refused = refused;
         self.mends.due.push_back(wound);
     }
 
@@ -388,35 +483,22 @@ impl Shard {
         self.next_segment_write += 1;
         let write = SegmentWriteId(self.next_segment_write);
         let mend = self.mends.current.as_mut().expect("under way");
-        let size = mend.pending.len() & !(SECTOR_SIZE - 1);
-        let buffer = mend.pending.split_to(size).freeze();
+        let (position, buffer) = mend.file.cut();
         mend.waiting = Waiting::Written(write);
         effects.push(Effect::SegmentMend {
             write,
             group: self.groups[mend.wound.position].id,
             number: mend.wound.number,
-            position: mend.written_size,
+            position,
             buffer,
         });
-        mend.written_size += size as u64;
     }
 
-    /// All blocks are there: zeros up to the old size follow, the footer, then the name.
+    /// All blocks are there: what ends the file follows, then its name.
     fn finish_mend(&mut self, effects: &mut Effects) {
         let date = self.date;
         let mend = self.mends.current.as_mut().expect("under way");
-        let size = mend.extent.file.size;
-        let has = mend.written_size + mend.pending.len() as u64;
-        assert!(mend.is_ended || has <= size, "the blocks found room before");
-        if !mend.is_ended {
-            let zeros = usize::try_from(size - has).expect("a segment's size");
-            let zeros = zeros.min(MEND_WRITE_SIZE);
-            mend.pending.put_bytes(0, zeros);
-            if has + zeros as u64 == size {
-                mend.end(date);
-            }
-        }
-        if !mend.pending.is_empty() {
+        if mend.file.end(date) {
             self.write_mended(effects);
             return;
         }
@@ -462,10 +544,11 @@ impl Shard {
             self.advance_mends(now, effects);
             return true;
         }
-        group.segments.map.replace(mend.header, mend.built);
+        let (header, built, count) = mend.file.finish();
+        group.segments.map.replace(header, built);
         self.mends.healed_count += 1;
         let log = &self.config.logs[position].name;
-        let (byte, count) = (mend.wound.byte, mend.given_count);
+        let byte = mend.wound.byte;
         let text = format!(
             "log {log}: segment {number}, damaged at byte {byte}, is mended with {count} blocks of peers"
         );
@@ -503,7 +586,8 @@ impl Shard {
 
     /// A sentence for each segment that cannot be mended now, for `status`.
     pub(super) fn mend_alarms(&self) -> impl Iterator<Item = String> + '_ {
-        self.mends.due.iter().filter_map(|wound| {
+        let current = self.mends.current.iter().map(|mend| &mend.wound);
+        self.mends.due.iter().chain(current).filter_map(|wound| {
             let (lost, words) = wound.refused.as_ref()?;
             let log = &self.config.logs[wound.position].name;
             let (number, byte) = (wound.number, wound.byte);
@@ -520,76 +604,19 @@ impl Shard {
     }
 }
 
-impl Mend {
-    /// What stands before the blocks, twice. The header is known; the state behind it is the disk's
-    /// own, and comes from the copy that is sound. If neither is, only that of a log's beginning can
-    /// be told anew.
-    fn put_head(&mut self, read: &[u8], voters: &[NodeId]) {
-        let header = &mut self.header;
-        let is_known = header.state.is_known();
-        let sound = SegmentState::sound_copy(header, read).filter(|_| is_known);
-        let copy = sound.unwrap_or_else(|| {
-            let is_first = header.first_index == Index(1);
-            let (place, state) = match is_first {
-                true => SegmentState {
-                    voters: voters.to_vec(),
-                    ..SegmentState::default()
-                }
-                .encode(Index(0), Term(0)),
-                false => (StatePlace::NONE, BytesMut::new()),
-            };
-            header.state = place;
-            [&header.encode()[..], &state].concat()
-        });
-        self.built = FooterBuilder::new(u64::from(header.state.head_size));
-        self.pending.put_slice(&copy);
-        self.pending.put_slice(&copy);
+impl Bridge {
+    /// The next block was given, which names the one before.
+    fn take(&mut self, header: &BlockHeader) {
+        let given = Stretch::of(0, header);
+        self.previous_sum.get_or_insert(given.before.sum);
+        self.given = Some(given.last);
     }
 
-    /// The next block of the new file.
-    fn put(&mut self, block: &Block<'_>) {
-        let header = block.header();
-        assert_eq!(header.index, self.placed.index.next());
-        let entry = Entry {
-            term: header.term,
-            size: header.size,
-            sum: header.sum,
-            place: Place::default(),
-            first_offset: header.first_offset,
-            record_count: header.record_count,
-        };
-        let position = self.written_size + self.pending.len() as u64;
-        let previous_term = self.placed.term;
-        self.built
-            .push(&entry, header.index, position, previous_term);
-        self.placed = Before::of(header);
-        self.pending.put_slice(block.bytes());
-    }
-
-    /// What stands behind the blocks.
-    fn end(&mut self, date: UnixSeconds) {
-        self.is_ended = true;
-        if !self.extent.is_sealed {
-            return;
+    /// The block before the first.
+    fn before(&self) -> Link {
+        Link {
+            index: Index(self.first.0 - 1),
+            sum: self.previous_sum.expect("the first was given"),
         }
-        let (header, last) = (self.header, self.placed);
-        let footer = SegmentFooter {
-            cluster: header.cluster,
-            node_tag: header.node_tag,
-            group: header.group,
-            segment: header.segment,
-            first_index: header.first_index,
-            first_offset: header.first_offset,
-            last_index: last.index,
-            last_term: last.term,
-            last_sum: last.sum,
-            next_offset: last.next_offset,
-            data_size: self.extent.file.size,
-            sealed_at: date,
-            blocks_sum: self.built.blocks_sum(),
-            points: self.built.listed(last.term),
-            header: Some(header),
-        };
-        self.pending.put_slice(&footer.encode());
     }
 }

@@ -281,7 +281,8 @@ impl Shard {
                         Met::Block(_) => {}
                         Met::More => return,
                         Met::End if walk.is_whole() => break false,
-                        Met::Gap | Met::Island(_) | Met::End => break true,
+                        Met::Gap | Met::End => break true,
+                        Met::Island(_) | Met::Rest => unreachable!("it ends at the first gap"),
                     }
                 };
                 if bad {
@@ -323,7 +324,7 @@ impl Shard {
         }
         let begin = u64::from(header.state.head_size);
         let group = self.groups[position].id;
-        let walk = Walk::new(group, extent.last, extent.before, begin, extent.file.size);
+        let walk = Walk::new(group, extent.end(), extent.before, begin, extent.file.size);
         let pass = self.scrub.pass.as_mut().expect("a pass is under way");
         pass.place = Place::Blocks {
             position,

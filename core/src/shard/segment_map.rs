@@ -11,6 +11,7 @@ use crate::limits::SEGMENT_INDEX_COUNT_MAX;
 use crate::log::footer::{FooterBuilder, SegmentPoint};
 use crate::log::segment::SegmentHeader;
 
+use super::chain::Stretch;
 use super::trim::Retention;
 
 /// Places where readers ended that are remembered: each reads on from there.
@@ -25,7 +26,10 @@ pub(super) struct Point {
     pub(super) number: u32,
     pub(super) position: u64,
     pub(super) prev_index: Index,
+    /// 0 where nobody knows: a peer that is to go on from here is not brought further.
     pub(super) prev_term: Term,
+    /// None where nobody knows.
+    pub(super) prev_sum: Option<u32>,
     /// Offset of the first record at or after this place.
     pub(super) next_offset: Offset,
 }
@@ -38,7 +42,20 @@ impl Point {
             position: point.position,
             prev_index: Index(point.index.0 - 1),
             prev_term: point.previous_term,
+            prev_sum: None,
             next_offset: point.first_offset,
+        }
+    }
+
+    /// The beginning of a stretch that is proven.
+    pub(super) fn behind(number: u32, stretch: &Stretch) -> Self {
+        Self {
+            number,
+            position: stretch.position,
+            prev_index: stretch.before.index,
+            prev_term: Term(0),
+            prev_sum: Some(stretch.before.sum),
+            next_offset: stretch.first_offset,
         }
     }
 }
@@ -60,6 +77,7 @@ impl SegmentFile {
             position: u64::from(self.header.state.head_size),
             prev_index: Index(self.header.first_index.0 - 1),
             prev_term: self.header.previous_term,
+            prev_sum: Some(self.header.previous_sum),
             next_offset: self.header.first_offset,
         }
     }
@@ -326,7 +344,7 @@ impl SegmentMap {
         let detours = self.detours.iter().copied();
         let detours = detours.filter(|point| point.number == number && is_before(point));
         let known = cursors.chain(detours).chain(indexed).chain([file.begin()]);
-        known.max_by_key(|point| point.position)
+        known.max_by_key(|point| (point.prev_index, point.position))
     }
 }
 
@@ -365,6 +383,7 @@ mod tests {
             position: 4096 + 1000 * block,
             prev_index: Index(before),
             prev_term: Term(4),
+            prev_sum: (block == 0).then_some(5),
             next_offset: Offset(before * 2),
         }
     }

@@ -23,6 +23,7 @@ use crate::log::footer::{FooterBuilder, SEGMENT_FOOTER_SIZE, SegmentFooter};
 use crate::log::ring::Strain;
 use crate::log::segment::{SEGMENT_HEAD_SIZE_MAX, SegmentHeader, SegmentState};
 
+use super::chain::Link;
 use super::effects::SegmentWriteId;
 use super::group::Group;
 use super::load::Purpose;
@@ -131,6 +132,16 @@ pub(super) struct Extent {
     pub(super) sum: u32,
     /// Whether a footer ends it.
     pub(super) is_sealed: bool,
+}
+
+impl Extent {
+    /// Its last block.
+    pub(super) fn end(&self) -> Link {
+        Link {
+            index: self.last,
+            sum: self.sum,
+        }
+    }
 }
 
 impl Group {

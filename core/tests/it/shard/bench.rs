@@ -50,7 +50,7 @@ pub(super) const RING: Ring = Ring {
     run_size: 64 << 10,
 };
 
-const SHAPE: Shape = Shape {
+pub(super) const SHAPE: Shape = Shape {
     ring: RING,
     arena_size: 256 << 10,
     arena_count: 4,
@@ -225,7 +225,11 @@ impl Bench {
     }
 
     pub(super) fn with_ring(ring: Ring) -> Self {
-        let shape = Shape { ring, ..SHAPE };
+        Self::with_shape(Shape { ring, ..SHAPE })
+    }
+
+    pub(super) fn with_shape(shape: Shape) -> Self {
+        let ring = shape.ring;
         let file = vec![0; ring.file_size as usize];
         let disk = Disk {
             journal: vec![file; ring.file_count as usize],
@@ -366,6 +370,11 @@ impl Bench {
         };
         self.say(CLIENT, &append, record);
         self.next_request
+    }
+
+    /// A block that the peer was sent.
+    pub(super) fn sent(&self, group: u32, index: u64) -> Bytes {
+        self.blocks[&(group, index)].clone()
     }
 
     /// Asks for a log's start to be moved; says the request's number.

@@ -2,6 +2,7 @@
 
 mod agree;
 mod bench;
+mod forged;
 mod heads;
 mod hole;
 mod late;
