@@ -356,12 +356,39 @@ impl Directory {
         sync_directory(&self.fd, &self.path)
     }
 
+    /// Deletes what was written beside a segment, if anything was.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn discard_mended(&self, group: GroupId, number: u32) -> Result<(), DiskError> {
+        let name = mended_name(group, number);
+        match rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(DiskError::io("removing", &self.path.join(&name))(errno)),
+        }
+    }
+
+    /// Deletes what an earlier process wrote beside segments and did not finish.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn discard_unfinished(&self) -> Result<(), DiskError> {
+        for group in self.groups()? {
+            let path = self.path.join(log_name(group));
+            let log = open_directory(&path)?;
+            for number in numbers(&log, &path, "segment-", MENDED)? {
+                self.discard_mended(group, number)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The groups that have a directory here, in order.
     ///
     /// # Errors
     /// `Io`.
     pub fn groups(&self) -> Result<Vec<GroupId>, DiskError> {
-        Ok(numbers(&self.fd, &self.path, "log-")?
+        Ok(numbers(&self.fd, &self.path, "log-", "")?
             .into_iter()
             .map(GroupId)
             .collect())
@@ -374,7 +401,7 @@ impl Directory {
     pub fn segments(&self, group: GroupId) -> Result<Vec<u32>, DiskError> {
         let path = self.path.join(log_name(group));
         match open_directory(&path) {
-            Ok(fd) => numbers(&fd, &path, "segment-"),
+            Ok(fd) => numbers(&fd, &path, "segment-", ""),
             Err(DiskError::Missing { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -577,9 +604,12 @@ pub fn segment_name(number: u32) -> String {
     format!("segment-{number:08}")
 }
 
+/// How the name of what is written beside a segment ends.
+const MENDED: &str = ".new";
+
 /// What is written beside a segment; no start takes it for one.
 fn mended_name(group: GroupId, number: u32) -> String {
-    format!("{}/{}.new", log_name(group), segment_name(number))
+    format!("{}/{}{MENDED}", log_name(group), segment_name(number))
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, DiskError> {
@@ -701,14 +731,19 @@ fn fill(file: &File, path: &Path, size: u64) -> Result<(), DiskError> {
     sync_file(file, path)
 }
 
-/// The numbers behind `prefix` among a directory's names, in order; other names are passed over.
-fn numbers(fd: &OwnedFd, path: &Path, prefix: &str) -> Result<Vec<u32>, DiskError> {
+/// The numbers between `prefix` and `suffix` among a directory's names, in order; other names are
+/// passed over.
+fn numbers(fd: &OwnedFd, path: &Path, prefix: &str, suffix: &str) -> Result<Vec<u32>, DiskError> {
     let entries = Dir::read_from(fd).map_err(DiskError::io("listing", path))?;
     let mut numbers = Vec::new();
     for entry in entries {
         let entry = entry.map_err(DiskError::io("listing", path))?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_str();
-        let number: Option<u32> = name.and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+        let number = |name: &str| {
+            let number = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            number.parse::<u32>().ok()
+        };
+        let number = name.and_then(number);
         numbers.extend(number);
     }
     numbers.sort_unstable();

@@ -65,7 +65,6 @@ pub(crate) struct Made {
 /// A step of writing a segment anew.
 #[derive(Debug)]
 pub(crate) struct Mending {
-    pub(crate) write: SegmentWriteId,
     pub(crate) group: GroupId,
     pub(crate) number: u32,
     pub(crate) step: MendStep,
@@ -74,14 +73,23 @@ pub(crate) struct Mending {
 /// What the step does.
 #[derive(Debug)]
 pub(crate) enum MendStep {
-    Write { position: u64, buffer: Bytes },
-    Replace,
+    Write {
+        write: SegmentWriteId,
+        position: u64,
+        buffer: Bytes,
+    },
+    Replace {
+        write: SegmentWriteId,
+    },
+    /// The new file is not wanted any more.
+    Discard,
 }
 
 /// A step's end.
 #[derive(Debug)]
 pub(crate) struct Mended {
-    pub(crate) write: SegmentWriteId,
+    /// Whom it is told to; nobody waits for the end of a discarded file.
+    pub(crate) write: Option<SegmentWriteId>,
     /// The segment whose name means another file now.
     replaced: Option<(GroupId, u32)>,
     pub(crate) result: Result<(), DiskError>,
@@ -117,6 +125,7 @@ impl Files {
         let journal = directory.open_journal(JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE)?;
         let pins = directory.open_pins()?;
         let persist = directory.open_persist()?;
+        directory.discard_unfinished()?;
         let directory = Arc::new(directory);
         let maker = start_maker(Arc::clone(&directory), waker.clone());
         let mender = start_mender(Arc::clone(&directory), waker.clone());
@@ -339,28 +348,36 @@ fn start_mender(
     directory: Arc<Directory>,
     waker: Waker,
 ) -> std::io::Result<Beside<Mending, Mended>> {
-    // A shard mends one segment at a time, a step at a time.
-    Beside::start("mender", 1, waker, move |mending: Mending| {
+    // A shard mends one segment at a time, a step at a time; it does not wait for what it discards.
+    Beside::start("mender", 2, waker, move |mending: Mending| {
         let Mending {
-            write,
             group,
             number,
             step,
         } = mending;
         match step {
-            MendStep::Write { position, buffer } => Mended {
+            MendStep::Write {
                 write,
+                position,
+                buffer,
+            } => Mended {
+                write: Some(write),
                 replaced: None,
                 result: directory.mend_segment(group, number, position, &buffer),
             },
-            MendStep::Replace => {
+            MendStep::Replace { write } => {
                 let result = directory.replace_segment(group, number);
                 Mended {
-                    write,
+                    write: Some(write),
                     replaced: result.is_ok().then_some((group, number)),
                     result,
                 }
             }
+            MendStep::Discard => Mended {
+                write: None,
+                replaced: None,
+                result: directory.discard_mended(group, number),
+            },
         }
     })
 }

@@ -116,20 +116,27 @@ impl Turn {
                 position,
                 buffer,
             } => self.files.mend(Mending {
-                write,
                 group,
                 number,
-                step: MendStep::Write { position, buffer },
+                step: MendStep::Write {
+                    write,
+                    position,
+                    buffer,
+                },
+            }),
+            Effect::SegmentDiscard { group, number } => self.files.mend(Mending {
+                group,
+                number,
+                step: MendStep::Discard,
             }),
             Effect::SegmentReplace {
                 write,
                 group,
                 number,
             } => self.files.mend(Mending {
-                write,
                 group,
                 number,
-                step: MendStep::Replace,
+                step: MendStep::Replace { write },
             }),
             Effect::Notice(text) => self.notices.say(text),
             Effect::SegmentRemove { group, below } => self.files.remove_segments(group, below),
@@ -177,12 +184,13 @@ impl Turn {
     /// Says which steps of writing a segment anew have ended.
     pub(crate) fn tell_mended(&mut self, now: Nanos) -> Result<(), NodeFailure> {
         while let Some(mended) = self.files.take_mended() {
-            match mended.result {
-                Ok(()) => {
-                    let input = Input::SegmentStored(mended.write);
+            match (mended.write, mended.result) {
+                (Some(write), Ok(())) => {
+                    let input = Input::SegmentStored(write);
                     self.shard.step(now, input, &mut self.effects);
                 }
-                Err(error) => self.on_segment_fault(now, mended.write, error)?,
+                (Some(write), Err(error)) => self.on_segment_fault(now, write, error)?,
+                (None, result) => result?,
             }
         }
         Ok(())

@@ -127,6 +127,14 @@ pub enum Effect {
         /// Number of the segment.
         number: u32,
     },
+    /// Delete that file, if it is there: it will not take the segment's place. Nothing comes back; what
+    /// a crash leaves of it is deleted at the next start.
+    SegmentDiscard {
+        /// The log's group.
+        group: GroupId,
+        /// Number of the segment.
+        number: u32,
+    },
     /// Something that whoever runs the node should see, in a sentence.
     Notice(String),
     /// Delete a group's segments below a number, those that are there. May be done at any time, or be

@@ -33,10 +33,14 @@ use super::segments::Extent;
 use super::walk::{Before, Met, Walk};
 use super::{Effect, Effects, Shard};
 
-/// What nobody could give is asked for again after this: a peer may have come back.
+/// A segment that could not be mended is tried again after this, for a peer may have come back or the
+/// disk may have room again; and then after twice as long each time.
 const AGAIN_PAUSE: Nanos = Nanos::from_millis(5_000);
 
-/// A segment that is being written, or a full disk, is looked at again after this.
+/// But no longer than this. Each try reads all of the file.
+const AGAIN_PAUSE_MAX: Nanos = Nanos::from_millis(320_000);
+
+/// A segment that is being written is looked at again after this.
 const BUSY_PAUSE: Nanos = Nanos::from_millis(100);
 
 /// A segment to be mended.
@@ -47,8 +51,21 @@ struct Wound {
     /// Where it was met.
     byte: u64,
     due: Nanos,
-    /// What nobody gave, the last time, and why.
-    refused: Option<(Lost, Vec<(NodeId, Word)>)>,
+    /// How long it waits for the try after the next.
+    pause: Nanos,
+    /// Why it was not mended, the last time.
+    refused: Option<Why>,
+}
+
+/// Why a segment was not mended.
+#[derive(Clone, Debug)]
+enum Why {
+    /// Nobody gave these.
+    Lost(Lost, Vec<(NodeId, Word)>),
+    /// There was no room for the new file.
+    Full,
+    /// It was another when it was read again.
+    Changed,
 }
 
 /// What the mend under way waits for.
@@ -126,6 +143,13 @@ impl Mends {
         }
     }
 
+    /// Somebody wants all that is damaged to be tried now.
+    pub(super) fn hurry(&mut self, now: Nanos) {
+        for wound in &mut self.due {
+            (wound.due, wound.pause) = (now, AGAIN_PAUSE);
+        }
+    }
+
     /// Whether this segment is being written anew: nothing may be appended to it.
     pub(super) fn is_mending(&self, position: usize, number: u32) -> bool {
         let mut current = self.current.iter();
@@ -167,6 +191,7 @@ impl Shard {
             number,
             byte,
             due: now,
+            pause: AGAIN_PAUSE,
             refused: None,
         });
         self.advance_mends(now, effects);
@@ -180,6 +205,7 @@ impl Shard {
             number,
             byte: 0,
             due: now,
+            pause: AGAIN_PAUSE,
             refused: None,
         });
     }
@@ -230,7 +256,9 @@ impl Shard {
         };
         let (position, number) = (mend.wound.position, mend.wound.number);
         if self.groups[position].segment_extent(number).is_none() {
-            self.mends.current = None; // Trimmed away meanwhile.
+            // Trimmed away meanwhile.
+            let mend = self.mends.current.take().expect("seen just now");
+            self.discard(&mend, effects);
             return;
         }
         match mend.stage {
@@ -372,7 +400,7 @@ impl Shard {
                 }
                 // It is not any more what it was just now.
                 Met::Gap | Met::Island(_) | Met::Rest | Met::End => {
-                    self.put_mend_off(now, None);
+                    self.put_mend_off(now, Why::Changed, effects);
                     return;
                 }
             }
@@ -445,7 +473,8 @@ impl Shard {
         let mend = self.mends.current.as_mut().expect("it asked");
         assert_eq!(mend.waiting, Waiting::Peers);
         if told.blocks.is_empty() {
-            self.put_mend_off(now, Some((told.lost, told.words.clone())));
+            let why = Why::Lost(told.lost, told.words.clone());
+            self.put_mend_off(now, why, effects);
             return;
         }
         let pieces = told.blocks.iter().flat_map(|piece| blocks(piece));
@@ -464,18 +493,29 @@ impl Shard {
         }
     }
 
-    /// Nobody gave what is missing: it is asked for again later, and said until then. What is proven
-    /// behind it can be read.
-    fn put_mend_off(&mut self, now: Nanos, refused: Option<(Lost, Vec<(NodeId, Word)>)>) {
+    /// It is tried again later, and said until then. What is proven behind the damage can be read.
+    fn put_mend_off(&mut self, now: Nanos, why: Why, effects: &mut Effects) {
         let mend = *self.mends.current.take().expect("under way");
+        self.discard(&mend, effects);
         let mut wound = mend.wound;
         let map = &mut self.groups[wound.position].segments.map;
-        for stretch in mend.chain.proven().iter().filter(|_| refused.is_some()) {
+        for stretch in mend.chain.proven() {
             map.put_detour(Point::behind(wound.number, stretch));
         }
-        wound.due = now.after(AGAIN_PAUSE);
-        wound.refused = refused;
+        wound.due = now.after(wound.pause);
+        wound.pause = Nanos(2 * wound.pause.0).min(AGAIN_PAUSE_MAX);
+        wound.refused = Some(why);
         self.mends.due.push_back(wound);
+    }
+
+    /// What was written of a new file is in the way: of whoever needs the room, if nothing else.
+    fn discard(&self, mend: &Mend, effects: &mut Effects) {
+        if mend.file.is_begun() {
+            effects.push(Effect::SegmentDiscard {
+                group: self.groups[mend.wound.position].id,
+                number: mend.wound.number,
+            });
+        }
     }
 
     /// Writes what is gathered, in whole sectors.
@@ -558,15 +598,18 @@ impl Shard {
     }
 
     /// No space for the new file: all begins anew later. Says whether it was the mend's.
-    pub(super) fn on_mend_refused(&mut self, now: Nanos, write: SegmentWriteId) -> bool {
-        let is_its = |mend: &mut Box<Mend>| matches!(mend.waiting, Waiting::Written(own) | Waiting::Replaced(own) if own == write);
-        let Some(mend) = self.mends.current.take_if(is_its) else {
-            return false;
-        };
-        let mut wound = mend.wound;
-        wound.due = now.after(BUSY_PAUSE);
-        self.mends.due.push_back(wound);
-        true
+    pub(super) fn on_mend_refused(
+        &mut self,
+        now: Nanos,
+        write: SegmentWriteId,
+        effects: &mut Effects,
+    ) -> bool {
+        let is_its = |mend: &Mend| matches!(mend.waiting, Waiting::Written(own) | Waiting::Replaced(own) if own == write);
+        let is_its = self.mends.current.as_deref().is_some_and(is_its);
+        if is_its {
+            self.put_mend_off(now, Why::Full, effects);
+        }
+        is_its
     }
 
     /// A sentence for each log that a replica which lacks its beginning cannot be told of.
@@ -588,9 +631,23 @@ impl Shard {
     pub(super) fn mend_alarms(&self) -> impl Iterator<Item = String> + '_ {
         let current = self.mends.current.iter().map(|mend| &mend.wound);
         self.mends.due.iter().chain(current).filter_map(|wound| {
-            let (lost, words) = wound.refused.as_ref()?;
             let log = &self.config.logs[wound.position].name;
             let (number, byte) = (wound.number, wound.byte);
+            let (lost, words) = match wound.refused.as_ref()? {
+                Why::Lost(lost, words) => (lost, words),
+                Why::Full => {
+                    return Some(format!(
+                        "log {log}: segment {number}, damaged at byte {byte}, cannot be mended: the \
+                         disk is full"
+                    ));
+                }
+                Why::Changed => {
+                    return Some(format!(
+                        "log {log}: segment {number}, damaged at byte {byte}, does not read twice \
+                         the same"
+                    ));
+                }
+            };
             let mut text = format!(
                 "log {log}: blocks {} to {} are lost in segment {number}, damaged at byte {byte}",
                 lost.first, lost.last

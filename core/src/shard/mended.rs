@@ -61,6 +61,11 @@ impl NewFile {
         self.pending.len() >= MEND_WRITE_SIZE
     }
 
+    /// Whether anything of it was written.
+    pub(super) fn is_begun(&self) -> bool {
+        self.written_size > 0
+    }
+
     /// What is gathered, in whole sectors, and where it goes.
     pub(super) fn cut(&mut self) -> (u64, Bytes) {
         let size = self.pending.len() & !(SECTOR_SIZE - 1);

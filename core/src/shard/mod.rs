@@ -223,7 +223,7 @@ impl Shard {
             Input::PersistStored => self.persisting.on_stored(),
             Input::SegmentStored(_) | Input::SegmentRefused(_) if bugs::is_on(Switch::B36) => {}
             Input::SegmentStored(write) => self.on_write_stored(now, write, effects),
-            Input::SegmentRefused(write) => self.on_write_refused(now, write),
+            Input::SegmentRefused(write) => self.on_write_refused(now, write, effects),
             Input::Loaded { load, bytes } => self.on_loaded(now, load, &bytes, effects),
             Input::Date(date) => self.date = date,
             Input::Stop => self.on_stop(),
@@ -302,8 +302,8 @@ impl Shard {
         }
     }
 
-    fn on_write_refused(&mut self, now: Nanos, write: SegmentWriteId) {
-        if !self.on_mend_refused(now, write) {
+    fn on_write_refused(&mut self, now: Nanos, write: SegmentWriteId, effects: &mut Effects) {
+        if !self.on_mend_refused(now, write, effects) {
             self.on_segment_refused(now, write);
         }
     }

@@ -103,6 +103,7 @@ impl Scrub {
 impl Shard {
     /// Somebody asks for a pass now: one begins, or the one under way hurries and another follows.
     pub(super) fn hurry_scrub(&mut self, now: Nanos) {
+        self.mends.hurry(now);
         match &mut self.scrub.pass {
             Some(pass) => {
                 pass.rate = SCRUB_RATE_MAX;

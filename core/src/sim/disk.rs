@@ -222,6 +222,11 @@ impl Disk {
         })
     }
 
+    /// What was written beside a segment is not wanted any more.
+    pub(super) fn discard(&mut self, group: GroupId, number: u32) {
+        self.mended.remove(&(group.0, number));
+    }
+
     fn push(&mut self, write: Write) -> u64 {
         self.next_write += 1;
         self.writes.insert(self.next_write, write);

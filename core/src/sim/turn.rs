@@ -410,6 +410,9 @@ impl World<'_> {
                 let number = self.nodes[node].disk.replace(group, number);
                 self.plan_segment_done(node, number, write);
             }
+            Effect::SegmentDiscard { group, number } => {
+                self.nodes[node].disk.discard(group, number);
+            }
             Effect::Notice(text) => {
                 self.trace
                     .say(trace::Lane::Node(node), "says", format_args!("{text}"));

@@ -134,6 +134,8 @@ pub(super) struct Bench {
     pub(super) led: usize,
     /// What whoever runs the node was told.
     pub(super) notices: Vec<String>,
+    /// How often a file that shall take a segment's place was begun.
+    pub(super) mend_count: u64,
     /// Whether segments find no space.
     pub(super) is_disk_full: bool,
     /// Whether nobody hears that a footer was written.
@@ -263,6 +265,7 @@ impl Bench {
             candidacies: 0,
             led: 0,
             notices: Vec::new(),
+            mend_count: 0,
             is_disk_full: false,
             is_mute_at_footers: false,
             read_size: 0,
@@ -515,17 +518,20 @@ impl Bench {
                     continue;
                 }
                 Effect::Store(store) => self.store(&store),
-                Effect::SegmentWrite { write, .. } | Effect::SegmentMend { write, .. }
-                    if self.is_disk_full =>
-                {
+                Effect::SegmentWrite { write, .. } if self.is_disk_full => {
                     Input::SegmentRefused(write)
                 }
+                // The first part found room.
+                Effect::SegmentMend {
+                    write, position, ..
+                } if self.is_disk_full && position > 0 => Input::SegmentRefused(write),
                 Effect::SegmentMend {
                     write,
                     position,
                     buffer,
                     ..
                 } => {
+                    self.mend_count += u64::from(position == 0);
                     self.disk.mended.truncate(position as usize);
                     assert_eq!(self.disk.mended.len(), position as usize, "in order");
                     self.disk.mended.extend_from_slice(&buffer);
@@ -539,6 +545,11 @@ impl Bench {
                     let file = std::mem::take(&mut self.disk.mended);
                     self.disk.segments.insert((group.0, number), file);
                     Input::SegmentStored(write)
+                }
+                Effect::SegmentDiscard { .. } => {
+                    assert!(!self.disk.mended.is_empty(), "it was begun");
+                    self.disk.mended.clear();
+                    continue;
                 }
                 Effect::Notice(text) => {
                     self.notices.push(text);
@@ -869,6 +880,11 @@ impl Bench {
     pub(super) fn segment(&mut self, group: u32, number: u32) -> &mut Vec<u8> {
         let file = self.disk.segments.get_mut(&(group, number));
         file.expect("it is there")
+    }
+
+    /// Bytes of the file that shall take a segment's place.
+    pub(super) fn mended_size(&self) -> usize {
+        self.disk.mended.len()
     }
 
     /// A segment's file is gone.

@@ -174,12 +174,61 @@ fn a_full_disk_puts_a_mend_off() {
     bench.is_disk_full = true;
     let read = read_on(&mut bench, 0, count);
     assert!(read < count);
-    for _ in 0..1_000 {
+    for _ in 0..60_000 {
         bench.turn();
     }
     assert_eq!(read_on(&mut bench, read, count), read, "not mended yet");
+    let complaints = bench.complaints();
+    assert!(complaints[0].ends_with("cannot be mended: the disk is full"));
+    // At 0, 5, 15 and 35 s; and nothing of it stays where room is short.
+    assert_eq!((bench.mend_count, bench.mended_size()), (4, 0));
     bench.is_disk_full = false;
-    read_all(&mut bench, count);
+    for _ in 0..40_000 {
+        bench.turn();
+    }
+    assert_eq!(read_on(&mut bench, 0, count), count);
+    assert_eq!((bench.mend_count, bench.mended_size()), (5, 0));
+}
+
+#[test]
+fn nothing_is_written_before_all_of_it_is_there() {
+    let (mut bench, count) = cold();
+    bench.word = BlockOutcome::Absent;
+    let sound = places(bench.segment(LOG, 0));
+    bench.segment(LOG, 0)[sound[3] + 100] ^= 1;
+    assert!(read_on(&mut bench, 0, count) < count);
+    let before = bench.read_size;
+    for _ in 0..60_000 {
+        bench.turn();
+    }
+    assert_eq!((bench.mend_count, bench.ask_count), (0, 4));
+    let size = bench.segment(LOG, 0).len() as u64;
+    assert!(bench.read_size - before <= 4 * size, "once for each try");
+    // Who asks for a scrub does not wait for the next.
+    bench.word = BlockOutcome::Found;
+    bench.scrub();
+    for _ in 0..100 {
+        bench.turn();
+    }
+    assert_eq!(read_on(&mut bench, 0, count), count);
+    assert_eq!(bench.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_trim_ends_the_mend_of_what_it_lets_go() {
+    let (mut bench, count) = cold();
+    bench.word = BlockOutcome::Absent;
+    let sound = places(bench.segment(LOG, 0));
+    bench.segment(LOG, 0)[sound[3] + 100] ^= 1;
+    let read = read_on(&mut bench, 0, count);
+    assert!(read < count);
+    bench.trim(LOG, count);
+    for _ in 0..10_000 {
+        bench.turn();
+    }
+    assert!(!bench.has_segment(LOG, 0));
+    assert_eq!(bench.complaints(), [""; 0]);
+    assert_eq!(bench.mend_count, 0);
 }
 
 #[test]
