@@ -91,10 +91,27 @@ enum Reading {
     },
     Segment {
         from: Point,
+        layout: u32,
     },
     Footer {
         number: u32,
+        layout: u32,
     },
+}
+
+impl Reading {
+    /// Whether what it reads is not the file any more that has this name: what it brings is sound, as
+    /// a rule, but stands elsewhere now.
+    fn is_outdated(&self, group: &Group) -> bool {
+        match self {
+            Self::Journal { .. } => false,
+            Self::Segment {
+                from: Point { number, .. },
+                layout,
+            }
+            | Self::Footer { number, layout } => group.segments.map.is_replaced(*number, *layout),
+        }
+    }
 }
 
 /// What a job came to know of a group's segments, for those that come after it.
@@ -180,6 +197,9 @@ impl Job {
             .reading
             .take()
             .expect("a job that was loaded for was reading");
+        if reading.is_outdated(group) {
+            return self.start(group, journal);
+        }
         let step = match reading {
             Reading::Journal {
                 first,
@@ -190,8 +210,8 @@ impl Job {
                 let found = from_journal(group, bytes, first, last, skip);
                 found.map(Step::Found).ok_or(damage)
             }
-            Reading::Segment { from } => self.walk_segment(group, bytes, from),
-            Reading::Footer { number } => {
+            Reading::Segment { from, .. } => self.walk_segment(group, bytes, from),
+            Reading::Footer { number, .. } => {
                 let points = footer_points(group, number, bytes).unwrap_or_default();
                 self.learned = Some(Learned::Index { number, points });
                 Ok(Step::Indexed)
@@ -263,7 +283,8 @@ impl Job {
         }
         let number = point.number;
         let file = map.file(number).expect("a point is in a file");
-        self.reading = Some(Reading::Footer { number });
+        let layout = file.layout;
+        self.reading = Some(Reading::Footer { number, layout });
         Step::Read {
             source: Source::Segment {
                 group: group.id,
@@ -293,13 +314,14 @@ impl Job {
         } else {
             from
         };
-        let Some(file_size) = size_of(from.number) else {
+        let Some(file) = map.file(from.number) else {
             return Step::Absent;
         };
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
-        let rest = usize::try_from(file_size - begin).expect("a segment fits in memory");
+        let rest = usize::try_from(file.size - begin).expect("a segment fits in memory");
         let size = self.read_size.min(rest);
-        self.reading = Some(Reading::Segment { from });
+        let layout = file.layout;
+        self.reading = Some(Reading::Segment { from, layout });
         let source = Source::Segment {
             group: group.id,
             number: from.number,

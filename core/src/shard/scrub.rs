@@ -43,6 +43,20 @@ enum Place {
     Journal { position: usize, next: Index },
 }
 
+impl Place {
+    /// The segment that is looked at, by its log's position and its number.
+    fn segment(&self) -> Option<(usize, u32)> {
+        match self {
+            Self::Head { position, number } => Some((*position, *number)),
+            Self::Blocks {
+                position, extent, ..
+            }
+            | Self::Footer { position, extent } => Some((*position, extent.file.header.segment)),
+            Self::Journal { .. } => None,
+        }
+    }
+}
+
 /// One look at everything.
 #[derive(Debug)]
 struct Pass {
@@ -60,6 +74,8 @@ pub(super) struct Scrub {
     is_asked: bool,
     /// A read is under way.
     is_reading: bool,
+    /// Of the segment's file that was read last.
+    layout: u32,
     /// Nothing is read before this.
     next_at: Nanos,
     /// Since when it waits for others.
@@ -78,6 +94,7 @@ impl Scrub {
             pass: None,
             is_asked: false,
             is_reading: false,
+            layout: 0,
             next_at: now.after(SCRUB_DELAY),
             yields_since: None,
             done_size: 0,
@@ -250,8 +267,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.scrub.is_reading = true;
+        let group = &self.groups[position];
+        let file = group.segments.map.file(number);
+        self.scrub.layout = file.map_or(0, |file| file.layout);
         let source = Source::Segment {
-            group: self.groups[position].id,
+            group: group.id,
             number,
         };
         self.load_for_scrub(source, begin, size, effects);
@@ -261,6 +281,16 @@ impl Shard {
     pub(super) fn on_scrub_loaded(&mut self, now: Nanos, bytes: &Bytes, effects: &mut Effects) {
         self.scrub.pace(now, bytes.len() as u64);
         let pass = self.scrub.pass.as_mut().expect("a pass is under way");
+        // Written anew while it was read: it is looked at from its beginning.
+        if let Some((position, number)) = pass.place.segment()
+            && self.groups[position]
+                .segments
+                .map
+                .is_replaced(number, self.scrub.layout)
+        {
+            pass.place = Place::Head { position, number };
+            return;
+        }
         match &mut pass.place {
             Place::Head { position, number } => {
                 let (position, number) = (*position, *number);

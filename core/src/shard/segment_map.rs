@@ -67,6 +67,9 @@ pub(super) struct SegmentFile {
     pub(super) header: SegmentHeader,
     /// Synced bytes, the footer not counted.
     pub(super) size: u64,
+    /// How often it was written anew since the start: what is known of the places in it, or comes of
+    /// a read that is under way, is of one of these files only.
+    pub(super) layout: u32,
 }
 
 impl SegmentFile {
@@ -123,6 +126,7 @@ impl SegmentMap {
                 .map(|(header, size)| SegmentFile {
                     header: *header,
                     size,
+                    layout: 0,
                 })
                 .collect(),
             next_number,
@@ -211,6 +215,11 @@ impl SegmentMap {
         self.files.iter().map(|file| file.size).sum()
     }
 
+    /// Whether the file with this number was written anew since it had this layout.
+    pub(super) fn is_replaced(&self, number: u32, layout: u32) -> bool {
+        self.file(number).is_some_and(|file| file.layout != layout)
+    }
+
     /// The file with this number.
     pub(super) fn file(&self, number: u32) -> Option<&SegmentFile> {
         let first = self.files.front()?.header.segment;
@@ -287,9 +296,10 @@ impl SegmentMap {
         self.cursors.retain(|point| point.number != number);
         self.detours.retain(|point| point.number != number);
         let first = self.first_number();
-        if let Some(file) = self.files.get_mut((number - first) as usize) {
-            file.header = header;
-        }
+        let file = self.files.get_mut((number - first) as usize);
+        let file = file.expect("only what is kept is written anew");
+        file.header = header;
+        file.layout += 1;
         if self
             .last()
             .is_some_and(|last| last.header.segment == number)
@@ -373,6 +383,7 @@ mod tests {
                 state: StatePlace::NONE,
             },
             size: 12_288,
+            layout: 0,
         }
     }
 

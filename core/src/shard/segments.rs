@@ -375,7 +375,13 @@ impl Shard {
                     buffer.put_slice(&state);
                 }
                 let growing = FooterBuilder::new(u64::from(header.state.head_size));
-                (SegmentFile { header, size: 0 }, growing)
+                let (size, layout) = (0, 0);
+                let file = SegmentFile {
+                    header,
+                    size,
+                    layout,
+                };
+                (file, growing)
             }
         };
         let number = file.header.segment;

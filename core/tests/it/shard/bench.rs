@@ -134,6 +134,9 @@ pub(super) struct Bench {
     pub(super) led: usize,
     /// What whoever runs the node was told.
     pub(super) notices: Vec<String>,
+    /// After how many more reads of a segment the disk is slow to answer one.
+    pub(super) reads_to_hold: Option<usize>,
+    held: Option<Input<'static>>,
     /// How often a file that shall take a segment's place was begun.
     pub(super) mend_count: u64,
     /// Whether segments find no space.
@@ -265,6 +268,8 @@ impl Bench {
             candidacies: 0,
             led: 0,
             notices: Vec::new(),
+            reads_to_hold: None,
+            held: None,
             mend_count: 0,
             is_disk_full: false,
             is_mute_at_footers: false,
@@ -585,6 +590,16 @@ impl Bench {
                 } => {
                     let read = self.disk.read(source, position, size);
                     let bytes = read.unwrap_or_default();
+                    if matches!(source, Source::Segment { .. })
+                        && let Some(left) = &mut self.reads_to_hold
+                    {
+                        if *left == 0 {
+                            self.reads_to_hold = None;
+                            self.held = Some(Input::Loaded { load, bytes });
+                            continue;
+                        }
+                        *left -= 1;
+                    }
                     if matches!(source, Source::Segment { .. }) {
                         self.read_size += bytes.len() as u64;
                     }
@@ -880,6 +895,18 @@ impl Bench {
     pub(super) fn segment(&mut self, group: u32, number: u32) -> &mut Vec<u8> {
         let file = self.disk.segments.get_mut(&(group, number));
         file.expect("it is there")
+    }
+
+    /// The read that the disk was slow to answer comes back, with what the file then held. Says
+    /// whether there was one.
+    pub(super) fn release_read(&mut self) -> bool {
+        let Some(input) = self.held.take() else {
+            return false;
+        };
+        let mut effects = Effects::default();
+        self.shard.step(self.now, input, &mut effects);
+        self.perform(effects);
+        true
     }
 
     /// Bytes of the file that shall take a segment's place.

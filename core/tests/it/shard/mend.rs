@@ -259,3 +259,65 @@ fn what_nobody_has_is_named_and_the_rest_is_read() {
     assert_eq!(read_on(&mut bench, 0, count), count);
     assert_eq!(bench.complaints(), [""; 0]);
 }
+
+#[test]
+fn what_is_read_of_an_old_file_is_no_place_in_the_new_one() {
+    // The first read of a sealed segment is of its footer, the next of its blocks.
+    for (reads, number) in [(0, 0), (1, 0), (2, 0), (0, 1)] {
+        let (mut bench, count) = cold();
+        let first_of_last = count - 12;
+        let from = if number == 0 { 60 } else { first_of_last };
+        let file = bench.segment(LOG, number);
+        let at = file.len() - 3 * SECTOR_SIZE;
+        let near = places(file);
+        let at = near.iter().rfind(|place| **place < at).expect("a block") + 200;
+        file[at] ^= 2;
+        bench.reads_to_hold = Some(reads);
+        let early = bench.fetch(LOG, from);
+        assert!(early.is_empty(), "it waits for the disk");
+        // Meanwhile somebody else meets the damage.
+        for from in (0..count).rev() {
+            read_on(&mut bench, from, from + 1);
+        }
+        for _ in 0..300 {
+            bench.turn();
+        }
+        assert_eq!(bench.mend_count, 1, "read {reads} of segment {number}");
+        assert!(bench.release_read());
+        bench.turn();
+        for from in (0..count).rev() {
+            assert!(read_on(&mut bench, from, from + 1) > from, "from {from}");
+        }
+        assert_eq!(read_on(&mut bench, 0, count), count);
+        assert_eq!(bench.damage(), (1, 1), "read {reads} of segment {number}");
+        assert_eq!(bench.mend_count, 1);
+    }
+}
+
+#[test]
+fn a_scrub_that_reads_an_old_file_finds_nothing_in_the_new_one() {
+    for reads in [0, 1, 2, 20] {
+        let (mut bench, count) = cold();
+        let sound = places(bench.segment(LOG, 0));
+        bench.segment(LOG, 0)[sound[sound.len() - 2] + 100] ^= 1;
+        bench.reads_to_hold = Some(reads);
+        let passes = bench.scrub();
+        for _ in 0..200 {
+            bench.turn();
+        }
+        for from in (0..count).rev() {
+            read_on(&mut bench, from, from + 1);
+        }
+        for _ in 0..1_000 {
+            bench.turn();
+        }
+        assert_eq!(bench.mend_count, 1);
+        assert!(bench.release_read(), "{reads}");
+        for _ in 0..20_000 {
+            bench.turn();
+        }
+        assert!(bench.scrub_passes() > passes);
+        assert_eq!(bench.damage(), (1, 1), "{reads}");
+        assert_eq!(read_on(&mut bench, 0, count), count);
+    }
+}
