@@ -51,6 +51,8 @@ struct Wound {
     /// Where it was met.
     byte: u64,
     due: Nanos,
+    /// It is due, and waits for the segment to rest: nothing more is appended before.
+    is_held: bool,
     /// How long it waits for the try after the next.
     pause: Nanos,
     /// Why it was not mended, the last time.
@@ -150,8 +152,15 @@ impl Mends {
         }
     }
 
-    /// Whether this segment is being written anew: nothing may be appended to it.
-    pub(super) fn is_mending(&self, position: usize, number: u32) -> bool {
+    /// Whether nothing may be appended to this segment: it is being written anew, or is the next.
+    pub(super) fn needs_rest(&self, position: usize, number: u32) -> bool {
+        let mut due = self.due.iter().filter(|wound| wound.is_held);
+        let is_next = due.any(|wound| (wound.position, wound.number) == (position, number));
+        self.is_mending(position, number) || self.current.is_none() && is_next
+    }
+
+    /// Whether this segment is being written anew.
+    fn is_mending(&self, position: usize, number: u32) -> bool {
         let mut current = self.current.iter();
         current.any(|mend| (mend.wound.position, mend.wound.number) == (position, number))
     }
@@ -191,6 +200,7 @@ impl Shard {
             number,
             byte,
             due: now,
+            is_held: false,
             pause: AGAIN_PAUSE,
             refused: None,
         });
@@ -205,6 +215,7 @@ impl Shard {
             number,
             byte: 0,
             due: now,
+            is_held: false,
             pause: AGAIN_PAUSE,
             refused: None,
         });
@@ -227,7 +238,9 @@ impl Shard {
         let Some(extent) = group.segment_extent(wound.number) else {
             return; // It is not needed any more.
         };
-        if group.is_writing_segment(wound.number) {
+        let covered = self.journal.checkpoint_durable(group.id);
+        if group.is_writing_segment(wound.number, covered) {
+            wound.is_held = true;
             wound.due = now.after(BUSY_PAUSE);
             self.mends.due.push_back(wound);
             return;
@@ -502,6 +515,7 @@ impl Shard {
         for stretch in mend.chain.proven() {
             map.put_detour(Point::behind(wound.number, stretch));
         }
+        wound.is_held = false;
         wound.due = now.after(wound.pause);
         wound.pause = Nanos(2 * wound.pause.0).min(AGAIN_PAUSE_MAX);
         wound.refused = Some(why);

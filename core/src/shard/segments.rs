@@ -170,10 +170,13 @@ impl Group {
         })
     }
 
-    /// Whether a segment is being written, or soon will be.
-    pub(super) fn is_writing_segment(&self, number: u32) -> bool {
+    /// Whether a segment is being written, or soon will be, or is not vouched for as it is: a crash
+    /// would bring back the checkpoint before, which says that it ends earlier, and through there its
+    /// blocks must stand as they did. `covered` is what a durable checkpoint says is in segments.
+    pub(super) fn is_writing_segment(&self, number: u32, covered: Index) -> bool {
         let stage = &self.segments.stage;
-        let is_busy = !matches!(stage, Stage::Idle | Stage::Checkpointing { .. });
+        let is_idle = matches!(stage, Stage::Idle | Stage::Checkpointing { .. });
+        let is_busy = !is_idle || self.segmented > covered;
         let last = self.segments.map.last();
         is_busy && last.is_some_and(|last| last.header.segment == number)
     }
@@ -223,7 +226,7 @@ impl Shard {
         let decided = group.raft.commit().min(group.raft.durable());
         let waiting = tail.size_between(group.segmented, decided);
         let last = group.segments.map.last();
-        if last.is_some_and(|last| self.mends.is_mending(position, last.header.segment)) {
+        if last.is_some_and(|last| self.mends.needs_rest(position, last.header.segment)) {
             return;
         }
         if waiting == 0 || group.segments.lost_until.is_some_and(|until| now < until) {

@@ -134,6 +134,8 @@ pub(super) struct Bench {
     pub(super) led: usize,
     /// What whoever runs the node was told.
     pub(super) notices: Vec<String>,
+    /// Whether no write of the journal ends any more once a segment has grown.
+    pub(super) sticks_behind_segments: bool,
     /// After how many more reads of a segment the disk is slow to answer one.
     pub(super) reads_to_hold: Option<usize>,
     held: Option<Input<'static>>,
@@ -268,6 +270,7 @@ impl Bench {
             candidacies: 0,
             led: 0,
             notices: Vec::new(),
+            sticks_behind_segments: false,
             reads_to_hold: None,
             held: None,
             mend_count: 0,
@@ -567,6 +570,7 @@ impl Bench {
                     position,
                     buffer,
                 } => {
+                    self.is_disk_stuck |= self.sticks_behind_segments;
                     let file = self.disk.segments.entry((group.0, number)).or_default();
                     let end = position as usize + buffer.len();
                     file.resize(file.len().max(end), 0);
@@ -617,6 +621,19 @@ impl Bench {
         self.disk.journal[store.slot as usize][store.position as usize..][..bytes.len()]
             .copy_from_slice(&bytes);
         Input::Stored(store.write)
+    }
+
+    /// Whether no write of the journal ends.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_disk_stuck
+    }
+
+    /// The writes under way are lost with the process, which begins anew.
+    pub(super) fn crash(&mut self) {
+        self.sticks_behind_segments = false;
+        self.is_disk_stuck = false;
+        self.stuck.clear();
+        self.restart();
     }
 
     /// From now on no write ends, or all that were under way have ended.

@@ -321,3 +321,71 @@ fn a_scrub_that_reads_an_old_file_finds_nothing_in_the_new_one() {
         assert_eq!(read_on(&mut bench, 0, count), count);
     }
 }
+
+/// Appends until segment 1 has grown by a write that no durable checkpoint names. Says how many
+/// records there are that were acknowledged.
+fn grow_unvouched(bench: &mut Bench, count: u64) -> u64 {
+    let mut count = count;
+    bench.sticks_behind_segments = true;
+    while !bench.is_stuck() {
+        let request = bench.append(LOG, count, &record(RECORD_SIZE, count as u8));
+        for _ in 0..4 {
+            bench.turn();
+        }
+        let outcome = bench.replies.get(&request).map(|reply| reply.outcome);
+        count += u64::from(outcome == Some(Outcome::Committed.code()));
+    }
+    count
+}
+
+#[test]
+fn what_no_checkpoint_vouches_for_is_not_written_anew() {
+    let (mut bench, count) = cold();
+    let count = grow_unvouched(&mut bench, count);
+    let places = places(bench.segment(LOG, 1));
+    bench.segment(LOG, 1)[places[1] + 100] ^= 1;
+    let read = read_on(&mut bench, 0, count);
+    assert!(read < count);
+    for _ in 0..20 {
+        bench.turn();
+    }
+    assert_eq!(
+        bench.mend_count, 0,
+        "a crash would end it before its blocks"
+    );
+    // Once the checkpoint is durable.
+    bench.sticks_behind_segments = false;
+    bench.stick_disk(false);
+    for _ in 0..300 {
+        bench.turn();
+    }
+    assert_eq!((bench.mend_count, bench.damage()), (1, (1, 1)));
+    read_all(&mut bench, count);
+}
+
+#[test]
+fn a_crash_before_the_checkpoint_finds_a_segment_as_it_was() {
+    let (mut bench, count) = cold();
+    let mut count = grow_unvouched(&mut bench, count);
+    let places = places(bench.segment(LOG, 1));
+    bench.segment(LOG, 1)[places[1] + 100] ^= 1;
+    read_on(&mut bench, 0, count);
+    for _ in 0..20 {
+        bench.turn();
+    }
+    bench.crash();
+    count = bench.fill_to_segment(LOG, 2, count, RECORD_SIZE);
+    read_all(&mut bench, count);
+    bench.scrub();
+    for _ in 0..20_000 {
+        bench.turn();
+    }
+    let found = bench
+        .notices
+        .iter()
+        .filter(|text| text.contains("is damaged"));
+    let place = format!("segment 1 is damaged at byte {}", places[1]);
+    assert_eq!(found.clone().count(), 2, "before the crash, and after it");
+    assert!(found.clone().all(|text| text.ends_with(&place)), "{place}");
+    assert_eq!(bench.damage(), (1, 1));
+}
