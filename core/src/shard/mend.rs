@@ -132,7 +132,7 @@ pub(super) struct Mends {
     current: Option<Box<Mend>>,
     /// Segments found damaged since the start.
     pub(super) found_count: u64,
-    /// Those of them that were mended.
+    /// Those of them that were mended, or are not needed any more.
     pub(super) healed_count: u64,
 }
 
@@ -229,15 +229,21 @@ impl Shard {
             }
             return;
         }
+        let groups = &self.groups;
+        let is_kept = |wound: &Wound| {
+            let group = &groups[wound.position];
+            group.segment_extent(wound.number).is_some()
+        };
+        let count = self.mends.due.len();
+        self.mends.due.retain(is_kept);
+        self.mends.healed_count += (count - self.mends.due.len()) as u64;
         let mut due = self.mends.due.iter();
         let Some(at) = due.position(|wound| wound.due <= now) else {
             return;
         };
         let mut wound = self.mends.due.remove(at).expect("seen just now");
         let group = &self.groups[wound.position];
-        let Some(extent) = group.segment_extent(wound.number) else {
-            return; // It is not needed any more.
-        };
+        let extent = group.segment_extent(wound.number).expect("kept");
         let covered = self.journal.checkpoint_durable(group.id);
         if group.is_writing_segment(wound.number, covered) {
             wound.is_held = true;
@@ -271,6 +277,7 @@ impl Shard {
         if self.groups[position].segment_extent(number).is_none() {
             // Trimmed away meanwhile.
             let mend = self.mends.current.take().expect("seen just now");
+            self.mends.healed_count += 1;
             self.discard(&mend, effects);
             return;
         }
@@ -585,6 +592,7 @@ impl Shard {
             return false;
         }
         let mend = *self.mends.current.take().expect("seen just now");
+        self.mends.healed_count += 1;
         let (position, number) = (mend.wound.position, mend.wound.number);
         let group = &mut self.groups[position];
         if group.segment_extent(number).is_none() {
@@ -600,7 +608,6 @@ impl Shard {
         }
         let (header, built, count) = mend.file.finish();
         group.segments.map.replace(header, built);
-        self.mends.healed_count += 1;
         let log = &self.config.logs[position].name;
         let byte = mend.wound.byte;
         let text = format!(

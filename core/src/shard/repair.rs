@@ -57,7 +57,7 @@ pub(super) struct Repairs {
     list: Vec<Repair>,
     /// Stretches found damaged since the start.
     pub(super) found_count: u64,
-    /// Those of them that are healed.
+    /// Those of them that are healed, or not needed any more.
     pub(super) healed_count: u64,
 }
 
@@ -128,12 +128,14 @@ impl Shard {
             repairs, groups, ..
         } = self;
         // Cut since, or in a segment by now: nobody needs it here any more.
+        let count = repairs.list.len();
         repairs.list.retain(|repair| {
             let tail = groups[repair.position].tail();
             let entry = tail.entry(repair.lost.last);
             let is_needed = entry.is_some_and(|entry| entry.sum == repair.lost.sum);
             is_needed || matches!(repair.stage, Stage::Asking)
         });
+        repairs.healed_count += (count - repairs.list.len()) as u64;
         for at in 0..self.repairs.list.len() {
             let repair = &mut self.repairs.list[at];
             if !matches!(repair.stage, Stage::Due(due) if due <= now) {

@@ -229,6 +229,7 @@ fn a_trim_ends_the_mend_of_what_it_lets_go() {
     assert!(!bench.has_segment(LOG, 0));
     assert_eq!(bench.complaints(), [""; 0]);
     assert_eq!(bench.mend_count, 0);
+    assert_eq!(bench.damage(), (1, 1), "nothing is damaged any more");
 }
 
 #[test]
