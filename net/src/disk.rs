@@ -76,7 +76,7 @@ const FILL_SIZE: usize = 1 << 20;
 const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Which directories were known as whose; see core's `log::pins`.
-const PINS: &str = "pins";
+pub const PINS_FILE: &str = "pins";
 
 /// How far the journal was durable; see core's `log::persist`.
 const PERSIST: &str = "journal.persist";
@@ -213,11 +213,11 @@ impl Directory {
     /// `Size`; `Io`, `is_full` if there is no room to make it.
     pub fn open_pins(&self) -> Result<File, DiskError> {
         let size = PINS_FILE_SIZE as u64;
-        match self.check_size(PINS, size) {
-            Err(DiskError::Missing { .. }) => self.create_filled(PINS, size)?,
+        match self.check_size(PINS_FILE, size) {
+            Err(DiskError::Missing { .. }) => self.create_filled(PINS_FILE, size)?,
             other => other?,
         }
-        self.open_file(PINS, OFlags::RDWR)
+        self.open_file(PINS_FILE, OFlags::RDWR)
     }
 
     /// Opens the file of the persist record, made of zeros where there is none of its size: one that

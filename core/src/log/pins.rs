@@ -143,6 +143,18 @@ impl Pins {
         }
     }
 
+    /// Which of a file's two sectors are damaged. One of them may be, by a crash; a file that ends too
+    /// early has lost what should be there.
+    #[must_use]
+    pub fn damaged_sectors(file: &[u8], node_tag: u32) -> Vec<usize> {
+        let sector = |at: usize| file.get(at * SECTOR_SIZE..(at + 1) * SECTOR_SIZE);
+        let is_damaged = |at: &usize| {
+            let is_sound = |bytes| all_zero(bytes) || Self::check(bytes, node_tag).is_some();
+            !sector(*at).is_some_and(is_sound)
+        };
+        (0..2).filter(is_damaged).collect()
+    }
+
     fn check(bytes: &[u8], node_tag: u32) -> Option<Self> {
         let is_sound = bytes.len() == SECTOR_SIZE
             && u32_at(bytes, 0) == MAGIC

@@ -171,6 +171,9 @@ fn examine(directory: &Directory) -> Result<Report, Failure> {
     let tag = directory.tag().expect("the identity is known");
     let journal = Journal::read(directory, tag);
     let (mut bad, mut notes) = (journal.bad, journal.notes);
+    let (bad_pins, note) = directory.check_pins(tag);
+    bad.extend(bad_pins);
+    notes.extend(note);
     let mut logs = Vec::new();
     for log in Log::all(directory, journal.recovered.as_ref())? {
         let audited = log.audit(directory, tag);

@@ -20,13 +20,16 @@ use bytes::Bytes;
 use ringwood_core::id::{GroupId, Lsn};
 use ringwood_core::limits::{JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE};
 use ringwood_core::log::persist::{PERSIST_FILE_SIZE, PersistRecord};
+use ringwood_core::log::pins::{PINS_FILE_SIZE, Pins};
 use ringwood_core::log::recovery::{self, DiskFault, Recovered, RecoveryError};
 use ringwood_core::log::ring::Ring;
 use ringwood_core::shard::directory_tag;
 use ringwood_net::config::{ConfigError, IDENTITY_FILE, Identity};
-use ringwood_net::disk::{journal_name, log_name, segment_name};
+use ringwood_net::disk::{PINS_FILE, journal_name, log_name, segment_name};
 
 use crate::exit::{Exit, Failure};
+
+use bad::Bad;
 
 /// How many bytes there are to a sector that the disk does not give: nobody knows its error.
 const EIO: i32 = 5;
@@ -165,6 +168,37 @@ impl Directory {
         )
     }
 
+    /// What is damaged of the file that knows which directories the voters had, and a word on what a
+    /// crash may leave of it.
+    pub(crate) fn check_pins(&self, tag: u32) -> (Option<Bad>, Option<String>) {
+        let Some(file) = self.open(PINS_FILE) else {
+            return (None, None); // A node that has never run.
+        };
+        let bytes = match file.read(0, PINS_FILE_SIZE) {
+            Ok(bytes) => bytes,
+            Err(fault) => {
+                let size = PINS_FILE_SIZE as u64;
+                let bad = Bad::at(PINS_FILE, 0, size, bad::fault_words(fault));
+                return (Some(bad), None);
+            }
+        };
+        match Pins::damaged_sectors(&bytes, tag)[..] {
+            [] => (None, None),
+            [sector] => (
+                None,
+                Some(format!(
+                    "{PINS_FILE}: sector {sector} of two is damaged, as a crash may leave it; the \
+                     other has what is needed"
+                )),
+            ),
+            _ => {
+                let what = "both copies of which directories the voters had are damaged";
+                let bad = Bad::at(PINS_FILE, 0, PINS_FILE_SIZE as u64, what);
+                (Some(bad), None)
+            }
+        }
+    }
+
     /// What people call a group here.
     pub(crate) fn log_name(&self, group: GroupId) -> String {
         let logs = self
@@ -180,7 +214,14 @@ impl Directory {
     /// Names in the directory that belong to no node.
     pub(crate) fn strangers(&self) -> Result<Vec<String>, Failure> {
         let known = |name: &str| {
-            [IDENTITY_FILE, "lock", "journal.made", "journal.persist"].contains(&name)
+            [
+                IDENTITY_FILE,
+                PINS_FILE,
+                "lock",
+                "journal.made",
+                "journal.persist",
+            ]
+            .contains(&name)
                 || number(name, "journal-").is_some_and(|slot| slot < JOURNAL_FILE_COUNT)
                 || number(name, "log-").is_some()
         };

@@ -99,6 +99,8 @@ fn the_files_of_a_stopped_node_are_told_and_checked_and_damage_is_named() {
 
     let seen = document(&["inspect"], &node, 0);
     assert_eq!(seen["in_use_by"], Value::Null);
+    let strangers = seen["notes"].to_string();
+    assert!(!strangers.contains("no file of a node"), "{strangers}");
     assert_eq!(seen["node"]["name"], "node-1");
     let log = &seen["logs"][0];
     assert_eq!(
@@ -268,4 +270,20 @@ fn garbage_ends_nothing(path: &Path, whole: &[u8]) {
             .expect("a log's directory is in a node's");
         document(&["verify"], node, 4);
     }
+}
+
+#[test]
+fn the_file_of_directories_is_verified_too() {
+    let home = tempdir();
+    let node = stopped_node(home.path());
+    let pins = node.join("pins");
+    flip(&pins, 40);
+    let torn = document(&["verify"], &node, 0);
+    assert!(torn["notes"].to_string().contains("pins: sector 0 of two"));
+    flip(&pins, 4096 + 40);
+    let bad = only_bad(&node);
+    assert_eq!((&bad["file"], number(&bad["size"])), (&"pins".into(), 8192));
+    flip(&pins, 40);
+    let torn = document(&["verify"], &node, 0);
+    assert!(torn["notes"].to_string().contains("pins: sector 1 of two"));
 }
