@@ -16,59 +16,25 @@
 //! blocks, which is gathered at its end.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use crate::id::{Index, Nanos, NodeId};
+use crate::id::{Index, Nanos};
 use crate::limits::REPAIR_COUNT_MAX;
 use crate::log::block::{BlockHeader, blocks};
 
-use super::ask::{Asker, Lost, Told, Word};
+use super::ask::{Asker, Lost, Told};
 use super::chain::{Chain, Link, Proof, Stretch};
 use super::effects::{SegmentWriteId, Source};
 use super::mended::NewFile;
 use super::segment_map::Point;
 use super::segments::Extent;
 use super::walk::{Before, Met, Walk};
+use super::wounds::{Why, Wound};
 use super::{Effect, Effects, Shard};
-
-/// A segment that could not be mended is tried again after this, for a peer may have come back or the
-/// disk may have room again; and then after twice as long each time.
-const AGAIN_PAUSE: Nanos = Nanos::from_millis(5_000);
-
-/// But no longer than this. Each try reads all of the file.
-const AGAIN_PAUSE_MAX: Nanos = Nanos::from_millis(320_000);
 
 /// A segment that is being written is looked at again after this.
 const BUSY_PAUSE: Nanos = Nanos::from_millis(100);
-
-/// A segment to be mended.
-#[derive(Clone, Debug)]
-struct Wound {
-    position: usize,
-    number: u32,
-    /// Where it was met.
-    byte: u64,
-    due: Nanos,
-    /// It is due, and waits for the segment to rest: nothing more is appended before.
-    is_held: bool,
-    /// How long it waits for the try after the next.
-    pause: Nanos,
-    /// Why it was not mended, the last time.
-    refused: Option<Why>,
-}
-
-/// Why a segment was not mended.
-#[derive(Clone, Debug)]
-enum Why {
-    /// Nobody gave these.
-    Lost(Lost, Vec<(NodeId, Word)>),
-    /// There was no room for the new file.
-    Full,
-    /// It was another when it was read again.
-    Changed,
-}
 
 /// What the mend under way waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +114,7 @@ impl Mends {
     /// Somebody wants all that is damaged to be tried now.
     pub(super) fn hurry(&mut self, now: Nanos) {
         for wound in &mut self.due {
-            (wound.due, wound.pause) = (now, AGAIN_PAUSE);
+            wound.hurry(now);
         }
     }
 
@@ -195,30 +161,18 @@ impl Shard {
         let log = &self.config.logs[position].name;
         let text = format!("log {log}: segment {number} is damaged at byte {byte}");
         effects.push(Effect::Notice(text));
-        self.mends.due.push_back(Wound {
-            position,
-            number,
-            byte,
-            due: now,
-            is_held: false,
-            pause: AGAIN_PAUSE,
-            refused: None,
-        });
+        self.mends
+            .due
+            .push_back(Wound::new(now, position, number, byte));
         self.advance_mends(now, effects);
     }
 
     /// A segment's header was not where it stands when this shard began.
     pub(super) fn on_head_lost(&mut self, now: Nanos, position: usize, number: u32) {
         self.mends.found_count += 1;
-        self.mends.due.push_back(Wound {
-            position,
-            number,
-            byte: 0,
-            due: now,
-            is_held: false,
-            pause: AGAIN_PAUSE,
-            refused: None,
-        });
+        self.mends
+            .due
+            .push_back(Wound::new(now, position, number, 0));
     }
 
     /// Begins the next mend, if none is under way and one is due.
@@ -522,10 +476,7 @@ impl Shard {
         for stretch in mend.chain.proven() {
             map.put_detour(Point::behind(wound.number, stretch));
         }
-        wound.is_held = false;
-        wound.due = now.after(wound.pause);
-        wound.pause = Nanos(2 * wound.pause.0).min(AGAIN_PAUSE_MAX);
-        wound.refused = Some(why);
+        wound.put_off(now, why);
         self.mends.due.push_back(wound);
     }
 
@@ -651,34 +602,8 @@ impl Shard {
     /// A sentence for each segment that cannot be mended now, for `status`.
     pub(super) fn mend_alarms(&self) -> impl Iterator<Item = String> + '_ {
         let current = self.mends.current.iter().map(|mend| &mend.wound);
-        self.mends.due.iter().chain(current).filter_map(|wound| {
-            let log = &self.config.logs[wound.position].name;
-            let (number, byte) = (wound.number, wound.byte);
-            let (lost, words) = match wound.refused.as_ref()? {
-                Why::Lost(lost, words) => (lost, words),
-                Why::Full => {
-                    return Some(format!(
-                        "log {log}: segment {number}, damaged at byte {byte}, cannot be mended: the \
-                         disk is full"
-                    ));
-                }
-                Why::Changed => {
-                    return Some(format!(
-                        "log {log}: segment {number}, damaged at byte {byte}, does not read twice \
-                         the same"
-                    ));
-                }
-            };
-            let mut text = format!(
-                "log {log}: blocks {} to {} are lost in segment {number}, damaged at byte {byte}",
-                lost.first, lost.last
-            );
-            for (node, word) in words {
-                let name = self.config.name_of(*node);
-                let _ = write!(text, "; {name} {word}");
-            }
-            Some(text)
-        })
+        let all = self.mends.due.iter().chain(current);
+        all.filter_map(|wound| wound.alarm(&self.config))
     }
 }
 

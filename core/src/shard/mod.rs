@@ -46,6 +46,7 @@ mod status;
 mod stop;
 mod trim;
 mod walk;
+mod wounds;
 
 use std::collections::BTreeMap;
 
