@@ -62,6 +62,25 @@ pub(super) struct Repairs {
 }
 
 impl Repairs {
+    /// Whether all peers were asked for this block of a log, in vain.
+    pub(super) fn is_refused(&self, position: usize, index: Index) -> bool {
+        let mut refused = self.refused(position);
+        refused.any(|lost| (lost.first..=lost.last).contains(&index))
+    }
+
+    /// Whether they were for any block of a log.
+    pub(super) fn has_refused(&self, position: usize) -> bool {
+        self.refused(position).next().is_some()
+    }
+
+    fn refused(&self, position: usize) -> impl Iterator<Item = Lost> {
+        let refused = self.list.iter().filter(move |repair| {
+            let is_open = !matches!(repair.stage, Stage::Put(_));
+            repair.position == position && is_open && !repair.words.is_empty()
+        });
+        refused.map(|repair| repair.lost)
+    }
+
     /// When something is to be asked for.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let due = self.list.iter().filter_map(|repair| match repair.stage {
@@ -130,9 +149,10 @@ impl Shard {
         // Cut since, or in a segment by now: nobody needs it here any more.
         let count = repairs.list.len();
         repairs.list.retain(|repair| {
-            let tail = groups[repair.position].tail();
-            let entry = tail.entry(repair.lost.last);
-            let is_needed = entry.is_some_and(|entry| entry.sum == repair.lost.sum);
+            let group = &groups[repair.position];
+            let entry = group.tail().entry(repair.lost.last);
+            let is_it = entry.is_some_and(|entry| entry.sum == repair.lost.sum);
+            let is_needed = is_it && repair.lost.last > group.segmented;
             is_needed || matches!(repair.stage, Stage::Asking)
         });
         repairs.healed_count += (count - repairs.list.len()) as u64;

@@ -37,6 +37,9 @@ use super::{Effect, Effects, Shard};
 /// How long a write that found the disk full waits before it is tried again.
 const FULL_PAUSE: Nanos = Nanos::from_millis(500);
 
+/// What stands in a segment instead of a block that is lost: no block begins so, nor does padding.
+const BLANK: u8 = 0xFF;
+
 /// With so few files left, blocks in older ones are written however few they are.
 const FILES_FREE_LOW: u32 = 1;
 
@@ -71,6 +74,8 @@ struct Gather {
     slices: Vec<Bytes>,
     size: usize,
     through: Index,
+    /// The first of them that is not there, but for its place.
+    lost: Option<Index>,
 }
 
 /// A write to a segment's file.
@@ -90,6 +95,8 @@ struct Plan {
     file: SegmentFile,
     growing: FooterBuilder,
     through: Index,
+    /// Byte at which a block should stand that is not there.
+    wound: Option<u64>,
 }
 
 /// One log's segments.
@@ -213,7 +220,7 @@ impl Shard {
                     self.write_segment(position, effects);
                 }
             }
-            Stage::Stored(_) => self.put_checkpoint(position),
+            Stage::Stored(_) => self.put_checkpoint(now, position, effects),
         }
     }
 
@@ -237,12 +244,22 @@ impl Shard {
         // Not the first block's place: that may have been put again, and the others not.
         let (covered, durable) = (group.segmented, self.journal.durable());
         let oldest = self.groups[position].needed_from(covered, durable);
-        if !is_enough && self.is_pressed(oldest) && self.carry.takes_decided(&self.shape, waiting) {
+        let may_carry = !is_enough && !self.repairs.has_refused(position);
+        if may_carry && self.is_pressed(oldest) && self.carry.takes_decided(&self.shape, waiting) {
             self.groups[position].is_carried = true;
         } else if is_enough || self.is_pressed(oldest) {
             self.groups[position].segments.stage = Stage::Gathering(Gather::default());
             self.gather(now, position, next, effects);
         }
+    }
+
+    /// Whether the place of a block that this disk has lost may go to a segment without it: nobody has
+    /// given it, and the journal wants its file. The segment is damaged from the start then, and as
+    /// any damaged one it is mended once somebody gives the block; the journal goes on.
+    fn may_leave_out(&mut self, position: usize, index: Index) -> bool {
+        let covered = self.groups[position].segmented;
+        let oldest = self.groups[position].needed_from(covered, self.journal.durable());
+        self.repairs.is_refused(position, index) && self.is_pressed(oldest)
     }
 
     /// Whether the journal soon wants the file that holds this run.
@@ -270,16 +287,30 @@ impl Shard {
         step: Step,
         effects: &mut Effects,
     ) {
+        let lost = match step {
+            Step::Damaged(damage) => Some(damage.index),
+            _ => None,
+        };
+        let lost = lost.filter(|index| self.may_leave_out(position, *index));
         let group = &mut self.groups[position];
+        let size_of = |index| group.raft.tail().entry(index).map(|entry| entry.size);
+        let blank = lost.and_then(|index| Some((index, size_of(index)?)));
         let Stage::Gathering(gather) = &mut group.segments.stage else {
             panic!("a gathered block belongs to a gathering")
         };
-        let Step::Found(Found { last, slices, .. }) = step else {
-            // A decided block that this disk has lost. It stays in the journal's books, the file
-            // is never reused, and after a pause it is tried again.
-            group.segments.stage = Stage::Idle;
-            group.segments.lost_until = Some(now.after(FULL_PAUSE));
-            return;
+        let (last, slices) = match (step, blank) {
+            (Step::Found(Found { last, slices, .. }), _) => (last, slices),
+            (_, Some((index, size))) => {
+                gather.lost.get_or_insert(index);
+                (index, vec![Bytes::from(vec![BLANK; size as usize])])
+            }
+            // A decided block that this disk has lost. It stays in the journal's books, the file is
+            // not reused, and after a pause it is tried again.
+            _ => {
+                group.segments.stage = Stage::Idle;
+                group.segments.lost_until = Some(now.after(FULL_PAUSE));
+                return;
+            }
         };
         group.segments.lost_until = None;
         gather.size += slices.iter().map(Bytes::len).sum::<usize>();
@@ -399,11 +430,15 @@ impl Shard {
         file.size += padded as u64;
         let group = &self.groups[position];
         let mut prev_term = group.tail().term_at(group.segmented);
+        let mut wound = None;
         for index in group.segmented.0 + 1..=gather.through.0 {
             let entry = group.tail().entry(Index(index));
             let entry = entry.expect("gathered from the tail");
             let term = prev_term.expect("just below the first");
             growing.push(entry, Index(index), place, term);
+            if gather.lost == Some(Index(index)) {
+                wound = Some(place);
+            }
             prev_term = Some(entry.term);
             place += u64::from(entry.size);
         }
@@ -414,6 +449,7 @@ impl Shard {
             file,
             growing,
             through,
+            wound,
         };
         self.groups[position].segments.stage = Stage::Writing { write, plan };
         self.write_segment(position, effects);
@@ -509,12 +545,13 @@ impl Shard {
     }
 
     /// Says in the journal how far the segments are synced.
-    fn put_checkpoint(&mut self, position: usize) {
+    fn put_checkpoint(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
         let group = &mut self.groups[position];
         let Stage::Stored(plan) = &group.segments.stage else {
             panic!("a checkpoint speaks of what is stored")
         };
         let (file, blocks_sum, through) = (plan.file, plan.growing.blocks_sum(), plan.through);
+        let wound = plan.wound;
         let Some(lsn) = self.put_checkpoint_at(position, through, file, blocks_sum) else {
             return;
         };
@@ -522,6 +559,10 @@ impl Shard {
         let stage = Stage::Checkpointing { lsn, through };
         if let Stage::Stored(plan) = std::mem::replace(&mut segments.stage, stage) {
             segments.map.grow(plan.file, plan.growing);
+        }
+        if let Some(byte) = wound {
+            let number = file.header.segment;
+            self.on_segment_damage(now, position, number, byte, effects);
         }
     }
 

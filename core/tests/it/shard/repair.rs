@@ -3,7 +3,9 @@
 
 use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome};
 
-use super::bench::{Bench, record};
+use ringwood_core::id::Nanos;
+
+use super::bench::{Bench, RING, record};
 
 const LOG: u32 = 1;
 const RECORD_SIZE: usize = 5_000;
@@ -93,4 +95,50 @@ fn blocks_that_nobody_has_are_refused_until_somebody_does() {
         assert_eq!(read_on(&mut bench, 0), COUNT);
         assert_eq!(bench.complaints(), [""; 0]);
     }
+}
+
+#[test]
+fn a_block_that_nobody_has_stops_no_other_log() {
+    let mut bench = cold();
+    bench.word = BlockOutcome::Absent;
+    assert_eq!(bench.flip_in_journal(fill(2)), 1);
+    assert_eq!(read_on(&mut bench, 0), 2);
+    // The ring goes round several times.
+    let ring_size = RING.file_size * u64::from(RING.file_count);
+    let mut sequence = 0;
+    while bench.files_entered < 3 * u64::from(RING.file_count) {
+        let request = bench.append(2, sequence, &record(30_000, sequence as u8));
+        for _ in 0..4 {
+            bench.turn();
+        }
+        let outcome = bench.replies[&request].outcome;
+        sequence += u64::from(outcome == Outcome::Committed.code());
+        assert!(
+            bench.now() < Nanos::from_millis(60_000),
+            "{sequence} records"
+        );
+    }
+    assert!(sequence * 30_000 > 2 * ring_size);
+    // The block's place is in a segment, and what stands around it, too.
+    assert!(bench.has_segment(LOG, 0));
+    for _ in 0..2 {
+        assert_eq!(read_on(&mut bench, 0), 2, "refused, not skipped");
+        assert_eq!(bench.fetch_outcome, FetchOutcome::Damaged.code());
+        assert_eq!(read_on(&mut bench, 3), COUNT);
+        let complaints = bench.complaints();
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].contains("blocks 4 to 4 are lost in segment 0"));
+        bench.restart();
+        read_on(&mut bench, 0);
+        for _ in 0..100 {
+            bench.turn();
+        }
+    }
+    bench.word = BlockOutcome::Found;
+    bench.scrub();
+    for _ in 0..1_000 {
+        bench.turn();
+    }
+    assert_eq!(read_on(&mut bench, 0), COUNT);
+    assert_eq!(bench.complaints(), [""; 0]);
 }
