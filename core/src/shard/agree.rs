@@ -162,6 +162,12 @@ impl Agreement {
         asked.chain(self.poll.as_ref().map(|poll| poll.due)).min()
     }
 
+    /// Whether the first other block is known.
+    fn is_exact(&self) -> bool {
+        let range = self.range();
+        range.is_some_and(|(first, last, _)| first == last)
+    }
+
     /// First and last of the blocks among which the first other one is, and who holds another.
     fn range(&self) -> Option<(Index, Index, Vec<NodeId>)> {
         let differing = self.peers.iter().filter(|peer| peer.differs.is_some());
@@ -329,7 +335,9 @@ impl Shard {
         if let Some(poll) = agreement.poll.as_mut().filter(|poll| poll.index == index) {
             poll.note(from, sum);
         }
+        let was_exact = agreement.is_exact();
         let is_news = agreement.peer(from).note(index, sum == own);
+        let is_found = agreement.is_exact() && !was_exact;
         agreement.is_due |= agreement.poll.is_some() || agreement.differs(from);
         let is_judged = agreement.stopped == Some(Stopped::Odd);
         if is_news && !is_judged && agreement.poll.is_none() {
@@ -341,7 +349,7 @@ impl Shard {
             });
             self.ask_sums(position, effects);
         }
-        if is_news {
+        if is_news || is_found {
             let text = self.agreement_alarm(position);
             effects.push(Effect::Notice(text.expect("somebody differs")));
         }
