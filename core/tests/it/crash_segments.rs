@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::client::{Append, TrimRequest};
-use ringwood_core::frame::code::TrimOutcome;
+use ringwood_core::frame::code::{Outcome, TrimOutcome};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
@@ -46,7 +46,7 @@ const CLUSTER: ClusterId = ClusterId(77);
 const ME: NodeId = NodeId(1);
 const INCARNATION: Incarnation = Incarnation(7);
 const CLIENT: ConnectionId = ConnectionId(2);
-const GROUPS: u32 = 2;
+pub(crate) const GROUPS: u32 = 2;
 const SECTOR: usize = 4096;
 
 const RING: Ring = Ring {
@@ -71,7 +71,7 @@ const SHAPE: Shape = Shape {
 };
 
 /// A file of the node, as `Source` names it.
-type FileName = (Option<u32>, u32);
+pub(crate) type FileName = (Option<u32>, u32);
 
 fn name_of(source: Source) -> FileName {
     match source {
@@ -84,10 +84,10 @@ fn name_of(source: Source) -> FileName {
 
 /// All files as they are for good.
 #[derive(Clone, Default)]
-struct Files(BTreeMap<FileName, Vec<u8>>);
+pub(crate) struct Files(BTreeMap<FileName, Vec<u8>>);
 
 /// A write in flight, or a deletion.
-enum Write {
+pub(crate) enum Write {
     Journal(Store),
     Remove(Vec<FileName>),
     Segment {
@@ -130,7 +130,7 @@ impl Piece {
 }
 
 /// Files with some pieces of what was in flight.
-struct State<'f> {
+pub(crate) struct State<'f> {
     files: &'f Files,
     pieces: Vec<&'f Piece>,
     /// Sizes that files have already, whatever of their bytes is there.
@@ -213,11 +213,11 @@ fn put(files: &mut Files, file: FileName, position: usize, bytes: &[u8]) {
     contents[position..position + bytes.len()].copy_from_slice(bytes);
 }
 
-struct World {
-    rng: Rng,
-    files: Files,
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) files: Files,
     shard: Shard,
-    flying: Vec<Write>,
+    pub(crate) flying: Vec<Write>,
     now: Nanos,
     writer: FrameWriter,
     inbox: Vec<Bytes>,
@@ -226,7 +226,11 @@ struct World {
     asked: BTreeMap<u64, u32>,
     next_sequence: BTreeMap<u32, u64>,
     /// The offset behind the last record that was acknowledged.
-    acknowledged: BTreeMap<u32, u64>,
+    pub(crate) acknowledged: BTreeMap<u32, u64>,
+    /// Refused appends, by reason.
+    pub(crate) refusals: BTreeMap<u8, u64>,
+    /// An append was refused: those behind it would leave a gap.
+    is_refused: bool,
     /// The first offset, by the last trim that was acknowledged.
     trimmed: BTreeMap<u32, u64>,
     epoch: u32,
@@ -263,7 +267,7 @@ fn open(now: Nanos, state: &State<'_>) -> Shard {
     Shard::open(now, config(), SHAPE, &mut read).expect("a disk that only crashed")
 }
 
-fn only(files: &Files) -> State<'_> {
+pub(crate) fn only(files: &Files) -> State<'_> {
     State {
         files,
         pieces: Vec::new(),
@@ -272,7 +276,7 @@ fn only(files: &Files) -> State<'_> {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut files = Files::default();
         for slot in 0..RING.file_count {
             files
@@ -292,6 +296,8 @@ impl World {
             asked: BTreeMap::new(),
             next_sequence: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            is_refused: false,
             trimmed: BTreeMap::new(),
             epoch: 0,
         };
@@ -300,7 +306,7 @@ impl World {
     }
 
     /// The process is gone, and another begins with one of the states that the disk may be in.
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let pieces = self.pieces();
         let state = State {
             files: &self.files,
@@ -317,9 +323,8 @@ impl World {
     }
 
     /// Until it leads its logs and takes appends, of a new life of its producer.
-    fn begin(&mut self) {
-        self.epoch += 1;
-        self.next_sequence.clear();
+    pub(crate) fn begin(&mut self) {
+        self.begin_life();
         for _ in 0..3 {
             self.turn();
             self.complete_all();
@@ -358,7 +363,10 @@ impl World {
         self.inbox.push(out.freeze());
     }
 
-    fn append(&mut self, group: u32) {
+    pub(crate) fn append(&mut self, group: u32) {
+        if std::mem::take(&mut self.is_refused) {
+            self.begin_life();
+        }
         let size = *self.rng.pick(&[20, 300, 4000, 9000]);
         let mut payload = Vec::new();
         write_record(&mut payload, &vec![self.rng.below(256) as u8; size]);
@@ -378,7 +386,7 @@ impl World {
     }
 
     /// Wants a log to begin a little before its end.
-    fn trim(&mut self, group: u32) {
+    pub(crate) fn trim(&mut self, group: u32) {
         let end = self.acknowledged.get(&group).copied().unwrap_or_default();
         self.next_request += 1;
         self.asked.insert(self.next_request, group);
@@ -390,7 +398,7 @@ impl World {
         self.say(&trim, &[]);
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.now = self.now.after(Nanos::from_millis(1));
         for bytes in std::mem::take(&mut self.inbox) {
             let mut assembler: Assembler<Bytes> =
@@ -491,14 +499,18 @@ impl World {
         };
         let request = reply.request.to_native();
         let group = self.asked.remove(&request).expect("asked for");
-        if reply.outcome == 1 {
+        if reply.outcome == Outcome::NotCommitted.code() {
+            self.is_refused = true;
+            *self.refusals.entry(reply.reason).or_default() += 1;
+        }
+        if reply.outcome == Outcome::Committed.code() {
             let end = reply.offset.to_native() + 1;
             let known = self.acknowledged.entry(group).or_default();
             *known = (*known).max(end);
         }
     }
 
-    fn complete(&mut self, at: usize) {
+    pub(crate) fn complete(&mut self, at: usize) {
         match self.flying.remove(at) {
             Write::Journal(store) => {
                 let bytes = store.runs.concat();
@@ -525,7 +537,27 @@ impl World {
         }
     }
 
-    fn complete_all(&mut self) {
+    /// The disk has no space for the oldest write of a segment.
+    pub(crate) fn refuse(&mut self, at: usize) {
+        let Write::Segment { write, .. } = self.flying.remove(at) else {
+            panic!("only segments find no space")
+        };
+        self.step(Input::SegmentRefused(write));
+    }
+
+    /// Time passes, and nothing is asked for.
+    pub(crate) fn rest(&mut self, span: Nanos) {
+        self.now = self.now.after(span);
+        self.turn();
+    }
+
+    /// The producer begins anew, whatever became of its appends.
+    fn begin_life(&mut self) {
+        self.epoch += 1;
+        self.next_sequence.clear();
+    }
+
+    pub(crate) fn complete_all(&mut self) {
         while !self.flying.is_empty() {
             self.complete(0);
         }
@@ -573,7 +605,7 @@ impl World {
     }
 }
 
-fn journal_store(write: &Write) -> Option<&Store> {
+pub(crate) fn journal_store(write: &Write) -> Option<&Store> {
     match write {
         Write::Journal(store) => Some(store),
         Write::Segment { .. } | Write::Remove(_) => None,
@@ -584,7 +616,7 @@ fn tag() -> u32 {
     directory_tag(CLUSTER, ME, INCARNATION)
 }
 
-fn recovered(state: &State<'_>) -> Recovered {
+pub(crate) fn recovered(state: &State<'_>) -> Recovered {
     let identity = Identity {
         ring: RING,
         node_tag: tag(),
@@ -596,7 +628,7 @@ fn recovered(state: &State<'_>) -> Recovered {
 }
 
 /// That what is there of a log is one sound chain, and not less than was promised.
-fn judge(world: &World, state: &State<'_>, truth: &Recovered, found: &Recovered) {
+pub(crate) fn judge(world: &World, state: &State<'_>, truth: &Recovered, found: &Recovered) {
     for (id, group) in &found.groups {
         let truth = &truth.groups[id];
         audit(state, *id, group.checkpoint.as_ref());

@@ -2,6 +2,7 @@
 
 mod crash_segments;
 mod crash_states;
+mod disk_errors;
 mod frame;
 mod graphs;
 mod log_crash;
