@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, ConfigError, IDENTITY_FILE, Layout, VoterAddress};
+use crate::config::{self, ConfigError, IDENTITY_COPY_FILE, IDENTITY_FILE, Layout, VoterAddress};
 use crate::failure::{NodeFailure, StartError};
 use crate::node::{Node, listen_on};
 
@@ -165,7 +165,7 @@ impl Cluster {
 
     fn init_node(&self, number: usize) -> Result<(), ConfigError> {
         let dir = self.node_dir(number);
-        if dir.join(IDENTITY_FILE).exists() {
+        if dir.join(IDENTITY_FILE).exists() || dir.join(IDENTITY_COPY_FILE).exists() {
             return Ok(());
         }
         let layout = Layout {

@@ -1,5 +1,6 @@
 //! A node's identity, as `init` writes it and every start reads it: text in, a `Config` that
-//! cannot be wrong out.
+//! cannot be wrong out. It stands in two files, and whichever is sound is believed: without it nobody
+//! knows whose files the others are.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +17,9 @@ use crate::clock;
 
 /// The identity's file in a data directory.
 pub const IDENTITY_FILE: &str = "node.toml";
+
+/// The same once more.
+pub const IDENTITY_COPY_FILE: &str = "node.toml.copy";
 
 /// What `init` is told; the same on every node but for `node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,8 +129,21 @@ struct IdentityFile {
     node: String,
     node_id: String,
     incarnation: String,
+    /// Digest of all but the addresses, which may be edited.
+    sum: String,
     logs: Vec<String>,
     voters: Vec<VoterAddress>,
+}
+
+impl IdentityFile {
+    fn digest(&self) -> String {
+        let mut words = vec![&self.cluster, &self.cluster_id, &self.node, &self.node_id];
+        words.push(&self.incarnation);
+        words.extend(&self.logs);
+        words.extend(self.voters.iter().map(|voter| &voter.name));
+        let words: Vec<&str> = words.into_iter().map(String::as_str).collect();
+        format!("{:016x}", digest(&words, 4))
+    }
 }
 
 /// A node's identity, sound.
@@ -264,23 +281,80 @@ pub fn init(dir: &Path, layout: &Layout) -> Result<(), ConfigError> {
             path: dir.to_owned(),
         });
     }
-    let file = IdentityFile {
+    let mut file = IdentityFile {
         format: 1,
         cluster: layout.cluster.clone(),
         cluster_id: format!("{:032x}", layout.cluster_id().0),
         node: layout.node.clone(),
         node_id: format!("{:016x}", layout.node_id(&layout.node).0),
         incarnation: format!("{:016x}", clock::random_u64().max(1)),
+        sum: String::new(),
         logs: layout.logs.clone(),
         voters: layout.voters.clone(),
     };
+    file.sum = file.digest();
     let mut text = String::from(
         "# Who this node is. Written once by `ringwood init`; addresses may be edited while the\n\
          # node is stopped, nothing else may.\n",
     );
     let body = toml::to_string(&file).expect("plain strings have a TOML form");
     write!(text, "{body}").expect("writing to memory does not fail");
+    write_durably(dir, IDENTITY_COPY_FILE, text.as_bytes()).map_err(io)?;
     write_durably(dir, IDENTITY_FILE, text.as_bytes()).map_err(io)
+}
+
+/// Puts back whichever of the identity's two files is not sound, or not what the other one says, and
+/// says so. What was edited in `node.toml` goes to its copy.
+///
+/// # Errors
+/// Neither is sound, or the file system said no.
+pub fn restore(dir: &Path) -> Result<Option<String>, ConfigError> {
+    let copy = Identity::read_file(dir, IDENTITY_COPY_FILE);
+    let read = Identity::read_file(dir, IDENTITY_FILE).map(|own| {
+        let is_same = |copy: &Identity| {
+            (copy.cluster, copy.node, copy.incarnation) == (own.cluster, own.node, own.incarnation)
+        };
+        copy.as_ref().is_ok_and(|copy| !is_same(copy))
+    });
+    if matches!(read, Ok(true)) {
+        return Err(ConfigError::Damaged {
+            path: dir.join(IDENTITY_FILE),
+            why: "node.toml.copy is another directory's; put back the one that was here".into(),
+        });
+    }
+    let Err(error) = read else {
+        let io = |error| ConfigError::Io {
+            path: dir.to_owned(),
+            error,
+        };
+        let text = fs::read(dir.join(IDENTITY_FILE)).map_err(io)?;
+        if fs::read(dir.join(IDENTITY_COPY_FILE)).is_ok_and(|copy| copy == text) {
+            return Ok(None);
+        }
+        replace_durably(dir, IDENTITY_COPY_FILE, &text).map_err(io)?;
+        let notice = "node.toml.copy was damaged, or addresses in node.toml were edited: it is \
+                      written anew";
+        return Ok(Some(notice.into()));
+    };
+    copy?;
+    let put_back = || -> std::io::Result<()> {
+        let text = fs::read(dir.join(IDENTITY_COPY_FILE))?;
+        replace_durably(dir, IDENTITY_FILE, &text)
+    };
+    put_back().map_err(|error| ConfigError::Io {
+        path: dir.to_owned(),
+        error,
+    })?;
+    Ok(Some(format!("{error}; it is put back from its copy")))
+}
+
+fn replace_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    // Left over where a process was killed.
+    match fs::remove_file(dir.join(format!("{name}.new"))) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_durably(dir, name, bytes)
 }
 
 /// Writes a small file so that it is there whole or not at all.
@@ -297,14 +371,23 @@ fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 impl Identity {
-    /// Reads a directory's identity and checks that it is what `init` wrote.
+    /// Reads a directory's identity from whichever of its two files is what `init` wrote.
+    ///
+    /// # Errors
+    /// Why `node.toml` is none, if its copy is none either.
+    pub fn read(dir: &Path) -> Result<Self, ConfigError> {
+        Self::read_file(dir, IDENTITY_FILE)
+            .or_else(|error| Self::read_file(dir, IDENTITY_COPY_FILE).map_err(|_| error))
+    }
+
+    /// Reads one of the identity's two files and checks that it is what `init` wrote.
     ///
     /// # Errors
     /// Why it is none.
-    pub fn read(dir: &Path) -> Result<Self, ConfigError> {
-        let path = dir.join(IDENTITY_FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+    pub fn read_file(dir: &Path, name: &str) -> Result<Self, ConfigError> {
+        let path = dir.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ConfigError::NotInitialised {
                     path: dir.to_owned(),
@@ -316,6 +399,7 @@ impl Identity {
             path: path.clone(),
             why,
         };
+        let text = String::from_utf8(bytes).map_err(|_| damaged("it is not text".into()))?;
         let file: IdentityFile =
             toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
         if file.format != 1 {
@@ -324,6 +408,7 @@ impl Identity {
                 file.format
             )));
         }
+        let sum = file.digest();
         let layout = Layout {
             cluster: file.cluster,
             node: file.node,
@@ -339,6 +424,9 @@ impl Identity {
         }
         if file.node_id != format!("{:016x}", layout.node_id(&layout.node).0) {
             return Err(damaged("node_id does not fit the node's name".into()));
+        }
+        if file.sum != sum {
+            return Err(damaged("its sum does not fit".into()));
         }
         let Ok(incarnation @ 1..) = u64::from_str_radix(&file.incarnation, 16) else {
             return Err(damaged(
@@ -431,6 +519,7 @@ mod tests {
                 .iter()
                 .any(|voter| voter.address == "10.0.0.1:9000")
         );
+        fs::remove_file(home.join(IDENTITY_COPY_FILE)).expect("it is there");
         fs::write(&path, text.replace("harbour", "seaport")).expect("writable");
         assert!(matches!(
             Identity::read(&home),
@@ -446,6 +535,57 @@ mod tests {
             Identity::read(&home),
             Err(ConfigError::NotInitialised { .. })
         ));
+    }
+
+    #[test]
+    fn whichever_of_the_two_files_is_damaged_the_other_one_tells() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = dir.path().join("n");
+        init(&home, &layout()).expect("a new directory");
+        let identity = Identity::read(&home).expect("just written");
+        let whole = fs::read(home.join(IDENTITY_FILE)).expect("it is there");
+        assert_eq!(restore(&home).expect("both are sound"), None);
+        let names = [IDENTITY_FILE, IDENTITY_COPY_FILE];
+        for (name, at) in names
+            .iter()
+            .flat_map(|name| (0..whole.len()).map(move |at| (name, at)))
+        {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            // Of a flipped byte in an address nobody can say that it is not edited.
+            let is_edit = *name == IDENTITY_FILE && {
+                let text = String::from_utf8_lossy(&damaged);
+                let file: Result<IdentityFile, _> = toml::from_str(&text);
+                file.is_ok_and(|file| file.voters != layout().voters)
+            };
+            if is_edit {
+                continue;
+            }
+            fs::write(home.join(name), &damaged).expect("writable");
+            assert_eq!(Identity::read(&home).expect("the other tells"), identity);
+            assert!(restore(&home).expect("the other tells").is_some());
+            let [first, second] = names.map(|name| fs::read(home.join(name)).expect("there"));
+            assert!(first == second, "{name} {at}");
+            assert_eq!(Identity::read(&home).expect("sound"), identity);
+            for name in names {
+                fs::write(home.join(name), &whole).expect("writable");
+            }
+        }
+        for name in names {
+            fs::remove_file(home.join(name)).expect("it is there");
+            assert_eq!(Identity::read(&home).expect("the other tells"), identity);
+            assert!(restore(&home).expect("the other tells").is_some());
+        }
+        // Two that are sound, and of two directories.
+        let other = dir.path().join("other");
+        init(&other, &layout()).expect("a new directory");
+        fs::copy(other.join(IDENTITY_FILE), home.join(IDENTITY_FILE)).expect("it is there");
+        let error = restore(&home).expect_err("nobody knows which").to_string();
+        assert!(error.contains("another directory's"), "{error}");
+        for name in names {
+            fs::write(home.join(name), "format = 1").expect("writable");
+        }
+        assert!(matches!(restore(&home), Err(ConfigError::Damaged { .. })));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use ringwood_core::shard::{Config, Retention, Shape, Shard};
 use rustix::process::Resource;
 
 use crate::clock;
-use crate::config::{Identity, VoterAddress};
+use crate::config::{self, Identity, VoterAddress};
 use crate::conn::Connections;
 use crate::disk::{Access, Calibration, Directory};
 use crate::failure::{NodeFailure, StartError};
@@ -253,6 +253,7 @@ impl NodeBuilder {
         let retention = retention_of(&identity, self.retention)?;
         // The lock first: a second process must be refused before a byte changes.
         let directory = Directory::open(&self.dir, self.access)?;
+        let restored = config::restore(&self.dir)?;
         let listener = match self.listener {
             Some(listener) => listener,
             None => listen(self.listen, &identity)?,
@@ -270,6 +271,7 @@ impl NodeBuilder {
         let name = identity.node_name.clone();
         let stopping = Arc::new(AtomicBool::new(false));
         let (notices, notices_received) = Notices::new(&identity.voters);
+        restored.into_iter().for_each(|text| notices.say(text));
         let (report, started) = bounded(1);
         let (end, ended) = bounded(1);
         let options = self.ring;

@@ -232,6 +232,7 @@ fn directory(path: &Path) -> Result<DirectoryReport, Failure> {
     let recovered = match (&directory.identity, directory.tag()) {
         (Ok(identity), Some(tag)) => {
             report.node = Some(node(identity, tag));
+            report.bad.extend(directory.bad_identity());
             let journal = Journal::read(&directory, tag);
             report.bad.extend(journal.bad);
             report.notes.extend(journal.notes);

@@ -170,7 +170,8 @@ fn examine(directory: &Directory) -> Result<Report, Failure> {
     let (node, cluster) = (identity.node_name.clone(), identity.cluster_name.clone());
     let tag = directory.tag().expect("the identity is known");
     let journal = Journal::read(directory, tag);
-    let (mut bad, mut notes) = (journal.bad, journal.notes);
+    let (mut bad, mut notes) = (directory.bad_identity(), journal.notes);
+    bad.extend(journal.bad);
     let (bad_pins, note) = directory.check_pins(tag);
     bad.extend(bad_pins);
     notes.extend(note);

@@ -54,8 +54,12 @@ impl Journal {
         }
         match directory.recover(tag) {
             Ok(recovered) => {
+                let healed_before = match recovered.is_healed() {
+                    true => recovered.opened,
+                    false => Lsn(0),
+                };
                 for finding in &recovered.findings {
-                    journal.take(directory, tag, finding);
+                    journal.take(directory, tag, finding, healed_before);
                 }
                 journal.recovered = Some(recovered);
             }
@@ -67,9 +71,21 @@ impl Journal {
         journal
     }
 
-    fn take(&mut self, directory: &Directory, tag: u32, finding: &Finding) {
+    /// A start that came after has brought back what it misses of a flush before `healed_before`.
+    fn take(&mut self, directory: &Directory, tag: u32, finding: &Finding, healed_before: Lsn) {
         let place = |lsn: Lsn| journal_place(lsn);
         match *finding {
+            Finding::Mended { lsn }
+            | Finding::VoteCopyLost { lsn }
+            | Finding::Salvaged { lsn }
+            | Finding::Gap { from: lsn, .. }
+                if lsn < healed_before =>
+            {
+                let (file, byte) = place(lsn);
+                self.notes.push(format!(
+                    "{file} at {byte}: damaged, and not needed: a later start has all that it held"
+                ));
+            }
             Finding::Dropped { lsn } => {
                 let (file, byte) = place(lsn);
                 self.notes.push(format!(

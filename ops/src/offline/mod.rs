@@ -24,11 +24,10 @@ use ringwood_core::log::pins::{PINS_FILE_SIZE, Pins};
 use ringwood_core::log::recovery::{self, DiskFault, Recovered, RecoveryError};
 use ringwood_core::log::ring::Ring;
 use ringwood_core::shard::directory_tag;
-use ringwood_net::config::{ConfigError, IDENTITY_FILE, Identity};
+use ringwood_net::config::{ConfigError, IDENTITY_COPY_FILE, IDENTITY_FILE, Identity};
 use ringwood_net::disk::{PINS_FILE, journal_name, log_name, segment_name};
 
 use crate::exit::{Exit, Failure};
-
 use bad::Bad;
 
 /// How many bytes there are to a sector that the disk does not give: nobody knows its error.
@@ -199,6 +198,19 @@ impl Directory {
         }
     }
 
+    /// The identity's two files, if one of them is not sound and the other is.
+    pub(crate) fn bad_identity(&self) -> Vec<Bad> {
+        let names = [IDENTITY_FILE, IDENTITY_COPY_FILE];
+        let read = |name| {
+            Identity::read_file(&self.path, name)
+                .err()
+                .map(|error| (name, error))
+        };
+        let bad = names.into_iter().filter_map(read);
+        bad.map(|(name, error)| Bad::at(name, 0, 0, error))
+            .collect()
+    }
+
     /// What people call a group here.
     pub(crate) fn log_name(&self, group: GroupId) -> String {
         let logs = self
@@ -217,6 +229,7 @@ impl Directory {
             [
                 IDENTITY_FILE,
                 PINS_FILE,
+                IDENTITY_COPY_FILE,
                 "lock",
                 "journal.made",
                 "journal.persist",

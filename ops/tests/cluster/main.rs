@@ -6,6 +6,7 @@
 mod diverged;
 mod mended;
 mod offline;
+mod spoilt;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

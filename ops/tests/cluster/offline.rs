@@ -19,7 +19,7 @@ fn run(words: &[&str], path: &Path) -> Output {
 }
 
 /// The document, and that the exit code is this one.
-fn document(words: &[&str], path: &Path, code: i32) -> Value {
+pub(crate) fn document(words: &[&str], path: &Path, code: i32) -> Value {
     let output = run(&[words, &["-o", "json"]].concat(), path);
     let said = stderr(&output);
     assert_eq!(
@@ -32,7 +32,7 @@ fn document(words: &[&str], path: &Path, code: i32) -> Value {
 }
 
 /// The lines of a dump.
-fn dump(path: &Path) -> Vec<Value> {
+pub(crate) fn dump(path: &Path) -> Vec<Value> {
     let output = run(&["dump", "-o", "json"], path);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).expect("JSON is text");
@@ -41,7 +41,7 @@ fn dump(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn number(value: &Value) -> u64 {
+pub(crate) fn number(value: &Value) -> u64 {
     let text = value
         .as_str()
         .map_or_else(|| value.to_string(), ToString::to_string);
@@ -49,7 +49,7 @@ fn number(value: &Value) -> u64 {
         .unwrap_or_else(|_| panic!("{value} is a number"))
 }
 
-fn flip(path: &Path, byte: u64) {
+pub(crate) fn flip(path: &Path, byte: u64) {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
