@@ -27,7 +27,7 @@ fn header(made: &Made) -> SegmentHeader {
 }
 
 fn state(made: &Made) -> &[u8] {
-    &made.image[SEGMENT_HEADER_SIZE..header(made).state.head_size as usize]
+    &made.image[SEGMENT_HEADER_SIZE..header(made).state.copy_size()]
 }
 
 fn begin(made: &Made, image: &[u8]) -> Rebuild {
@@ -77,6 +77,8 @@ fn any_block_may_be_gone_and_the_file_is_whole_again() {
                 assert_eq!(rebuild.missing(), None);
                 assert_eq!(rebuild.given_count(), count as u64);
                 let file = rebuild.finish(state(&made)).expect("all is there");
+                let head_size = header(&made).state.head_size as usize;
+                assert_eq!(file[..head_size], made.image[..head_size]);
                 assert_eq!(file.len(), made.image.len());
                 assert!(is_sound(&made, &file));
             }

@@ -151,7 +151,7 @@ impl Patient<'_> {
     }
 
     /// A header made from what stands before: the footer of the segment before, or the log's beginning.
-    /// The state behind it is lost but at the log's beginning; then its sum says so.
+    /// The state behind it is lost but at the log's beginning, and the header says so.
     fn derived_head(
         &self,
         log: &Log,
@@ -173,12 +173,6 @@ impl Patient<'_> {
         };
         let is_first = before.index == Index(0);
         let (state, bytes) = self.beginning();
-        let lost = StatePlace {
-            head_size: 2 * SEGMENT_HEADER_SIZE as u32,
-            sum: 1,
-            voter_count: 0,
-            producer_count: 0,
-        };
         let header = SegmentHeader {
             cluster: self.identity.cluster,
             node_tag: self.tag,
@@ -191,7 +185,7 @@ impl Patient<'_> {
             previous_size,
             // Not known: what is not dated is never too old to be kept.
             made_at: UnixSeconds(0),
-            state: if is_first { state } else { lost },
+            state: if is_first { state } else { StatePlace::NONE },
         };
         Some((header, is_first.then_some(bytes)))
     }
@@ -215,12 +209,15 @@ impl Patient<'_> {
         (header.first_index == Index(1) && header.state == place).then_some(bytes)
     }
 
-    /// What the old file has behind its header, sound or not.
+    /// What the old file has behind a copy of its header: a sound one, if there is one.
     fn state_bytes(&self, log: &Log, number: u32, header: &SegmentHeader) -> Vec<u8> {
-        let size = header.state.head_size as usize - SEGMENT_HEADER_SIZE;
+        let size = header.state.head_size as usize;
         let file = self.directory.segment(log.group, number);
-        let read = file.and_then(|file| file.read(SEGMENT_HEADER_SIZE as u64, size).ok());
-        read.map(|bytes| bytes.to_vec()).unwrap_or_default()
+        let read = file.and_then(|file| file.read(0, size).ok());
+        let head = read.unwrap_or_default();
+        let copy = SegmentState::sound_copy(header, &head);
+        let copy = copy.unwrap_or_else(|| head[..head.len().min(header.state.copy_size())].into());
+        copy.get(SEGMENT_HEADER_SIZE..).unwrap_or_default().to_vec()
     }
 
     /// Segments of a log of which more than the state is damaged, or a state that can be made anew.

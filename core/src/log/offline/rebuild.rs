@@ -167,8 +167,8 @@ impl Rebuild {
         self.given_count
     }
 
-    /// The new file. `state` is what stood behind the old one's header, sound or not: it is this
-    /// disk's own, and its sum tells which.
+    /// The new file. `state` is what stood behind a copy of the old one's header, sound or not: it is
+    /// this disk's own, and its sum tells which.
     ///
     /// # Errors
     /// [`RebuildError::Unchained`] or [`RebuildError::TooLarge`].
@@ -182,9 +182,11 @@ impl Rebuild {
         let head_size = header.state.head_size as usize;
         let data_size = usize::try_from(self.end.data_size).expect("a segment fits in memory");
         let mut file = BytesMut::with_capacity(data_size);
-        file.put_slice(&header.encode());
-        file.put_slice(&state[..state.len().min(head_size - file.len())]);
-        file.resize(head_size, 0);
+        for end in [header.state.copy_size(), head_size] {
+            file.put_slice(&header.encode());
+            file.put_slice(&state[..state.len().min(end - file.len())]);
+            file.resize(end, 0);
+        }
         let mut built = FooterBuilder::new(head_size as u64);
         let mut last: Option<BlockHeader> = None;
         let mut term = header.previous_term;
