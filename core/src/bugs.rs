@@ -117,6 +117,15 @@ switches! {
     /// NATS #7549: damage is taken for the end of the log. Recovery drops a promised run that is
     /// damaged, and all behind it, as it drops a torn tail.
     B51,
+    /// ra ffe3016a: a mark on disk runs ahead of what it speaks of. The persist record says that a
+    /// sector more was durable than was.
+    B34,
+    /// KIP-966, the last replica standing: a replica that came back with less than it had promised
+    /// votes and counts as before. Doubt of the log keeps nobody from granting votes.
+    B58,
+    /// NATS dca7a8763, 860e23645: a node goes on voting after its log was found damaged. What lost
+    /// flushes may have held of votes is not doubted.
+    B62,
     /// KAFKA-16541: a sync was left out for speed. What recovery found in the drive's cache counts
     /// as durable without one.
     B57,

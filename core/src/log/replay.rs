@@ -32,6 +32,7 @@ use super::scars::{SCAR_COUNT_MAX, Scar};
 use super::tail::Tail;
 use super::trims::Trims;
 use super::{Doubt, HardState, Place};
+use crate::bugs::{self, Switch};
 use crate::id::{GroupId, Index, Lsn};
 
 /// A group as recovery found it.
@@ -252,7 +253,7 @@ fn doubt_of(losses: &[Loss], proven: Proven) -> Doubt {
     let new = |from: usize| losses[from..].iter().filter(|loss| !loss.is_known);
     Doubt {
         log: new(proven.blocks).any(|loss| loss.blocks),
-        vote: new(proven.votes).any(|loss| loss.votes),
+        vote: new(proven.votes).any(|loss| loss.votes) && !bugs::is_on(Switch::B62),
         holes: false,
     }
 }

@@ -6,6 +6,7 @@
 
 use bytes::{BufMut, Bytes};
 
+use crate::bugs::{self, Switch};
 use crate::id::{Lsn, Nanos};
 use crate::limits::SECTOR_SIZE;
 use crate::log::arena::Arenas;
@@ -83,8 +84,13 @@ impl Persisting {
         if now < due && self.is_settled() || !self.memory.make_room(SECTOR_SIZE) {
             return None;
         }
+        let ahead = if bugs::is_on(Switch::B34) {
+            SECTOR_SIZE as u64
+        } else {
+            0
+        };
         let record = PersistRecord {
-            durable_through: self.durable,
+            durable_through: Lsn(self.durable.0 + ahead),
             life: self.life,
         };
         let bytes = record.encode(self.node_tag);
