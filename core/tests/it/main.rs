@@ -20,3 +20,4 @@ mod raft;
 mod scenarios;
 mod seeds;
 mod shard;
+mod storage_faults;
