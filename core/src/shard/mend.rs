@@ -42,7 +42,7 @@ enum Waiting {
     /// For the next turn: others come first.
     Turn,
     Read,
-    /// For the state behind the header.
+    /// For a copy of header and state.
     Head,
     Peers,
     Written(SegmentWriteId),
@@ -88,6 +88,9 @@ struct Mend {
     /// Bytes of the read under way.
     read_size: u64,
     waiting: Waiting,
+    /// The old file's head as far as it was read, one copy at a time: where one cannot be read, the
+    /// other may be.
+    head: Vec<u8>,
     file: NewFile,
 }
 
@@ -217,6 +220,7 @@ impl Shard {
             window: (begin, Bytes::new()),
             read_size: 0,
             waiting: Waiting::Read,
+            head: Vec::new(),
             wound,
         }));
         self.drive_mend(now, effects);
@@ -307,12 +311,19 @@ impl Shard {
                     left: mend.chain.proven().to_vec(),
                     is_entered: false,
                 };
-                mend.waiting = Waiting::Head;
-                let size = mend.extent.file.header.state.head_size as usize;
-                let source = self.wounded();
-                self.load_for_mend(source, 0, size, effects);
+                self.read_head(effects);
             }
         }
+    }
+
+    /// Reads the next copy of the old file's header and state.
+    fn read_head(&mut self, effects: &mut Effects) {
+        let source = self.wounded();
+        let mend = self.mends.current.as_mut().expect("under way");
+        mend.waiting = Waiting::Head;
+        let position = mend.head.len() as u64;
+        let size = mend.extent.file.header.state.copy_size();
+        self.load_for_mend(source, position, size, effects);
     }
 
     /// Asks for what was not given yet of a gap.
@@ -400,8 +411,16 @@ impl Shard {
     pub(super) fn on_mend_loaded(&mut self, now: Nanos, bytes: Bytes, effects: &mut Effects) {
         let mend = self.mends.current.as_mut().expect("it asked");
         if mend.waiting == Waiting::Head {
+            let state = mend.extent.file.header.state;
+            let end = mend.head.len() + state.copy_size();
+            mend.head.extend_from_slice(&bytes);
+            mend.head.resize(end, 0);
+            if end < state.head_size as usize {
+                self.read_head(effects);
+                return;
+            }
             let group = &self.groups[mend.wound.position];
-            mend.file.put_head(&bytes, group.raft.voters());
+            mend.file.put_head(&mend.head, group.raft.voters());
             self.drive_mend(now, effects);
             return;
         }

@@ -26,6 +26,9 @@ use disk::{Disk, FileName, SECTOR, is_damaged, recovered, tag_of};
 /// there.
 const STATE_SECTOR: usize = 1;
 
+/// Sectors of both copies of a segment's header and state here.
+const HEAD_SIZE: usize = 4;
+
 /// What `status` says of what cannot be had again.
 const LOST_STATE: &str = "the state in the head";
 const LOST_BLOCKS: &str = "are lost in segment";
@@ -128,6 +131,7 @@ fn expected(case: &Case) -> &'static [Outcome] {
         let is_cut = case.damage == Damage::Truncated;
         is_cut && case.first_sectors.iter().any(|sector| *sector <= last)
     };
+    let is_in_head = case.first_sectors.iter().all(|sector| *sector < HEAD_SIZE);
     match (case.kind, case.damage) {
         // It only ever says less.
         (Kind::Persist, _) => &[Unharmed],
@@ -151,6 +155,8 @@ fn expected(case: &Case) -> &'static [Outcome] {
         (Kind::Segment, Damage::Deleted | Damage::DeletedPair) if is_first_hit => &[Told, Refused],
         (Kind::Segment, _) if is_first_hit && ends_by(0) => &[Told, Refused],
         (Kind::Segment, _) if is_first_hit && ends_by(STATE_SECTOR) => &[Told],
+        // The other copy can be read.
+        (Kind::Segment, Damage::Unreadable) if is_first_hit && is_in_head => &[Repaired],
         // It is written anew as a whole or not at all, and nobody else need have what is below the start.
         (Kind::Segment, _) if is_first_hit => &[Unharmed, Repaired, Told],
         (Kind::Segment, _) => &[Unharmed, Repaired],
