@@ -364,6 +364,14 @@ mod tests {
     use crate::id::{ClusterId, GroupId, Term, UnixSeconds};
     use crate::log::segment::StatePlace;
 
+    /// Of a head whose state is known.
+    const STATE: StatePlace = StatePlace {
+        voter_count: 3,
+        ..StatePlace::NONE
+    };
+    const HEAD_SIZE: u64 = STATE.head_size as u64;
+    const FILE_SIZE: u64 = HEAD_SIZE + 8_192;
+
     /// Blocks of 1000 bytes and two records each, eight to a file, which has a point before its
     /// fifth once it is sealed.
     fn file(number: u32) -> SegmentFile {
@@ -378,11 +386,11 @@ mod tests {
                 first_offset: Offset(before * 2),
                 previous_term: Term(4),
                 previous_sum: 5,
-                previous_size: 12_288,
+                previous_size: FILE_SIZE,
                 made_at: UnixSeconds(0),
-                state: StatePlace::NONE,
+                state: STATE,
             },
-            size: 12_288,
+            size: FILE_SIZE,
             layout: 0,
         }
     }
@@ -391,7 +399,7 @@ mod tests {
         let before = u64::from(number) * 8 + block;
         Point {
             number,
-            position: 4096 + 1000 * block,
+            position: HEAD_SIZE + 1000 * block,
             prev_index: Index(before),
             prev_term: Term(4),
             prev_sum: (block == 0).then_some(5),
@@ -401,7 +409,7 @@ mod tests {
 
     fn map(count: u32) -> SegmentMap {
         let headers: Vec<SegmentHeader> = (0..count).map(|number| file(number).header).collect();
-        SegmentMap::recovered(&headers, 12_288, 0, count)
+        SegmentMap::recovered(&headers, FILE_SIZE, 0, count)
     }
 
     #[test]
@@ -455,7 +463,7 @@ mod tests {
             let kept = map.kept_from(&Retention { bytes, seconds }, UnixSeconds(date));
             kept.map(|offset| offset.0)
         };
-        let size = 12_288;
+        let size = FILE_SIZE;
         assert_eq!(kept(None, None, 999), None);
         assert_eq!(kept(Some(3 * size), None, 0), Some(16));
         assert_eq!(kept(Some(3 * size + 1), None, 0), None);
@@ -491,7 +499,7 @@ mod tests {
         assert_eq!(map.point_of_index(Index(8)), Some(point(0, 0)));
         // The end of a file is no place to begin.
         map.learn(Point {
-            position: 12_288,
+            position: FILE_SIZE,
             ..point(5, 8)
         });
         assert_eq!(map.point_of_index(Index(48)), Some(point(5, 0)));
@@ -500,7 +508,7 @@ mod tests {
     #[test]
     fn a_sealed_segment_keeps_the_points_it_grew_with() {
         let mut map = SegmentMap::recovered(&[], 0, 0, 0);
-        let mut growing = FooterBuilder::new(4096);
+        let mut growing = FooterBuilder::new(HEAD_SIZE);
         let entry = crate::log::Entry {
             term: Term(4),
             size: 600_000,
@@ -509,14 +517,14 @@ mod tests {
             first_offset: Offset(0),
             record_count: 1,
         };
-        growing.push(&entry, Index(1), 4096, Term(4));
-        growing.push(&entry, Index(2), 604_096, Term(4));
+        growing.push(&entry, Index(1), HEAD_SIZE, Term(4));
+        growing.push(&entry, Index(2), HEAD_SIZE + 600_000, Term(4));
         let mut first = file(0);
         first.size = 1 << 21;
         map.grow(first, growing);
         let inner = map.point_of_index(Index(2)).expect("a point");
-        assert_eq!((inner.number, inner.position), (0, 604_096));
-        map.grow(file(1), FooterBuilder::new(4096));
+        assert_eq!((inner.number, inner.position), (0, HEAD_SIZE + 600_000));
+        map.grow(file(1), FooterBuilder::new(HEAD_SIZE));
         assert!(!map.lacks_index(0));
         assert_eq!(map.point_of_index(Index(2)), Some(inner));
         assert_eq!(map.point_of_index(Index(9)), Some(point(1, 0)));
