@@ -120,6 +120,8 @@ pub(crate) struct Node {
     /// Highest term this node has told a candidate its vote in, and to whom. No disk has this: it
     /// is what others may build on.
     pub(crate) promised: HardState,
+    /// The highest it had told another candidate when it stood for election itself.
+    promised_before: HardState,
     /// What the disk had each time before it lost something: others were right to count on it.
     pub(crate) had: Vec<Vec<Block>>,
 }
@@ -145,6 +147,7 @@ impl Node {
             runs: Vec::new(),
             held: Vec::new(),
             promised: HardState::default(),
+            promised_before: HardState::default(),
             had: Vec::new(),
         };
         node.raft.forget_time();
@@ -232,6 +235,7 @@ impl Node {
                 .map(|(lsn, to, message)| (*lsn, name(*to), *message))
                 .collect(),
             promised: hard(self.promised),
+            promised_before: hard(self.promised_before),
             had: self.had.clone(),
         }
     }
@@ -567,9 +571,10 @@ impl Turn {
                 let term = disk.log.last().map_or(Term(0), |last| last.term);
                 disk.hard = HardState { term, vote: None };
                 disk.doubt.vote = true;
-                // Its candidacy is over. Had it led, a quorum would know of the term.
+                // Its candidacy is over: had it led, a quorum would know of the term. What it told
+                // others before may still be on its way to them.
                 if self.node.promised.vote == Some(self.node.me) {
-                    self.node.promised = HardState::default();
+                    self.node.promised = std::mem::take(&mut self.node.promised_before);
                 }
             }
         }
@@ -597,6 +602,7 @@ impl Turn {
             raft,
             disk,
             promised,
+            promised_before,
             ..
         } = &mut self.node;
         let me = *me;
@@ -612,6 +618,11 @@ impl Turn {
             let kept = disk.hard.term > term || disk.hard == vote;
             let first = promised.term < term || *promised == vote;
             if promised.term <= term {
+                *promised_before = match (candidate == me, promised.vote == Some(me)) {
+                    (true, true) => *promised_before,
+                    (true, false) => *promised,
+                    (false, _) => HardState::default(),
+                };
                 *promised = vote;
             }
             let broken = if first {
