@@ -117,6 +117,7 @@ fn block_start(index: u64, first_offset: u64, previous_sum: u32) -> BlockStart {
         term: Term(1),
         first_offset: Offset(first_offset),
         previous_sum,
+        commit: Index(0),
     }
 }
 

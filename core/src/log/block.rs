@@ -9,7 +9,7 @@
 //!  16               24              32               40
 //!  | index          | term          | first offset   |
 //!  40             44             48             52         56         64
-//!  | record count | append count | previous sum | zero     | zero     |
+//!  | record count | append count | previous sum | zero     | commit   |
 //!  then for every append, padded with zeros to a multiple of 16:
 //!  0             4              8          16         24      28             32
 //!  | payload sum | payload size | producer | sequence | epoch | record count | payload ...
@@ -53,7 +53,8 @@ const RECORD_COUNT_AT: usize = FIRST_OFFSET_AT + 8;
 const APPEND_COUNT_AT: usize = RECORD_COUNT_AT + 4;
 const PREVIOUS_SUM_AT: usize = APPEND_COUNT_AT + 4;
 const RESERVED_AT: usize = PREVIOUS_SUM_AT + 4;
-const _: () = assert!(RESERVED_AT + 12 == BLOCK_HEADER_SIZE);
+const COMMIT_AT: usize = RESERVED_AT + 4;
+const _: () = assert!(COMMIT_AT + 8 == BLOCK_HEADER_SIZE);
 
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,8 @@ pub enum BlockError {
     Flags,
     /// Reserved bytes that are not zero.
     Reserved,
-    /// Index 0, term 0, or a predecessor's sum where there is no predecessor.
+    /// Index 0, term 0, a predecessor's sum where there is no predecessor, or one that says of
+    /// itself that it is committed.
     Position,
     /// A number of appends that the kind of block cannot have.
     AppendCount,
@@ -115,7 +117,7 @@ impl fmt::Display for BlockError {
             Self::Version => "the block is of an unknown version",
             Self::Flags => "the block carries a flag that may not stand here",
             Self::Reserved => "reserved bytes of the block are not zero",
-            Self::Position => "the block has an impossible index, term or predecessor",
+            Self::Position => "the block has an impossible index, term, predecessor or commit",
             Self::AppendCount => "the block has an impossible number of appends",
             Self::RecordCount => "the number of records is not the one claimed",
             Self::PayloadSize => "the payload's size is not the one claimed, or above the limit",
@@ -167,6 +169,9 @@ pub struct BlockHeader {
     pub append_count: u32,
     /// Sum of the block before it in its group; 0 for index 1.
     pub previous_sum: u32,
+    /// What was committed when its leader made it: below `index`. Nobody else writes that down, so
+    /// after a restart of all nodes it is what tells.
+    pub commit: Index,
 }
 
 impl BlockHeader {
@@ -194,7 +199,7 @@ impl BlockHeader {
         if bytes.len() < BLOCK_HEADER_SIZE {
             return Err(BlockError::Truncated);
         }
-        if !all_zero(&bytes[RESERVED_AT..BLOCK_HEADER_SIZE]) {
+        if !all_zero(&bytes[RESERVED_AT..COMMIT_AT]) {
             return Err(BlockError::Reserved);
         }
         let header = Self {
@@ -208,6 +213,7 @@ impl BlockHeader {
             record_count: u32_at(bytes, RECORD_COUNT_AT),
             append_count: u32_at(bytes, APPEND_COUNT_AT),
             previous_sum: u32_at(bytes, PREVIOUS_SUM_AT),
+            commit: Index(u64_at(bytes, COMMIT_AT)),
         };
         header.judge_counts()?;
         Ok(header)
@@ -218,6 +224,9 @@ impl BlockHeader {
             return Err(BlockError::Position);
         }
         if self.index.0 == 1 && self.previous_sum != 0 {
+            return Err(BlockError::Position);
+        }
+        if self.commit >= self.index {
             return Err(BlockError::Position);
         }
         let counts = match self.kind {
@@ -264,6 +273,7 @@ impl BlockHeader {
         put_u32(&mut bytes, RECORD_COUNT_AT, self.record_count);
         put_u32(&mut bytes, APPEND_COUNT_AT, self.append_count);
         put_u32(&mut bytes, PREVIOUS_SUM_AT, self.previous_sum);
+        put_u64(&mut bytes, COMMIT_AT, self.commit.0);
         bytes
     }
 }

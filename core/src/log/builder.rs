@@ -29,6 +29,8 @@ pub struct BlockStart {
     pub first_offset: Offset,
     /// Sum of the block before it; 0 for index 1.
     pub previous_sum: u32,
+    /// What is committed as far as its leader knows: below `index`.
+    pub commit: Index,
 }
 
 /// Builds one block, append after append.
@@ -50,6 +52,7 @@ impl BlockBuilder {
             start.index.0 > 0 && start.term.0 > 0,
             "index and term begin at 1"
         );
+        assert!(start.commit < start.index, "no block commits itself");
         assert!(
             run.capacity() - run.len() >= BLOCK_HEADER_SIZE,
             "the run must not move"
@@ -186,6 +189,7 @@ impl BlockBuilder {
             record_count: self.record_count,
             append_count: self.append_count,
             previous_sum: self.start.previous_sum,
+            commit: self.start.commit,
         };
         let appends = &run[self.at + BLOCK_HEADER_SIZE..];
         header.sum = block_sum(&header.write(), appends, self.append_count);
@@ -223,6 +227,7 @@ mod tests {
             term: Term(3),
             first_offset: Offset(first_offset),
             previous_sum,
+            commit: Index(index - 1),
         }
     }
 

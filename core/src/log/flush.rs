@@ -340,6 +340,7 @@ mod tests {
             term: Term(1),
             first_offset: Offset(0),
             previous_sum: 0,
+            commit: Index(0),
         };
         journal.begin_block(start, 0).expect("room");
         let entry = journal.finish_block().expect("a no-op");

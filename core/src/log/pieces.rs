@@ -40,6 +40,7 @@ pub struct Hole {
 struct Piece {
     entry: Entry,
     previous_sum: u32,
+    commit: Index,
     notes: Vec<Note>,
     /// Where the log begins from it on, if it is a trim.
     trim: Option<Offset>,
@@ -70,10 +71,24 @@ impl Piece {
         Self {
             entry,
             previous_sum: header.previous_sum,
+            commit: header.commit,
             notes: appends.map(note).collect(),
             trim: block.trim(),
         }
     }
+}
+
+/// A group's blocks up to the first hole, and what they say together.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// Their headers.
+    pub tail: Tail,
+    /// What is committed, as the latest leader to write one of them knew.
+    pub commit: Index,
+    /// Producers as of the last one.
+    pub producers: Producers,
+    /// Where the log begins, and the trims that are not committed.
+    pub trims: Trims,
 }
 
 /// The blocks of one group above its base.
@@ -281,11 +296,12 @@ impl Pieces {
         places.all(|place| place.lsn < durable)
     }
 
-    /// The blocks up to the first hole, the producers as of there, and the trims among them.
+    /// The blocks up to the first hole.
     ///
     /// # Errors
     /// A block that fits by its sums and yet cannot follow.
-    pub fn prefix(&self) -> Result<(Tail, Producers, Trims), Index> {
+    pub fn prefix(&self) -> Result<Prefix, Index> {
+        let mut commit = self.base.index;
         let mut tail = Tail::new(self.base);
         let mut producers = Producers::new(self.table.clone(), self.base.index);
         let mut trims = Trims::new(self.start);
@@ -297,6 +313,7 @@ impl Pieces {
                 return Err(*index);
             }
             tail.push_recovered(piece.entry);
+            commit = commit.max(piece.commit);
             for note in piece.notes.iter().filter(|_| !bugs::is_on(Switch::B76)) {
                 producers.push(*note);
             }
@@ -304,6 +321,13 @@ impl Pieces {
                 trims.note(*index, offset);
             }
         }
-        Ok((tail, producers, trims))
+        producers.commit_through(commit);
+        trims.commit_through(commit);
+        Ok(Prefix {
+            tail,
+            commit,
+            producers,
+            trims,
+        })
     }
 }

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
 use super::flush::{FlushHeader, Item};
-use super::pieces::Pieces;
+use super::pieces::{Pieces, Prefix};
 use super::producers::Producers;
 use super::recovered::GroupState;
 use super::salvage::{Salvage, Salvaged};
@@ -46,9 +46,11 @@ pub struct GroupRecovered {
     pub checkpoint: Option<Checkpoint>,
     /// Its blocks above the checkpoint, up to the first hole.
     pub tail: Tail,
+    /// It is committed through here, as a leader said that wrote a later block of these.
+    pub commit: Index,
     /// Its producers as of the end of the tail.
     pub producers: Producers,
-    /// Where it begins, and the trims in the tail.
+    /// Where it begins, and the trims in the tail that are not committed.
     pub trims: Trims,
     /// All blocks that are there, if some are missing.
     pub pieces: Option<Pieces>,
@@ -267,7 +269,12 @@ impl GroupReplay {
 
     fn finish(mut self, losses: &[Loss]) -> Result<GroupRecovered, Index> {
         self.pieces.settle_loose();
-        let (tail, producers, trims) = self.pieces.prefix()?;
+        let Prefix {
+            tail,
+            commit,
+            producers,
+            trims,
+        } = self.pieces.prefix()?;
         let mut hard = self.hard;
         let is_whole = self.pieces.holes().is_empty();
         let new = doubt_of(losses, self.proven);
@@ -288,6 +295,7 @@ impl GroupReplay {
             doubt,
             checkpoint: self.checkpoint,
             tail,
+            commit,
             producers,
             trims,
             pieces: (!is_whole).then_some(self.pieces),

@@ -71,12 +71,13 @@ impl Raft {
         config: Config,
         hard: HardState,
         tail: Tail,
+        commit: Index,
         doubt: Doubt,
         number: u64,
     ) -> Self {
         assert!(doubt.is_any(), "who is sure begins as usual");
         assert!(config.voters.len() > 1, "nobody else could settle it");
-        let mut raft = Self::new(now, config, hard, tail);
+        let mut raft = Self::new(now, config, hard, tail, commit);
         raft.doubting = Some(Box::new(Doubting {
             doubt,
             number,
@@ -106,8 +107,15 @@ impl Raft {
     }
 
     /// Blocks that were missing are here: `tail` is the log as it was, or as far as it `is_whole`
-    /// again. False, and nothing changed, if this log has gone on meanwhile.
-    pub fn restored(&mut self, tail: Tail, is_whole: bool, out: &mut Outbox) -> bool {
+    /// again, and known to be committed through `commit`. False, and nothing changed, if this log
+    /// has gone on meanwhile.
+    pub fn restored(
+        &mut self,
+        tail: Tail,
+        commit: Index,
+        is_whole: bool,
+        out: &mut Outbox,
+    ) -> bool {
         let is_longer = tail.last_index() > self.tail.last_index();
         let continues = tail.base() == self.tail.base()
             && self.tail.entries().all(|(index, entry)| {
@@ -123,6 +131,9 @@ impl Raft {
             self.durable() == self.tail.last_index(),
             "what was fetched is durable"
         );
+        if commit > self.commit {
+            self.advance_commit(commit, out);
+        }
         if is_whole {
             self.settle(out, |doubt| doubt.holes = false);
         }

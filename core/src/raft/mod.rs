@@ -120,13 +120,18 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// A follower with what recovery found; all of it counts as durable and the base as committed.
+    /// A follower with what recovery found; all of it counts as durable, and is known to be committed
+    /// through `commit`.
     #[must_use]
-    pub fn new(now: Nanos, config: Config, hard: HardState, tail: Tail) -> Self {
+    pub fn new(now: Nanos, config: Config, hard: HardState, tail: Tail, commit: Index) -> Self {
         config.assert_sane();
         assert!(
             hard.term >= tail.last_term(),
             "a term is journaled before its blocks"
+        );
+        assert!(
+            (tail.base().index..=tail.last_index()).contains(&commit),
+            "what is committed is here, or in segments"
         );
         // Copies may stand later in the journal than the blocks after them.
         let indexes = tail.base().index.0 + 1..=tail.last_index().0;
@@ -144,7 +149,7 @@ impl Raft {
             #[cfg(feature = "bugs")]
             durable_once: Index(0),
             installing: None,
-            commit: tail.base().index,
+            commit,
             tail,
             verified: Index(0),
             leader: None,

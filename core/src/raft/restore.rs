@@ -130,7 +130,7 @@ mod tests {
             term: Term(5),
             vote: None,
         };
-        Raft::new(NOW, config, hard, tail)
+        Raft::new(NOW, config, hard, tail, Index(0))
     }
 
     fn base(index: u64, term: u64) -> Base {

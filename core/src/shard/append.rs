@@ -253,6 +253,7 @@ impl Shard {
             term: group.raft.term(),
             first_offset: tail.next_offset(),
             previous_sum: tail.last_sum(),
+            commit: group.raft.commit(),
         };
         self.journal.begin_block(start, size)?;
         self.open_block = Some(position);

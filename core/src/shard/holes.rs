@@ -190,19 +190,19 @@ impl Shard {
             };
             // Blocks that fit by their sums and cannot follow are nothing to go on with: the log
             // stays as it is, and a leader overrules the rest.
-            let Ok((tail, producers, trims)) = holes.pieces.prefix() else {
+            let Ok(prefix) = holes.pieces.prefix() else {
                 continue;
             };
             let next = holes.pieces.holes().first().copied();
             let mut is_restored = false;
             self.tell_raft(now, position, effects, |raft, out| {
-                is_restored = raft.restored(tail, next.is_none(), out);
+                is_restored = raft.restored(prefix.tail, prefix.commit, next.is_none(), out);
             });
             if !is_restored {
                 continue;
             }
             let group = &mut self.groups[position];
-            group.on_restored(producers, trims);
+            group.on_restored(prefix.producers, prefix.trims);
             if let Some(first) = next {
                 (holes.first, holes.stage) = (first, Stage::Due(now));
                 group.holes = Some(holes);

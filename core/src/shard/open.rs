@@ -252,25 +252,22 @@ impl Shard {
             bounds: self.shape.bounds,
         };
         let segments = Segments::recovered(segments);
-        let raft = if found.doubt.is_any() {
-            let number = self.journal.life();
-            Raft::doubting(
-                now,
-                raft_config,
-                found.hard,
-                found.tail,
-                found.doubt,
-                number,
-            )
-        } else {
-            Raft::new(now, raft_config, found.hard, found.tail)
-        };
         let GroupRecovered {
+            tail,
+            commit,
             producers,
             trims,
             pieces,
+            hard,
+            doubt,
             ..
         } = found;
+        let raft = if doubt.is_any() {
+            let number = self.journal.life();
+            Raft::doubting(now, raft_config, hard, tail, commit, doubt, number)
+        } else {
+            Raft::new(now, raft_config, hard, tail, commit)
+        };
         let agreement = Agreement::recovered(self.known.is_stopped(position));
         let mut group = Group::new(group, raft, producers, trims, segments, agreement);
         group.holes = pieces.and_then(|pieces| Holes::new(now, pieces));
@@ -301,6 +298,7 @@ fn nothing(doubt: Doubt) -> GroupRecovered {
         doubt,
         checkpoint: None,
         tail: Tail::new(Base::default()),
+        commit: Index(0),
         producers: Producers::new(ProducerTable::default(), Index(0)),
         trims: Trims::default(),
         pieces: None,

@@ -271,9 +271,18 @@ fn raft(id: NodeId, disk: &Disk) -> Raft {
         bounds: Bounds::STANDARD,
     };
     let (hard, tail) = (disk.hard, disk.tail());
+    let commit = tail.base().index;
     let mut raft = match disk.doubt.is_any() {
-        true => Raft::doubting(NOW, config, hard, tail, disk.doubt, disk.start_count),
-        false => Raft::new(NOW, config, hard, tail),
+        true => Raft::doubting(
+            NOW,
+            config,
+            hard,
+            tail,
+            commit,
+            disk.doubt,
+            disk.start_count,
+        ),
+        false => Raft::new(NOW, config, hard, tail, commit),
     };
     let mut out = Outbox::default();
     raft.stored(NOW, Lsn(1), &mut out);

@@ -159,6 +159,7 @@ impl World {
             term: live.hard.term,
             first_offset: live.tail.next_offset(),
             previous_sum: live.tail.last_sum(),
+            commit: live.tail.base().index,
         }
     }
 

@@ -63,6 +63,7 @@ impl Node {
             term: Term(1),
             first_offset: self.tail.next_offset(),
             previous_sum: self.tail.last_sum(),
+            commit: self.tail.last_index(),
         };
         let mut buffer = BytesMut::with_capacity(record_size + 4096);
         let mut builder = BlockBuilder::begin(&mut buffer, start);

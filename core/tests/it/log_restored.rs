@@ -62,6 +62,7 @@ fn a_crash_before_it_is_durable_brings_the_old_log_back() {
     let recovered = node.disk.recover().expect("sound");
     let group = &recovered.groups[&GROUP];
     assert_eq!(group.tail.last_index(), Index(6));
+    assert_eq!(group.commit, Index(5), "as the last block says");
     assert_eq!(group.trims.start(), Offset(0));
 }
 
@@ -76,6 +77,7 @@ fn behind_it_only_what_came_behind_it_is_there() {
         let group = &recovered.groups[&GROUP];
         assert_eq!(group.tail.base(), base());
         assert_eq!(group.tail.last_index(), Index(40 + count));
+        assert_eq!(group.commit, Index(40 + count.saturating_sub(1)));
         assert_eq!(group.trims.start(), Offset(905));
         node.put(1000).expect("room");
     }

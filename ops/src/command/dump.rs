@@ -308,6 +308,7 @@ fn block_line(at: u64, header: &BlockHeader) -> Line {
         .with("size", header.size)
         .sum("sum", header.sum)
         .sum("previous_sum", header.previous_sum)
+        .wide("commit", header.commit.0)
 }
 
 fn record_lines(at: u64, depth: usize, bytes: &[u8]) -> Vec<Line> {

@@ -41,7 +41,7 @@ pub(crate) fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> R
         term: tail.last_term(),
         vote: None,
     };
-    Raft::new(Nanos(0), config, hard, tail)
+    Raft::new(Nanos(0), config, hard, tail, Index(0))
 }
 
 pub(crate) fn raft(me: u64, terms: &[u64]) -> Raft {

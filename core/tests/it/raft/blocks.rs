@@ -256,7 +256,7 @@ fn a_place_below_the_base_matches_for_it_is_committed() {
         seed: 3,
         bounds: Bounds::STANDARD,
     };
-    let mut raft = Raft::new(Nanos(0), config, raft.hard_state(), tail);
+    let mut raft = Raft::new(Nanos(0), config, raft.hard_state(), tail, Index(3));
     let (skip, outputs) = append(&mut raft, 2, (1, 1), &[1, 2, 2, 2], 8192);
     assert_eq!((skip, raft.last()), (Some(3), Index(5)));
     assert_eq!(ack(&outputs), (true, Index(5), After::Stored(Lsn(8192))));

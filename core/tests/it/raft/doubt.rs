@@ -38,7 +38,7 @@ fn doubting(count: u64, terms: &[u64], doubt: Doubt) -> Raft {
         term: tail.last_term(),
         vote: None,
     };
-    Raft::doubting(Nanos(0), config, hard, tail, doubt, NUMBER)
+    Raft::doubting(Nanos(0), config, hard, tail, Index(0), doubt, NUMBER)
 }
 
 fn told(term: u64, last: (u64, u64), commit: u64, is_leader: bool) -> Report {

@@ -193,8 +193,9 @@ impl Host {
     pub(crate) fn restart(&mut self, now: Nanos) {
         assert!(self.raft.is_none());
         let (hard, tail) = (self.durable.hard, self.durable.tail());
+        let commit = tail.base().index;
         self.committed = self.durable.log[..self.durable.checkpoint.0 as usize].to_vec();
-        let mut raft = Raft::new(now, self.config.clone(), hard, tail);
+        let mut raft = Raft::new(now, self.config.clone(), hard, tail, commit);
         raft.set_timeouts(self.timeouts);
         assert_eq!(raft.durable(), raft.last(), "what was recovered is durable");
         self.raft = Some(raft);

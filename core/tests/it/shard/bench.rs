@@ -13,8 +13,8 @@ use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{
-    AppendEntries, AppendEntriesAck, BeatAck, BlockReply, BlockSum, BlockSums, Heartbeat,
-    HeartbeatAck, Restore, VoteReply,
+    AppendEntriesAck, BeatAck, BlockReply, BlockSum, BlockSums, Heartbeat, HeartbeatAck, Restore,
+    VoteReply,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -660,27 +660,6 @@ impl Bench {
         self.perform(effects);
         for _ in 0..200 {
             self.turn();
-        }
-    }
-
-    /// The peer leads, and sends again what it was sent, block by block, each of them decided.
-    pub(super) fn follow(&mut self, group: u32, term: u64) {
-        let sent = self.blocks.range((group, 0)..=(group, u64::MAX));
-        let sent: Vec<(u64, Bytes)> = sent.map(|((_, at), bytes)| (*at, bytes.clone())).collect();
-        let mut prev_term = 0;
-        for (index, bytes) in sent {
-            let request = AppendEntries {
-                term,
-                prev_index: index - 1,
-                prev_term,
-                commit: index,
-                group,
-                count: 1,
-            };
-            self.say(BULK, &request, &bytes);
-            self.turn();
-            let block = blocks(&bytes).next().expect("one block");
-            prev_term = block.expect("as it was sent").header().term.0;
         }
     }
 

@@ -34,6 +34,7 @@ fn block(index: u64, first_offset: u64, previous_sum: u32, payload: &[u8]) -> Ve
         term: Term(1),
         first_offset: Offset(first_offset),
         previous_sum,
+        commit: Index(0),
     };
     let mut run = BytesMut::with_capacity(payload.len() + 4096);
     let mut builder = BlockBuilder::begin(&mut run, start);

@@ -48,6 +48,7 @@ impl Log {
             term: Term(TERM),
             first_offset: self.last.next_offset(),
             previous_sum: self.last.sum,
+            commit: self.base.index,
         };
         let header = AppendHeader {
             payload_sum: crc32c(&payload),

@@ -95,6 +95,7 @@ impl Log {
                 term: Term(1),
                 first_offset: Offset(offset),
                 previous_sum: self.last_sum,
+                commit: Index(self.index - 1),
             };
             self.blocks.reserve(BLOCK_SIZE_MAX);
             let mut builder = BlockBuilder::begin(&mut self.blocks, start);
