@@ -4,6 +4,7 @@ mod crash_segments;
 mod crash_states;
 mod disk_errors;
 mod frame;
+mod golden;
 mod graphs;
 mod log_crash;
 mod log_damage;

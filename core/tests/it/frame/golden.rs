@@ -1,8 +1,7 @@
 //! Frames of every kind, byte for byte as files under `core/tests/golden/`.
 //!
 //! Bytes that were ever published stay readable: a changed file is a changed format, and wants a
-//! new kind or a new version, not a rewrite. Where a rewrite is meant (a kind is new), run
-//! `RINGWOOD_GOLDEN=rewrite cargo test -p ringwood-core --test it golden` and read the diff.
+//! new kind or a new version, not a rewrite.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,11 +16,12 @@ use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::frame::{Frame, Lane, client, greeting, peer};
 
+use crate::golden::golden;
+
 use super::samples::{Sample, samples, tag};
 
-fn path(sample: &Sample) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    folder.join(format!("frame_{}.hex", sample.kind))
+fn name(sample: &Sample) -> String {
+    format!("frame_{}.hex", sample.kind)
 }
 
 /// A comment with the body as people read it, then 16 bytes a line.
@@ -42,30 +42,10 @@ fn bytes_of(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn rewrites() -> bool {
-    std::env::var("RINGWOOD_GOLDEN").is_ok_and(|mode| mode == "rewrite")
-}
-
 #[test]
-fn golden_frames_are_written_byte_for_byte() {
+fn golden_frames_are_written_byte_for_byte_and_read_back_the_same() {
     for sample in samples() {
-        let path = path(&sample);
-        if rewrites() {
-            std::fs::write(&path, hex(&sample)).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).expect("every kind has a golden file");
-        assert_eq!(golden, hex(&sample), "{} is not what it was", sample.kind);
-    }
-}
-
-#[test]
-fn golden_frames_are_read_and_written_back_the_same() {
-    if rewrites() {
-        // The files are changing under us.
-        return;
-    }
-    for sample in samples() {
-        let golden = bytes_of(&std::fs::read_to_string(path(&sample)).unwrap());
+        let golden = bytes_of(&golden(&name(&sample), &hex(&sample)));
         let mut assembler = Assembler::new(TagPolicy::Exact(tag()));
         assembler.push(golden.clone());
         let frame = assembler
