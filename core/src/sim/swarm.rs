@@ -439,9 +439,6 @@ impl Swarm {
             return;
         }
         self.squeeze = 3;
-        // Nobody's disk is lost for good meanwhile. A restart forgets what is decided, and the others'
-        // journals may be so full, each of another log's blocks, that no log has a quorum with room.
-        (self.damage, self.rot) = (0, 0);
         self.full_span = Nanos(chance.between(200, 500) * MILLI);
         self.fault_count = self.fault_count.max(5);
         self.burst_span = self.burst_span.max(Nanos(1_000 * MILLI));
