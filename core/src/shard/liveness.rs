@@ -15,7 +15,7 @@ const ELECTION_MIN: Nanos = Nanos::from_millis(30);
 /// Longest election timeout: beyond it a cluster is down for too long whatever was measured.
 const ELECTION_MAX: Nanos = Nanos::from_millis(3_000);
 /// Before anything is measured: 150 to 300 ms, the range of the Raft paper (section 9.3).
-const ELECTION_UNMEASURED: Nanos = Nanos::from_millis(150);
+const ELECTION_UNMEASURED: Nanos = Timeouts::DEFAULT.election;
 /// A measurement counts for one to two of these: long enough to meet a stall that comes every few
 /// seconds, short enough to forget a bad start.
 const WINDOW: Nanos = Nanos::from_millis(10_000);
@@ -103,7 +103,7 @@ impl Liveness {
             links,
             stalls: Samples::new(),
             stall_max: Nanos(0),
-            timeouts: unmeasured(),
+            timeouts: Timeouts::DEFAULT,
             reason: TimeoutReason::Unmeasured,
             heartbeat_at: now,
             retune_at: now,
@@ -170,20 +170,29 @@ impl Liveness {
 
     /// A heartbeat came in: the time since the one before is a sample of this link's rhythm.
     pub(super) fn on_heartbeat(&mut self, now: Nanos, peer: NodeId, word: Word) {
-        let patience = self.timeouts.election;
+        let Timeouts {
+            election, patience, ..
+        } = self.timeouts;
+        let is_measured = self.reason != TimeoutReason::Unmeasured;
         if let Some(link) = self.link(peer) {
-            link.on_word(now, patience);
+            link.on_word(now, election);
             if let Some(heard_at) = link.heard_at.replace(now) {
                 // A peer that was silent for longer than our patience had failed, it was not slow:
                 // its absence must not teach us to wait that long for the next failure. Should a
                 // link really have become slower, round trips tell, and pre-votes do no harm.
                 let gap = now.since(heard_at);
-                if gap <= patience {
+                if gap <= election {
                     link.gaps.record(gap);
                 }
             }
             link.peer_timeout = Nanos(word.timeout.0.clamp(ELECTION_MIN.0, ELECTION_MAX.0));
             link.write_span = Some(word.write_span);
+            // One that has just started may not wait for as long as our next heartbeat takes, and
+            // we, if that is us, must wait for as long as theirs do.
+            let is_slow = link.peer_timeout > election;
+            if link.peer_timeout < patience || is_slow && !is_measured {
+                self.retune_at = now;
+            }
         }
     }
 
@@ -262,7 +271,10 @@ impl Liveness {
         } else {
             match round_trips.get(quorum_peers - 1) {
                 Some(rtt) => *rtt,
-                None => return true,
+                None => {
+                    self.take_others_word(now);
+                    return true;
+                }
             }
         };
         // One part in a thousand: on a starved host one gap in some hundred is several times the
@@ -294,38 +306,41 @@ impl Liveness {
         if election > ELECTION_MAX {
             (election, reason) = (ELECTION_MAX, TimeoutReason::Ceiling);
         }
+        self.reason = reason;
+        self.set(now, election, Nanos((election.0 / 2).max(4 * rtt.0)), rtt);
+        true
+    }
+
+    /// Nothing is measured here yet: what the others have measured holds, for the leader beats at
+    /// the pace of those it has heard, and who has just started is not among them.
+    fn take_others_word(&mut self, now: Nanos) {
+        let others = self.peer_timeouts();
+        let election = others.fold(ELECTION_UNMEASURED, std::cmp::max);
+        self.set(now, election, election, Nanos(0));
+    }
+
+    fn peer_timeouts(&self) -> impl Iterator<Item = Nanos> {
+        let links = self.links.iter().filter(|link| link.connected);
+        links.map(|link| link.peer_timeout)
+    }
+
+    fn set(&mut self, now: Nanos, election: Nanos, spread: Nanos, rtt: Nanos) {
         // Heartbeats follow the most impatient node's timeout, not only our own. One that cannot be
         // reached hears none, however impatient it was when it was last heard of.
-        let impatient = self
-            .links
-            .iter()
-            .filter(|link| link.connected)
-            .map(|link| link.peer_timeout)
-            .fold(election, std::cmp::min);
+        let patience = self.peer_timeouts().fold(election, std::cmp::min);
         self.timeouts = Timeouts {
             election,
-            patience: impatient,
-            spread: Nanos((election.0 / 2).max(4 * rtt.0)),
-            heartbeat: Nanos(impatient.0 / 5),
+            patience,
+            spread,
+            heartbeat: Nanos(patience.0 / 5),
             rtt,
         };
-        self.reason = reason;
         assert!(self.timeouts.heartbeat < self.timeouts.election);
-        true
+        self.heartbeat_at = self.heartbeat_at.min(now.after(self.timeouts.heartbeat));
     }
 
     fn link(&mut self, peer: NodeId) -> Option<&mut Link> {
         self.links.iter_mut().find(|link| link.peer == peer)
-    }
-}
-
-fn unmeasured() -> Timeouts {
-    Timeouts {
-        election: ELECTION_UNMEASURED,
-        patience: ELECTION_UNMEASURED,
-        spread: ELECTION_UNMEASURED,
-        heartbeat: Nanos(ELECTION_UNMEASURED.0 / 5),
-        rtt: Nanos(0),
     }
 }
 
@@ -444,6 +459,39 @@ mod tests {
         assert!(liveness.maybe_retune(Nanos(1)));
         assert_eq!(liveness.timeouts().election, ELECTION_UNMEASURED);
         assert_eq!(liveness.reason(), TimeoutReason::Unmeasured);
+    }
+
+    #[test]
+    fn who_has_measured_nothing_takes_the_others_word_and_hurries_them() {
+        // A slow network, in which this node has just started.
+        let now = Nanos::from_millis(1_000);
+        let (slow, fast) = (Nanos::from_millis(1_600), Nanos::from_millis(30));
+        let mut new = liveness();
+        new.on_connected(A, true);
+        new.on_connected(B, true);
+        assert!(new.maybe_retune(now));
+        new.on_heartbeat(now, A, word(slow));
+        new.on_heartbeat(now, B, word(fast));
+        assert!(new.maybe_retune(now), "at once");
+        assert_eq!(new.timeouts().election, slow);
+        assert_eq!(new.timeouts().heartbeat, Nanos(fast.0 / 5));
+        assert_eq!(new.reason(), TimeoutReason::Unmeasured);
+        new.on_connected(A, false);
+        new.on_heartbeat(now, B, word(fast));
+        assert!(new.maybe_retune(now.after(RETUNE_INTERVAL)));
+        assert_eq!(new.timeouts().election, ELECTION_UNMEASURED);
+
+        // And one that has been there, and has planned its next heartbeat for long after.
+        let mut old = liveness();
+        for _ in 0..50 {
+            old.on_echo(now, Nanos(0), A, Nanos(now.0 - Nanos::from_millis(160).0));
+        }
+        assert!(old.maybe_retune(now) && old.take_heartbeat_due(now));
+        assert!(old.deadline() > now.after(Nanos::from_millis(300)));
+        old.on_connected(B, true);
+        old.on_heartbeat(now, B, word(ELECTION_UNMEASURED));
+        assert!(old.maybe_retune(now));
+        assert_eq!(old.deadline(), now.after(Nanos(ELECTION_UNMEASURED.0 / 5)));
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Shard {
         match input {
             Input::Frame { connection, frame } => self.on_frame(now, connection, frame, effects),
             Input::ConnectionClosed(connection) => self.on_connection_closed(connection),
-            Input::PeerConnected(peer) => self.on_peer_connected(peer),
+            Input::PeerConnected(peer) => self.on_peer_connected(now, peer),
             Input::StreamRefused {
                 connection,
                 refusal,
@@ -276,8 +276,10 @@ impl Shard {
         self.encoder.frame(&hello).head
     }
 
-    fn on_peer_connected(&mut self, peer: NodeId) {
+    fn on_peer_connected(&mut self, now: Nanos, peer: NodeId) {
         self.liveness.on_connected(peer, true);
+        // It may have just started, and know of no leader nor of how long to wait for one.
+        self.liveness.hurry_heartbeat(now);
         self.tell_sums_again();
         for group in &mut self.groups {
             group.raft.on_peer_connected(peer);
