@@ -3,14 +3,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use ringwood_core::limits::SEGMENT_WRITE_SIZE;
 use rustix::process::Signal;
 
 use crate::offline::{document, dump, flip, number};
-use crate::{Dev, stderr, tempdir};
+use crate::{Dev, PATIENCE, stderr, tempdir};
 
 /// Of about a KiB each: enough for two gathered writes, and the journal has all of them as well.
-const LINE_COUNT: usize = 5_000;
+const LINE_COUNT: usize = 6_000;
 
 fn lines() -> Vec<u8> {
     let line = |number: usize| {
@@ -35,6 +38,17 @@ fn hit(file: &Path, kind: &str, part: usize, parts: usize, inner: u64) {
     flip(file, places[places.len() * part / parts] + inner);
 }
 
+/// Until a node's segment has all that is gathered without more to come: the last lines, too few for
+/// a write, stay in the journal. What it has then is four blocks at least, however large they are.
+fn await_gathered(segment: &Path, appended: usize) {
+    let began = Instant::now();
+    let wanted = (appended - SEGMENT_WRITE_SIZE) as u64;
+    while fs::metadata(segment).map_or(0, |file| file.len()) < wanted {
+        assert!(began.elapsed() < PATIENCE, "{}", segment.display());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Starts the cluster, reads everything, scrubs, and stops it.
 fn live(home: &Path, expected: &[u8]) {
     let dev = Dev::start(home, &[]);
@@ -55,8 +69,12 @@ fn a_flipped_byte_in_every_file_changes_nothing_that_is_read() {
     let appended = dev.feed(&["append", "log-0"], &expected);
     assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
     assert!(dev.run(&["read", "log-0"]).stdout == expected);
-    assert_eq!(dev.end(Signal::TERM), Some(0));
     let node = |number: usize| home.path().join(format!("node-{number}"));
+    for number in 1..=3 {
+        let segment = node(number).join("log-1/segment-00000000");
+        await_gathered(&segment, expected.len());
+    }
+    assert_eq!(dev.end(Signal::TERM), Some(0));
     for number in 1..=3 {
         document(&["verify"], &node(number), 0);
     }
