@@ -10,7 +10,10 @@
 use ringwood_core::frame::code::NotCommittedReason;
 use ringwood_core::id::Nanos;
 
-use crate::crash_segments::{GROUPS, World, Write, judge, only, recovered};
+use crate::crash_segments::GROUPS;
+use crate::crash_segments::files::only;
+use crate::crash_segments::judge::{judge, recovered};
+use crate::crash_segments::world::{World, Write};
 
 /// Writes of a run; of how many of them one fails in the plain test command.
 const WRITE_COUNT: u64 = 5_000;
