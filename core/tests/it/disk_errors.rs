@@ -1,6 +1,6 @@
 //! A disk that fails, and one that is full, at every write of a run in turn.
 //!
-//! The shard of `crash_segments.rs`, its writes done in order. The k-th one fails: the process ends
+//! The shard of `crash_segments`, its writes done in order. The k-th one fails: the process ends
 //! there, whatever of that write and of those behind it is on the disk, and the next one must find
 //! all that was acknowledged. Or a segment finds no space from the k-th of its writes on: nothing
 //! acknowledged is forgotten meanwhile, and when there is space again all goes on without a restart.
