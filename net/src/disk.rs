@@ -17,25 +17,28 @@
 
 mod calibration;
 mod error;
+mod file_system;
+mod lock;
+mod segments;
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringwood_core::id::GroupId;
 use ringwood_core::limits::SECTOR_SIZE;
 use ringwood_core::log::persist::PERSIST_FILE_SIZE;
 use ringwood_core::log::pins::PINS_FILE_SIZE;
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::ring::{AlignedBuffer, Family, File, IoError};
+use file_system::{check_direct, refuse_volatile};
+use lock::{lock, outlast_writes};
 
 pub use calibration::Calibration;
 pub use error::DiskError;
+pub use segments::{log_name, segment_name};
 
 /// How files are opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,10 +73,6 @@ pub struct Directory {
 
 /// Zeroes written at a time when a journal file is filled.
 const FILL_SIZE: usize = 1 << 20;
-
-/// How long a write of a killed process may take to land before its file counts as in use. Disks
-/// that stall do so for seconds.
-const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Which directories were known as whose; see core's `log::pins`.
 pub const PINS_FILE: &str = "pins";
@@ -236,177 +235,6 @@ impl Directory {
         self.open_file(PERSIST, OFlags::RDWR)
     }
 
-    /// Opens segment `number` of `group`, made empty where it is not there.
-    ///
-    /// # Errors
-    /// `Io`, `is_full` if there is no room.
-    pub fn create_segment(&self, group: GroupId, number: u32) -> Result<File, DiskError> {
-        let log = self.child(&log_name(group))?;
-        let name = segment_name(number);
-        match log.open_file(&name, OFlags::RDWR) {
-            Err(DiskError::Missing { .. }) => {}
-            other => return other,
-        }
-        let file = log.open_file(&name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        sync_file(&file, &log.path)?;
-        sync_directory(&log.fd, &log.path)?;
-        Ok(file)
-    }
-
-    /// Deletes the segments of `group` below a number, those that are there.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn remove_segments(&self, group: GroupId, below: u32) -> Result<(), DiskError> {
-        let path = self.path.join(log_name(group));
-        let mut is_changed = false;
-        for number in self
-            .segments(group)?
-            .into_iter()
-            .filter(|number| *number < below)
-        {
-            let name = format!("{}/{}", log_name(group), segment_name(number));
-            rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty())
-                .map_err(DiskError::io("removing", &self.path.join(&name)))?;
-            is_changed = true;
-        }
-        if is_changed {
-            sync_directory(&open_directory(&path)?, &path)?;
-        }
-        Ok(())
-    }
-
-    /// Where segment `number` of `group` is, if it is.
-    #[must_use]
-    pub fn segment_path(&self, group: GroupId, number: u32) -> PathBuf {
-        self.path.join(log_name(group)).join(segment_name(number))
-    }
-
-    /// Opens segment `number` of `group`.
-    ///
-    /// # Errors
-    /// `Missing`, `Io`.
-    pub fn open_segment(&self, group: GroupId, number: u32) -> Result<File, DiskError> {
-        let name = format!("{}/{}", log_name(group), segment_name(number));
-        self.open_file(&name, OFlags::RDWR)
-    }
-
-    /// Writes into the file that is to take a segment's place, made anew at position 0. Not durable
-    /// before it does.
-    ///
-    /// # Errors
-    /// `Io`, `is_full` if there is no room.
-    pub fn mend_segment(
-        &self,
-        group: GroupId,
-        number: u32,
-        position: u64,
-        bytes: &[u8],
-    ) -> Result<(), DiskError> {
-        let name = mended_name(group, number);
-        let path = self.path.join(&name);
-        let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        if position == 0 {
-            flags |= OFlags::TRUNC;
-            // The log's directory may be what was lost.
-            self.child(&log_name(group))?;
-        }
-        let file = rustix::fs::openat(&self.fd, &name, flags, PRIVATE)
-            .map_err(DiskError::io("opening", &path))?;
-        let mut done = 0;
-        while done < bytes.len() {
-            done += rustix::io::pwrite(&file, &bytes[done..], position + done as u64)
-                .map_err(DiskError::io("writing", &path))?;
-        }
-        Ok(())
-    }
-
-    /// Makes what was written beside a segment durable, then gives it the segment's name. After a
-    /// crash the name means the old file or the new one, whole.
-    ///
-    /// # Errors
-    /// `Io`, `is_full` if there is no room.
-    pub fn replace_segment(&self, group: GroupId, number: u32) -> Result<(), DiskError> {
-        let log = self.child(&log_name(group))?;
-        let name = mended_name(group, number);
-        let path = self.path.join(&name);
-        let file = rustix::fs::openat(&self.fd, &name, OFlags::WRONLY | OFlags::CLOEXEC, PRIVATE)
-            .map_err(DiskError::io("opening", &path))?;
-        rustix::fs::fsync(&file).map_err(DiskError::io("syncing", &path))?;
-        rustix::fs::renameat(&self.fd, &name, &log.fd, segment_name(number))
-            .map_err(DiskError::io("naming", &path))?;
-        // The name means the new file by now: whatever fails here, this is no step that was not taken.
-        sync_directory(&log.fd, &log.path).map_err(|_| DiskError::Io {
-            doing: "syncing",
-            path: log.path.clone(),
-            error: IoError::Device,
-        })
-    }
-
-    /// Makes the names of all segments durable that a life before has given: it may have been killed
-    /// between making a file and syncing its directory, and the file is there now.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn sync_names(&self) -> Result<(), DiskError> {
-        for group in self.groups()? {
-            let path = self.path.join(log_name(group));
-            sync_directory(&open_directory(&path)?, &path)?;
-        }
-        sync_directory(&self.fd, &self.path)
-    }
-
-    /// Deletes what was written beside a segment, if anything was.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn discard_mended(&self, group: GroupId, number: u32) -> Result<(), DiskError> {
-        let name = mended_name(group, number);
-        match rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(DiskError::io("removing", &self.path.join(&name))(errno)),
-        }
-    }
-
-    /// Deletes what an earlier process wrote beside segments and did not finish.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn discard_unfinished(&self) -> Result<(), DiskError> {
-        for group in self.groups()? {
-            let path = self.path.join(log_name(group));
-            let log = open_directory(&path)?;
-            for number in numbers(&log, &path, "segment-", MENDED)? {
-                self.discard_mended(group, number)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The groups that have a directory here, in order.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn groups(&self) -> Result<Vec<GroupId>, DiskError> {
-        Ok(numbers(&self.fd, &self.path, "log-", "")?
-            .into_iter()
-            .map(GroupId)
-            .collect())
-    }
-
-    /// The segments of `group`, in order; none where it has no directory.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn segments(&self, group: GroupId) -> Result<Vec<u32>, DiskError> {
-        let path = self.path.join(log_name(group));
-        match open_directory(&path) {
-            Ok(fd) => numbers(&fd, &path, "segment-", ""),
-            Err(DiskError::Missing { .. }) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Puts a small file in place of what was there under that name, as a whole or, after a power
     /// cut, not at all.
     ///
@@ -525,29 +353,6 @@ impl Directory {
     }
 }
 
-/// Waits until no write of an earlier process is on its way to this file any more, and keeps it so.
-///
-/// The kernel does not wait for a killed process's direct writes: they may land after it is gone,
-/// and its directory's lock with it. What recovery has read, or what the next life has written
-/// since, would change under it. But such a write holds the open file it was asked for on, and with
-/// it that file's lock: so a lock on each file outlasts the last write to it.
-fn outlast_writes(fd: &OwnedFd, path: &Path) -> Result<(), DiskError> {
-    let begun = std::time::Instant::now();
-    loop {
-        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < WRITE_PATIENCE => {
-                std::thread::sleep(std::time::Duration::from_millis(2));
-            }
-            Err(Errno::WOULDBLOCK) => {
-                let (path, holder) = (path.to_owned(), None);
-                return Err(DiskError::Locked { path, holder });
-            }
-            Err(errno) => return Err(DiskError::io("locking", path)(errno)),
-        }
-    }
-}
-
 /// Reads `size` bytes from `position` on, waiting for them: for recovery, before the ring turns.
 /// Fewer where the file ends.
 ///
@@ -592,26 +397,6 @@ pub fn journal_name(slot: u32) -> String {
     format!("journal-{slot}")
 }
 
-/// Name of a log's directory.
-#[must_use]
-pub fn log_name(group: GroupId) -> String {
-    format!("log-{group}")
-}
-
-/// Name of a segment's file in its log's directory.
-#[must_use]
-pub fn segment_name(number: u32) -> String {
-    format!("segment-{number:08}")
-}
-
-/// How the name of what is written beside a segment ends.
-const MENDED: &str = ".new";
-
-/// What is written beside a segment; no start takes it for one.
-fn mended_name(group: GroupId, number: u32) -> String {
-    format!("{}/{}{MENDED}", log_name(group), segment_name(number))
-}
-
 fn open_directory(path: &Path) -> Result<OwnedFd, DiskError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(DiskError::io("opening", path))
@@ -623,87 +408,6 @@ fn sync_directory(fd: &OwnedFd, path: &Path) -> Result<(), DiskError> {
 
 fn sync_file(file: &File, path: &Path) -> Result<(), DiskError> {
     rustix::fs::fsync(file).map_err(DiskError::io("syncing", path))
-}
-
-/// File systems that live in memory. They may well take O_DIRECT, and lose all the same.
-fn refuse_volatile(fd: &OwnedFd, path: &Path) -> Result<(), DiskError> {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    let at = rustix::fs::fstatfs(fd).map_err(DiskError::io("asking", path))?;
-    #[allow(clippy::unnecessary_cast)] // Its type differs between machines.
-    let kind = match at.f_type as i64 {
-        TMPFS => "tmpfs",
-        RAMFS => "ramfs",
-        _ => return Ok(()),
-    };
-    Err(DiskError::Volatile {
-        path: path.to_owned(),
-        kind,
-    })
-}
-
-/// Takes the lock file's lock and leaves this process's number in it.
-fn lock(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, DiskError> {
-    let lock_path = path.join("lock");
-    let failed = |doing| DiskError::io(doing, &lock_path);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let lock = rustix::fs::openat(fd, "lock", flags, PRIVATE)
-        .map_err(DiskError::io("opening", &lock_path))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let holder = read_holder(&lock);
-            return Err(DiskError::Locked {
-                path: path.to_owned(),
-                holder,
-            });
-        }
-        Err(errno) => return Err(failed("locking")(errno)),
-    }
-    // For the message of whoever comes second; the lock itself is the kernel's.
-    rustix::fs::ftruncate(&lock, 0).map_err(failed("writing"))?;
-    let number = format!("{}\n", std::process::id());
-    rustix::io::pwrite(&lock, number.as_bytes(), 0).map_err(failed("writing"))?;
-    Ok(lock)
-}
-
-fn read_holder(lock: &OwnedFd) -> Option<u32> {
-    let mut text = [0; 16];
-    let size = rustix::io::pread(lock, &mut text[..], 0).ok()?;
-    std::str::from_utf8(&text[..size]).ok()?.trim().parse().ok()
-}
-
-/// Whether direct I/O works here in units of a sector.
-fn check_direct(fd: &OwnedFd, path: &Path) -> Result<(), DiskError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    match rustix::fs::openat(fd, "lock", flags, Mode::empty()) {
-        Ok(_) => {}
-        Err(Errno::INVAL) => {
-            return Err(DiskError::NotDirect {
-                path: path.to_owned(),
-            });
-        }
-        Err(errno) => return Err(DiskError::io("opening", path)(errno)),
-    }
-    let asked = rustix::fs::statx(fd, "lock", AtFlags::empty(), StatxFlags::DIOALIGN);
-    let at = asked.map_err(DiskError::io("looking at", path))?;
-    if at.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
-        // Not told, by an older kernel or file system: the calibration's writes will tell.
-        return Ok(());
-    }
-    let size = at.stx_dio_offset_align.max(at.stx_dio_mem_align);
-    if at.stx_dio_offset_align == 0 {
-        return Err(DiskError::NotDirect {
-            path: path.to_owned(),
-        });
-    }
-    if !(SECTOR_SIZE as u64).is_multiple_of(u64::from(size)) {
-        return Err(DiskError::Coarse {
-            path: path.to_owned(),
-            size,
-        });
-    }
-    Ok(())
 }
 
 /// Gives a file all its blocks, writes each once, and makes that durable.
@@ -729,25 +433,6 @@ fn fill(file: &File, path: &Path, size: u64) -> Result<(), DiskError> {
         done += count as u64;
     }
     sync_file(file, path)
-}
-
-/// The numbers between `prefix` and `suffix` among a directory's names, in order; other names are
-/// passed over.
-fn numbers(fd: &OwnedFd, path: &Path, prefix: &str, suffix: &str) -> Result<Vec<u32>, DiskError> {
-    let entries = Dir::read_from(fd).map_err(DiskError::io("listing", path))?;
-    let mut numbers = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(DiskError::io("listing", path))?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_str();
-        let number = |name: &str| {
-            let number = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
-            number.parse::<u32>().ok()
-        };
-        let number = name.and_then(number);
-        numbers.extend(number);
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 #[cfg(test)]

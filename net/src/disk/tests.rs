@@ -1,5 +1,7 @@
 //! A real directory of the build, on whatever disk that is.
 
+use ringwood_core::id::GroupId;
+
 use super::*;
 use crate::ring::{Outcome, Ring, RingOptions, Token, WriteMode};
 
