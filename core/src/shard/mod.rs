@@ -13,6 +13,8 @@ mod bounds;
 mod carry;
 mod catch_up;
 mod chain;
+mod config;
+mod consensus;
 mod door;
 mod effects;
 mod encoder;
@@ -53,20 +55,20 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::bugs::{self, Switch};
-use crate::frame::greeting::{Hello, NodeAddress, Welcome};
-use crate::frame::peer::{AppendEntriesAck, StateReport, TimeoutNow, VoteReply, VoteRequest};
-use crate::frame::{Lane, greeting};
-use crate::id::{ClusterId, GroupId, Incarnation, Lsn, Nanos, NodeId, ShardId, Term, UnixSeconds};
+use crate::frame::Lane;
+use crate::frame::greeting::Hello;
+use crate::id::{GroupId, Lsn, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
-use crate::raft::{self, After, Outbox, Output, Raft};
+use crate::raft::{self, Outbox, Raft};
 
 use agree::Rounds;
 use ask::Asks;
 use carry::Carry;
+pub use config::{Config, LogName, Voter};
 pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
 use encoder::Encoder;
-use group::{Group, Replicate};
+use group::Group;
 pub use input::Input;
 use liveness::Liveness;
 use load::Loads;
@@ -84,63 +86,11 @@ use stall::Stall;
 use stop::Stop;
 pub use trim::Retention;
 
-/// A voter of the cluster, as `init` was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Voter {
-    /// Derived from the cluster's and its own name.
-    pub id: NodeId,
-    /// As given to `init`.
-    pub name: String,
-    /// `HOST:PORT`.
-    pub address: String,
-}
-
-/// A log and the group that keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogName {
-    /// The group.
-    pub group: GroupId,
-    /// The name clients use.
-    pub name: String,
-}
-
-/// Stands for the open run where nothing is to be put into it.
-const NO_RUN: Lsn = Lsn(u64::MAX);
-
 /// Timers that found no room in the journal are tried again after this.
 const FULL_PAUSE: Nanos = Nanos::from_millis(5);
 
 /// Until the first flush of a life is durable the loop only waits for it.
 const OPENING_PATIENCE: Nanos = Nanos::from_millis(50);
-
-/// What a shard is told once, at its start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Its name.
-    pub cluster_name: String,
-    /// This node; one of `voters`.
-    pub me: NodeId,
-    /// This directory's life.
-    pub incarnation: Incarnation,
-    /// Which of the node's shards this is.
-    pub shard: ShardId,
-    /// All voters, of every log.
-    pub voters: Vec<Voter>,
-    /// The logs, by ascending group.
-    pub logs: Vec<LogName>,
-    /// Drawn for this start, never 0: by it others tell this directory from a copy of it.
-    pub start: u64,
-    /// How much is kept of the logs of which not all is.
-    pub retention: BTreeMap<GroupId, Retention>,
-    /// Seeds election jitter; differs per node.
-    pub seed: u64,
-    /// The build, for `status`.
-    pub version: String,
-    /// How durable writes are done here, for `status`.
-    pub storage: String,
-}
 
 /// One thread's share of a node.
 #[derive(Debug)]
@@ -409,22 +359,6 @@ impl Shard {
         }
     }
 
-    /// Fires a group's timers. A leader's put nothing into the journal: one whose journal takes no
-    /// more must still find out that nobody follows it.
-    fn maybe_tick(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
-        let Group {
-            raft, agreement, ..
-        } = &self.groups[position];
-        if raft.deadline() > now || agreement.is_stopped() {
-            return;
-        }
-        if raft.is_leader() {
-            self.tell_raft(now, position, effects, |raft, out| raft.tick(now, out));
-        } else if !self.stall.is_declared() {
-            self.with_raft(now, position, effects, |raft, out| raft.tick(now, out));
-        }
-    }
-
     fn next_deadline(&self, now: Nanos) -> Nanos {
         let mut deadline = self.liveness.deadline().min(self.agreement_deadline());
         for group in &self.groups {
@@ -458,270 +392,7 @@ impl Shard {
         own.map_or(deadline, |own| deadline.min(own)).max(now)
     }
 
-    /// Calls a group's Raft and carries out what it wants. Without room in the journal nothing is
-    /// called: the input counts as lost, which Raft survives, and room comes as segments are
-    /// written.
-    fn with_raft(
-        &mut self,
-        now: Nanos,
-        position: usize,
-        effects: &mut Effects,
-        call: impl FnOnce(&mut Raft, &mut Outbox),
-    ) {
-        // What Raft does may depend on the last block, and what it wants persisted stands behind.
-        self.close_block();
-        let Some(lsn) = self.journal.open_lsn() else {
-            return;
-        };
-        self.call_raft(now, position, lsn, effects, call);
-    }
-
-    /// As `with_raft`, for what never asks that anything be persisted: it needs no room, and is
-    /// never lost. Raft counts on being told what became of what it asked for.
-    fn tell_raft(
-        &mut self,
-        now: Nanos,
-        position: usize,
-        effects: &mut Effects,
-        call: impl FnOnce(&mut Raft, &mut Outbox),
-    ) {
-        self.close_block();
-        self.call_raft(now, position, NO_RUN, effects, call);
-    }
-
-    /// As `tell_raft` for a message of a term that this node has reached: that puts nothing into
-    /// the journal. A follower whose journal is full learns from such messages what is decided, and
-    /// so what may leave the journal. A later term's message needs room.
-    fn pass_to_raft(
-        &mut self,
-        now: Nanos,
-        position: usize,
-        term: Term,
-        effects: &mut Effects,
-        call: impl FnOnce(&mut Raft, &mut Outbox),
-    ) {
-        if term <= self.groups[position].raft.term() {
-            self.tell_raft(now, position, effects, call);
-        } else {
-            self.with_raft(now, position, effects, call);
-        }
-    }
-
-    fn call_raft(
-        &mut self,
-        now: Nanos,
-        position: usize,
-        lsn: Lsn,
-        effects: &mut Effects,
-        call: impl FnOnce(&mut Raft, &mut Outbox),
-    ) {
-        let mut outbox = std::mem::take(&mut self.outbox);
-        outbox.lsn = lsn;
-        call(&mut self.groups[position].raft, &mut outbox);
-        self.groups[position].is_dirty = true;
-        let mut list = std::mem::take(&mut outbox.list);
-        self.outbox = outbox;
-        for output in list.drain(..) {
-            self.carry_out(now, position, lsn, output, effects);
-        }
-        // Carrying out may have called Raft again, with a list of its own; the larger is kept.
-        if list.capacity() > self.outbox.list.capacity() {
-            self.outbox.list = list;
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        now: Nanos,
-        position: usize,
-        lsn: Lsn,
-        output: Output,
-        effects: &mut Effects,
-    ) {
-        match output {
-            Output::Persist(hard) => {
-                // What depends on it waits for the run that Raft was told of: it must be that one.
-                assert_eq!(
-                    self.journal.run_lsn(),
-                    Some(lsn),
-                    "the run moved within a step"
-                );
-                self.journal.put_hard_state(self.groups[position].id, hard);
-                self.groups[position].is_doubt_due = false;
-            }
-            Output::Doubts(doubt) => {
-                self.journal.set_doubt(self.groups[position].id, doubt);
-                let group = &mut self.groups[position];
-                group.is_doubt_due = true;
-                group.holes = group.holes.take().filter(|_| doubt.holes);
-            }
-            Output::Send { to, message, after } => {
-                let frame = self.message_frame(self.groups[position].id, message);
-                let effect = Effect::Send {
-                    to,
-                    lane: Lane::Control,
-                    frame,
-                };
-                match after {
-                    After::Stored(lsn) if lsn >= self.journal.durable() => {
-                        self.held.push((lsn, effect));
-                    }
-                    After::Stored(_) | After::Now => effects.push(effect),
-                }
-            }
-            Output::Replicate {
-                to,
-                term,
-                prev_index,
-                prev_term,
-                first,
-                last,
-                ..
-            } => self.groups[position].replicates.push(Replicate {
-                to,
-                term,
-                prev_index,
-                prev_term,
-                first,
-                last,
-            }),
-            Output::CatchUp { to, next } => self.on_catch_up(now, position, to, next, effects),
-            Output::BecameLeader { .. } => self.put_no_op(position),
-            Output::SteppedDown { leader, .. } => {
-                self.abandon_acks(position, leader, effects);
-                self.abandon_trims(position, effects);
-                self.wake_waiting(now, position, effects);
-            }
-            Output::Truncated { from } => {
-                self.groups[position].truncate_from(from);
-                self.is_release_due = true;
-            }
-            Output::Committed { index } => {
-                self.note_outpaced(now, position, index);
-                self.acknowledge(position, index, effects);
-                self.settle_trims(position, index, effects);
-                self.wake_waiting(now, position, effects);
-            }
-            Output::BeatNow => self.liveness.hurry_heartbeat(now),
-            Output::ReadReady { id, index } => {
-                self.on_read_ready(now, position, id, index, effects);
-            }
-            Output::ReadFailed { id } => self.on_read_failed(position, id, effects),
-        }
-    }
-
-    /// Says what a group doubts no more, should nothing else of it be to be written.
-    fn maybe_put_doubt(&mut self, position: usize) {
-        if !self.groups[position].is_doubt_due {
-            return;
-        }
-        self.close_block();
-        if self.journal.open_lsn().is_some() {
-            let id = self.groups[position].id;
-            let hard = self.journal.hard_state(id);
-            self.journal.put_hard_state(id, hard);
-            self.groups[position].is_doubt_due = false;
-        }
-    }
-
     fn send(&mut self, to: NodeId, lane: Lane, frame: Outgoing, effects: &mut Effects) {
         effects.push(Effect::Send { to, lane, frame });
-    }
-
-    fn message_frame(&mut self, group: GroupId, message: raft::Message) -> Outgoing {
-        let group = group.0;
-        match message {
-            raft::Message::VoteRequest {
-                pre,
-                transfer,
-                term,
-                last_index,
-                last_term,
-            } => self.encoder.frame(&VoteRequest {
-                group,
-                pre: u8::from(pre),
-                transfer: u8::from(transfer),
-                term: term.0,
-                last_index: last_index.0,
-                last_term: last_term.0,
-            }),
-            raft::Message::VoteReply {
-                pre,
-                granted,
-                term,
-                voter_term,
-            } => self.encoder.frame(&VoteReply {
-                group,
-                pre: u8::from(pre),
-                granted: u8::from(granted),
-                term: term.0,
-                voter_term: voter_term.0,
-            }),
-            raft::Message::AppendAck {
-                term,
-                matched,
-                index,
-                conflict_term,
-                prev_index,
-            } => self.encoder.frame(&AppendEntriesAck {
-                group,
-                matched: u8::from(matched),
-                term: term.0,
-                index: index.0,
-                conflict_term: conflict_term.0,
-                prev_index: prev_index.0,
-            }),
-            raft::Message::TimeoutNow { term } => self.encoder.frame(&TimeoutNow {
-                group,
-                term: term.0,
-            }),
-            raft::Message::StateReport(report) => self.encoder.frame(&StateReport {
-                number: report.number,
-                term: report.term.0,
-                last_index: report.last_index.0,
-                last_term: report.last_term.0,
-                commit: report.commit.0,
-                group,
-                doubt: report.doubt.code(),
-                is_leader: u8::from(report.is_leader),
-                is_reply: u8::from(report.is_reply),
-            }),
-        }
-    }
-}
-
-impl Config {
-    /// The name of a voter.
-    fn name_of(&self, node: NodeId) -> &str {
-        let mut voters = self.voters.iter();
-        let voter = voters.find(|voter| voter.id == node);
-        voter.map_or("?", |voter| &voter.name)
-    }
-
-    /// What a client is told of the cluster.
-    fn welcome(&self) -> Welcome {
-        Welcome {
-            cluster: self.cluster.0.to_le_bytes(),
-            node: self.me.0,
-            cluster_name: self.cluster_name.clone().into_bytes(),
-            nodes: self
-                .voters
-                .iter()
-                .map(|voter| NodeAddress {
-                    id: voter.id.0,
-                    name: voter.name.clone().into_bytes(),
-                    address: voter.address.clone().into_bytes(),
-                })
-                .collect(),
-            logs: self
-                .logs
-                .iter()
-                .map(|log| greeting::LogName {
-                    group: log.group.0,
-                    name: log.name.clone().into_bytes(),
-                })
-                .collect(),
-            version: WIRE_VERSION,
-        }
     }
 }
