@@ -55,7 +55,6 @@ impl Purpose {
 }
 
 /// A read in flight.
-#[allow(clippy::large_enum_variant, reason = "nearly all of them are jobs")]
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
