@@ -24,29 +24,17 @@ fn three(count: u64) -> Bench {
 fn fill(bench: &mut Bench, from: u64, to: u64) {
     for at in from..to {
         for log in [LOG, OTHER] {
-            assert_eq!(append(bench, log, at), Outcome::Committed.code());
+            assert!(bench.commits(log, at, &record(RECORD_SIZE, at as u8)));
         }
-    }
-}
-
-fn append(bench: &mut Bench, log: u32, at: u64) -> u8 {
-    let request = bench.append(log, at, &record(RECORD_SIZE, at as u8));
-    run(bench, 4);
-    bench.replies[&request].outcome
-}
-
-fn run(bench: &mut Bench, turn_count: usize) {
-    for _ in 0..turn_count {
-        bench.turn();
     }
 }
 
 /// The log has stopped, and only that one.
 fn assert_stopped(bench: &mut Bench, sequence: u64) {
-    run(bench, 200);
+    bench.turns(200);
     assert_eq!(bench.led, 1, "it leads the other log only");
     let request = bench.append(LOG, sequence, &record(RECORD_SIZE, 0));
-    run(bench, 4);
+    bench.turns(4);
     let reply = &bench.replies[&request];
     assert_eq!(reply.outcome, Outcome::NotCommitted.code());
     assert_eq!(reply.reason, NotCommittedReason::NotLeader.code());
@@ -54,7 +42,7 @@ fn assert_stopped(bench: &mut Bench, sequence: u64) {
     assert_eq!(bench.fetch_outcome, FetchOutcome::Damaged.code());
     assert!(!bench.fetch(OTHER, 0).is_empty());
     let (candidacies, granted) = (bench.candidacies, bench.votes_granted);
-    run(bench, 3 * SECOND_COUNT);
+    bench.turns(3 * SECOND_COUNT);
     assert_eq!(bench.candidacies, candidacies, "it asks for no vote");
     assert_eq!(bench.votes_granted, granted);
 }
@@ -68,13 +56,13 @@ fn replicas_that_agree_tell_each_other_now_and_then_and_nobody_complains() {
         let index = 5 + second;
         bench.tell_sum(SECOND, LOG, index);
         bench.tell_sum(THIRD, LOG, index + 3);
-        run(&mut bench, SECOND_COUNT);
+        bench.turns(SECOND_COUNT);
     }
     assert_eq!(bench.complaints(), [""; 0]);
     let told = bench.sums_count - count;
     assert!((4..=8).contains(&told), "{told} words in five seconds");
     // Where nothing is decided nothing is said but now and then.
-    run(&mut bench, 10 * SECOND_COUNT);
+    bench.turns(10 * SECOND_COUNT);
     let idle = bench.sums_count - count - told;
     assert!((1..=2).contains(&idle), "{idle} words in ten idle seconds");
 }
@@ -86,7 +74,7 @@ fn a_peer_that_differs_from_a_majority_is_named_with_its_first_other_block() {
         bench.tell_sum(THIRD, LOG, first - 1);
         bench.diverged.insert(THIRD, (first, 1));
         bench.tell_sum(THIRD, LOG, 21);
-        run(&mut bench, SECOND_COUNT);
+        bench.turns(SECOND_COUNT);
         let alarm = format!("log log-1: block {first} here is not that of node-3");
         assert_eq!(bench.complaints(), [alarm.as_str()]);
         assert_eq!(
@@ -107,14 +95,14 @@ fn whoever_differs_from_a_majority_stops_that_log_for_good() {
             bench.diverged.insert(peer, (first, 1));
         }
         bench.tell_sum(SECOND, LOG, 21);
-        run(&mut bench, SECOND_COUNT);
+        bench.turns(SECOND_COUNT);
         let alarm = format!(
             "log log-1: block {first} here is not that of node-2, node-3; a majority holds the \
              others', so this replica has stopped: replace its directory"
         );
         assert_eq!(bench.complaints(), [alarm.as_str()]);
         assert_stopped(&mut bench, 20);
-        assert_eq!(append(&mut bench, OTHER, 20), Outcome::Committed.code());
+        assert!(bench.commits(OTHER, 20, &record(RECORD_SIZE, 20 as u8)));
         // Whatever the peers say then: the directory remembers.
         bench.diverged.clear();
         bench.restart();
@@ -132,18 +120,18 @@ fn where_no_majority_holds_the_same_whoever_differs_stops_until_one_does() {
     bench.diverged.insert(SECOND, (9, 1));
     bench.diverged.insert(THIRD, (9, 2));
     bench.tell_sum(SECOND, LOG, 21);
-    run(&mut bench, SECOND_COUNT);
+    bench.turns(SECOND_COUNT);
     let alarm = "log log-1: block 9 here is not that of node-2, node-3; no majority holds the same, \
                  so this replica has stopped";
     assert_eq!(bench.complaints(), [alarm]);
     assert_stopped(&mut bench, 20);
     // One of the two has got another directory, with what this node holds.
     bench.diverged.remove(&SECOND);
-    run(&mut bench, 3 * SECOND_COUNT);
+    bench.turns(3 * SECOND_COUNT);
     let alarm = "log log-1: block 9 here is not that of node-3";
     assert_eq!(bench.complaints(), [alarm]);
-    run(&mut bench, 2 * SECOND_COUNT);
-    assert_eq!(append(&mut bench, LOG, 20), Outcome::Committed.code());
+    bench.turns(2 * SECOND_COUNT);
+    assert!(bench.commits(LOG, 20, &record(RECORD_SIZE, 20 as u8)));
 }
 
 #[test]
@@ -153,7 +141,7 @@ fn one_against_one_both_stop_while_the_third_is_away() {
     fill(&mut bench, 0, 20);
     bench.diverged.insert(SECOND, (15, 1));
     bench.tell_sum(SECOND, LOG, 21);
-    run(&mut bench, SECOND_COUNT);
+    bench.turns(SECOND_COUNT);
     let alarm = "log log-1: block 15 here is not that of node-2; no majority holds the same, so \
                  this replica has stopped";
     assert_eq!(bench.complaints(), [alarm]);
@@ -166,16 +154,16 @@ fn what_is_told_of_blocks_to_come_is_compared_when_they_have_come() {
     bench.diverged.insert(THIRD, (25, 1));
     fill(&mut bench, 20, 30);
     bench.tell_sum(THIRD, LOG, 31);
-    run(&mut bench, 2);
+    bench.turns(2);
     assert!(bench.complaints()[0].contains("node-3"));
     // From before they were committed: another run of the same.
     let mut late = three(20);
     late.diverged.insert(THIRD, (25, 1));
     late.say_sum(THIRD, LOG, 25, 0xBAD);
-    run(&mut late, SECOND_COUNT);
+    late.turns(SECOND_COUNT);
     assert_eq!(late.complaints(), [""; 0]);
     fill(&mut late, 20, 30);
-    run(&mut late, SECOND_COUNT);
+    late.turns(SECOND_COUNT);
     let alarm = "log log-1: block 25 here is not that of node-3";
     assert_eq!(late.complaints(), [alarm]);
 }
@@ -187,16 +175,14 @@ fn a_block_that_memory_has_let_go_of_is_read_to_be_compared() {
     let count = bench.fill_to_segment(LOG, 0, 0, 20_000);
     let count = count + 20;
     for at in count - 20..count {
-        let request = bench.append(LOG, at, &record(20_000, at as u8));
-        run(&mut bench, 4);
-        assert_eq!(bench.replies[&request].outcome, Outcome::Committed.code());
+        assert!(bench.commits(LOG, at, &record(20_000, at as u8)));
     }
-    run(&mut bench, SECOND_COUNT);
+    bench.turns(SECOND_COUNT);
     bench.restart();
     let read_size = bench.read_size;
     bench.diverged.insert(THIRD, (3, 1));
     bench.tell_sum(THIRD, LOG, 4);
-    run(&mut bench, SECOND_COUNT);
+    bench.turns(SECOND_COUNT);
     let alarm = "log log-1: block 3 here is not that of node-3";
     assert_eq!(bench.complaints(), [alarm]);
     assert!(bench.read_size > read_size, "the segment was read");
@@ -207,7 +193,7 @@ fn a_place_before_the_first_is_a_peers_fault_and_nothing_else() {
     let mut bench = three(2);
     bench.say_sum(THIRD, LOG, 0, 7);
     bench.say_sum(THIRD, 99, 1, 7);
-    run(&mut bench, 5);
+    bench.turns(5);
     assert_eq!(
         bench.complaints(),
         ["1 frames with damaged blocks came from peers"]

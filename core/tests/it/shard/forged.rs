@@ -2,7 +2,7 @@
 //! whoever looks for the next sound block meets them first. None is ever taken for one.
 
 use bytes::BytesMut;
-use ringwood_core::frame::code::{BlockOutcome, Outcome};
+use ringwood_core::frame::code::BlockOutcome;
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::id::{Epoch, GroupId, Index, Offset, ProducerId, Sequence, Term};
 use ringwood_core::log::block::{
@@ -85,11 +85,7 @@ impl Story {
                 true => special(sum_of(&bench.sent(LOG, index - 1))),
                 false => record(RECORD_SIZE, at as u8),
             };
-            let request = bench.append(LOG, at, &next);
-            for _ in 0..4 {
-                bench.turn();
-            }
-            if bench.replies[&request].outcome == Outcome::Committed.code() {
+            if bench.commits(LOG, at, &next) {
                 records.push(next);
             }
         }

@@ -61,9 +61,7 @@ fn a_segment_without_its_beginning_is_written_anew() {
             spoil(&mut bench, number, loss);
             bench.restart();
             read_all(&mut bench, count);
-            for _ in 0..2_000 {
-                bench.turn();
-            }
+            bench.turns(2_000);
             let what = format!("segment {number} has lost {name}");
             assert_eq!(bench.damage(), (1, 1), "{what}");
             assert_eq!(bench.complaints(), [""; 0], "{what}");
@@ -118,9 +116,7 @@ fn the_second_copy_of_a_head_is_looked_after() {
         while bench.scrub_passes() == passes {
             bench.turn();
         }
-        for _ in 0..1_000 {
-            bench.turn();
-        }
+        bench.turns(1_000);
         assert_eq!(bench.damage(), (before + 1, before + 1), "byte {at}");
         let size = head.head_size as usize;
         assert!(bench.segment(LOG, 1)[..size] == whole[..size], "byte {at}");

@@ -53,9 +53,7 @@ fn grants(is_leader_there: bool) -> u64 {
     if is_leader_there {
         bench.say(PEER, &heartbeat(20), &[]);
     }
-    for _ in 0..3 {
-        bench.turn();
-    }
+    bench.turns(3);
     bench.votes_granted - granted
 }
 

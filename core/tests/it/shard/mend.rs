@@ -17,12 +17,7 @@ pub(super) fn cold() -> (Bench, u64) {
     let (mut count, mut more) = (0, 16);
     while more > 0 {
         more -= u64::from(bench.has_segment(LOG, 1));
-        let request = bench.append(LOG, count, &record(RECORD_SIZE, count as u8));
-        for _ in 0..4 {
-            bench.turn();
-        }
-        let outcome = bench.replies[&request].outcome;
-        count += u64::from(outcome == Outcome::Committed.code());
+        count += u64::from(bench.commits(LOG, count, &record(RECORD_SIZE, count as u8)));
     }
     bench.restart();
     (bench, count)
@@ -53,9 +48,7 @@ pub(super) fn read_all(bench: &mut Bench, count: u64) {
             return;
         }
         assert_eq!(bench.fetch_outcome, FetchOutcome::Damaged.code());
-        for _ in 0..100 {
-            bench.turn();
-        }
+        bench.turns(100);
     }
     panic!("{at} of {count} records were read");
 }
@@ -145,12 +138,8 @@ fn a_spoilt_segment_is_written_anew_with_what_a_peer_has() {
             // What grows goes on growing.
             let mut sequence = count;
             while !bench.has_segment(LOG, 2) {
-                let request = bench.append(LOG, sequence, &record(RECORD_SIZE, sequence as u8));
-                for _ in 0..4 {
-                    bench.turn();
-                }
-                let outcome = bench.replies[&request].outcome;
-                sequence += u64::from(outcome == Outcome::Committed.code());
+                sequence +=
+                    u64::from(bench.commits(LOG, sequence, &record(RECORD_SIZE, sequence as u8)));
             }
             read_all(&mut bench, sequence);
         }
@@ -174,18 +163,14 @@ fn a_full_disk_puts_a_mend_off() {
     bench.is_disk_full = true;
     let read = read_on(&mut bench, 0, count);
     assert!(read < count);
-    for _ in 0..60_000 {
-        bench.turn();
-    }
+    bench.turns(60_000);
     assert_eq!(read_on(&mut bench, read, count), read, "not mended yet");
     let complaints = bench.complaints();
     assert!(complaints[0].ends_with("cannot be mended: the disk is full"));
     // At 0, 5, 15 and 35 s; and nothing of it stays where room is short.
     assert_eq!((bench.mend_count, bench.mended_size()), (4, 0));
     bench.is_disk_full = false;
-    for _ in 0..40_000 {
-        bench.turn();
-    }
+    bench.turns(40_000);
     assert_eq!(read_on(&mut bench, 0, count), count);
     assert_eq!((bench.mend_count, bench.mended_size()), (5, 0));
 }
@@ -198,18 +183,14 @@ fn nothing_is_written_before_all_of_it_is_there() {
     bench.segment(LOG, 0)[sound[3] + 100] ^= 1;
     assert!(read_on(&mut bench, 0, count) < count);
     let before = bench.read_size;
-    for _ in 0..60_000 {
-        bench.turn();
-    }
+    bench.turns(60_000);
     assert_eq!((bench.mend_count, bench.ask_count), (0, 4));
     let size = bench.segment(LOG, 0).len() as u64;
     assert!(bench.read_size - before <= 4 * size, "once for each try");
     // Who asks for a scrub does not wait for the next.
     bench.word = BlockOutcome::Found;
     bench.scrub();
-    for _ in 0..100 {
-        bench.turn();
-    }
+    bench.turns(100);
     assert_eq!(read_on(&mut bench, 0, count), count);
     assert_eq!(bench.complaints(), [""; 0]);
 }
@@ -223,9 +204,7 @@ fn a_trim_ends_the_mend_of_what_it_lets_go() {
     let read = read_on(&mut bench, 0, count);
     assert!(read < count);
     bench.trim(LOG, count);
-    for _ in 0..10_000 {
-        bench.turn();
-    }
+    bench.turns(10_000);
     assert!(!bench.has_segment(LOG, 0));
     assert_eq!(bench.complaints(), [""; 0]);
     assert_eq!(bench.mend_count, 0);
@@ -240,9 +219,7 @@ fn what_nobody_has_is_named_and_the_rest_is_read() {
     bench.segment(LOG, 0)[sound[3] + 100] ^= 1;
     let read = read_on(&mut bench, 0, count);
     assert!(read < count);
-    for _ in 0..100 {
-        bench.turn();
-    }
+    bench.turns(100);
     let complaints = bench.complaints();
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(complaints[0].contains("are lost in segment 0, damaged at byte "));
@@ -254,9 +231,7 @@ fn what_nobody_has_is_named_and_the_rest_is_read() {
         "all behind it reads"
     );
     bench.word = BlockOutcome::Found;
-    for _ in 0..6_000 {
-        bench.turn();
-    }
+    bench.turns(6_000);
     assert_eq!(read_on(&mut bench, 0, count), count);
     assert_eq!(bench.complaints(), [""; 0]);
 }
@@ -280,9 +255,7 @@ fn what_is_read_of_an_old_file_is_no_place_in_the_new_one() {
         for from in (0..count).rev() {
             read_on(&mut bench, from, from + 1);
         }
-        for _ in 0..300 {
-            bench.turn();
-        }
+        bench.turns(300);
         assert_eq!(bench.mend_count, 1, "read {reads} of segment {number}");
         assert!(bench.release_read());
         bench.turn();
@@ -303,20 +276,14 @@ fn a_scrub_that_reads_an_old_file_finds_nothing_in_the_new_one() {
         bench.segment(LOG, 0)[sound[sound.len() - 2] + 100] ^= 1;
         bench.reads_to_hold = Some(reads);
         let passes = bench.scrub();
-        for _ in 0..200 {
-            bench.turn();
-        }
+        bench.turns(200);
         for from in (0..count).rev() {
             read_on(&mut bench, from, from + 1);
         }
-        for _ in 0..1_000 {
-            bench.turn();
-        }
+        bench.turns(1_000);
         assert_eq!(bench.mend_count, 1);
         assert!(bench.release_read(), "{reads}");
-        for _ in 0..20_000 {
-            bench.turn();
-        }
+        bench.turns(20_000);
         assert!(bench.scrub_passes() > passes);
         assert_eq!(bench.damage(), (1, 1), "{reads}");
         assert_eq!(read_on(&mut bench, 0, count), count);
@@ -330,9 +297,7 @@ fn grow_unvouched(bench: &mut Bench, count: u64) -> u64 {
     bench.sticks_behind_segments = true;
     while !bench.is_stuck() {
         let request = bench.append(LOG, count, &record(RECORD_SIZE, count as u8));
-        for _ in 0..4 {
-            bench.turn();
-        }
+        bench.turns(4);
         let outcome = bench.replies.get(&request).map(|reply| reply.outcome);
         count += u64::from(outcome == Some(Outcome::Committed.code()));
     }
@@ -347,9 +312,7 @@ fn what_no_checkpoint_vouches_for_is_not_written_anew() {
     bench.segment(LOG, 1)[places[1] + 100] ^= 1;
     let read = read_on(&mut bench, 0, count);
     assert!(read < count);
-    for _ in 0..20 {
-        bench.turn();
-    }
+    bench.turns(20);
     assert_eq!(
         bench.mend_count, 0,
         "a crash would end it before its blocks"
@@ -357,9 +320,7 @@ fn what_no_checkpoint_vouches_for_is_not_written_anew() {
     // Once the checkpoint is durable.
     bench.sticks_behind_segments = false;
     bench.stick_disk(false);
-    for _ in 0..300 {
-        bench.turn();
-    }
+    bench.turns(300);
     assert_eq!((bench.mend_count, bench.damage()), (1, (1, 1)));
     read_all(&mut bench, count);
 }
@@ -371,16 +332,12 @@ fn a_crash_before_the_checkpoint_finds_a_segment_as_it_was() {
     let places = places(bench.segment(LOG, 1));
     bench.segment(LOG, 1)[places[1] + 100] ^= 1;
     read_on(&mut bench, 0, count);
-    for _ in 0..20 {
-        bench.turn();
-    }
+    bench.turns(20);
     bench.crash();
     count = bench.fill_to_segment(LOG, 2, count, RECORD_SIZE);
     read_all(&mut bench, count);
     bench.scrub();
-    for _ in 0..20_000 {
-        bench.turn();
-    }
+    bench.turns(20_000);
     let found = bench
         .notices
         .iter()

@@ -5,6 +5,7 @@ mod bench;
 mod forged;
 mod heads;
 mod hole;
+mod journaled;
 mod late;
 mod mend;
 mod repair;

@@ -1,53 +1,18 @@
 //! A disk that gives back something else than was written, under a node that runs: the blocks come
 //! from whoever has them, and stand in the journal again.
 
-use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, Outcome};
-
+use ringwood_core::frame::code::{BlockOutcome, FetchOutcome};
 use ringwood_core::id::Nanos;
 
 use super::bench::{Bench, RING, record};
+use super::journaled::{COUNT, LOG, fill, leader, read_on};
 
-const LOG: u32 = 1;
-const RECORD_SIZE: usize = 5_000;
-const COUNT: u64 = 6;
-
-pub(super) fn fill(at: u64) -> u8 {
-    0xA0 + at as u8
-}
-
-fn whole(at: u64) -> Vec<u8> {
-    record(RECORD_SIZE, fill(at))
-}
-
-/// A leader whose cache holds nothing of the log's records, which are all in its journal.
+/// As `leader`, with nothing in its cache.
 pub(super) fn cold() -> Bench {
-    let mut bench = Bench::new();
-    for at in 0..COUNT {
-        let request = bench.append(LOG, at, &whole(at));
-        for _ in 0..4 {
-            bench.turn();
-        }
-        assert_eq!(bench.replies[&request].outcome, Outcome::Committed.code());
-    }
+    let mut bench = leader();
     bench.restart();
     assert!(!bench.has_segment(LOG, 0), "all is in the journal");
     bench
-}
-
-/// The log from `from` on, read until its end or a refusal.
-fn read_on(bench: &mut Bench, from: u64) -> u64 {
-    let mut at = from;
-    while at < COUNT {
-        let bytes = bench.fetch(LOG, at);
-        if bytes.is_empty() {
-            break;
-        }
-        for found in bytes.chunks(whole(0).len()) {
-            assert!(found == whole(at), "record {at} is another");
-            at += 1;
-        }
-    }
-    at
 }
 
 #[test]
@@ -57,9 +22,7 @@ fn a_block_that_rots_in_the_journal_comes_back_from_a_peer() {
         assert_eq!(bench.flip_in_journal(fill(hit)), 1);
         assert_eq!(read_on(&mut bench, 0), hit, "nothing damaged is given");
         assert_eq!(bench.fetch_outcome, FetchOutcome::Damaged.code());
-        for _ in 0..10 {
-            bench.turn();
-        }
+        bench.turns(10);
         assert_eq!(bench.ask_count, 1, "asked once, however often it is met");
         assert_eq!(read_on(&mut bench, 0), COUNT);
         assert_eq!(bench.complaints(), [""; 0]);
@@ -89,9 +52,7 @@ fn blocks_that_nobody_has_are_refused_until_somebody_does() {
         // What stands behind the damage is read as ever.
         assert_eq!(read_on(&mut bench, 3), COUNT);
         bench.word = BlockOutcome::Found;
-        for _ in 0..6_000 {
-            bench.turn();
-        }
+        bench.turns(6_000);
         assert_eq!(read_on(&mut bench, 0), COUNT);
         assert_eq!(bench.complaints(), [""; 0]);
     }
@@ -107,12 +68,7 @@ fn a_block_that_nobody_has_stops_no_other_log() {
     let ring_size = RING.file_size * u64::from(RING.file_count);
     let mut sequence = 0;
     while bench.files_entered < 3 * u64::from(RING.file_count) {
-        let request = bench.append(2, sequence, &record(30_000, sequence as u8));
-        for _ in 0..4 {
-            bench.turn();
-        }
-        let outcome = bench.replies[&request].outcome;
-        sequence += u64::from(outcome == Outcome::Committed.code());
+        sequence += u64::from(bench.commits(2, sequence, &record(30_000, sequence as u8)));
         assert!(
             bench.now() < Nanos::from_millis(60_000),
             "{sequence} records"
@@ -130,15 +86,11 @@ fn a_block_that_nobody_has_stops_no_other_log() {
         assert!(complaints[0].contains("blocks 4 to 4 are lost in segment 0"));
         bench.restart();
         read_on(&mut bench, 0);
-        for _ in 0..100 {
-            bench.turn();
-        }
+        bench.turns(100);
     }
     bench.word = BlockOutcome::Found;
     bench.scrub();
-    for _ in 0..1_000 {
-        bench.turn();
-    }
+    bench.turns(1_000);
     assert_eq!(read_on(&mut bench, 0), COUNT);
     assert_eq!(bench.complaints(), [""; 0]);
 }

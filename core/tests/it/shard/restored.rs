@@ -16,7 +16,7 @@ fn leader() -> (Bench, u64) {
     let header = SegmentHeader::check(bench.segment(LOG, 2)).expect("a header");
     let start = header.first_offset.0 + 3;
     let request = bench.trim(LOG, start);
-    (0..8).for_each(|_| bench.turn());
+    bench.turns(8);
     assert_eq!(bench.trimmed[&request].outcome, TrimOutcome::Done.code());
     (bench, start)
 }
@@ -60,12 +60,12 @@ fn a_follower_begins_anew_and_stays_so() {
     let mut damaged = head.clone();
     damaged[4096] ^= 1;
     bench.say(BULK, &body, &damaged);
-    (0..4).for_each(|_| bench.turn());
+    bench.turns(4);
     assert!(!bench.fetch(LOG, 0).is_empty());
     for _ in 0..2 {
         // Twice, it is the same.
         bench.say(BULK, &body, &head);
-        (0..4).for_each(|_| bench.turn());
+        bench.turns(4);
         assert_eq!(bench.acked.get(&LOG), Some(&base));
         assert!(bench.segment_numbers(LOG).is_empty());
     }
@@ -86,7 +86,7 @@ fn a_follower_begins_anew_and_stays_so() {
             count - header.first_offset.0,
             &record(RECORD_SIZE, 1),
         );
-        (0..4).for_each(|_| bench.turn());
+        bench.turns(4);
         let reply = &bench.replies[&request];
         if reply.outcome == Outcome::Committed.code() {
             assert_eq!(reply.offset, count);
@@ -106,7 +106,7 @@ fn what_a_follower_has_is_not_thrown_away() {
     let numbers = bench.segment_numbers(LOG);
     let body = Restore { term: 100, ..body };
     bench.say(BULK, &body, &head);
-    (0..8).for_each(|_| bench.turn());
+    bench.turns(8);
     assert_eq!(bench.segment_numbers(LOG), numbers);
     bench.read_mode = ReadMode::AnyReplica;
     assert!(!bench.fetch(LOG, start).is_empty());

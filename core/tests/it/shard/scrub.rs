@@ -38,9 +38,7 @@ fn damage_anywhere_is_found_and_mended() {
         let at = hit(file, &places(file));
         file[at] ^= 0x10;
         scrub(&mut bench);
-        for _ in 0..1_000 {
-            bench.turn();
-        }
+        bench.turns(1_000);
         assert_eq!(bench.damage(), (1, 1), "byte {at} of segment {number}");
         let file = bench.segment(LOG, number);
         assert_eq!(file.len(), whole.len());
@@ -75,11 +73,9 @@ fn a_sound_disk_is_read_once_and_left_alone() {
 #[test]
 fn the_journal_is_looked_at_too() {
     let mut bench = super::repair::cold();
-    assert_eq!(bench.flip_in_journal(super::repair::fill(4)), 1);
+    assert_eq!(bench.flip_in_journal(super::journaled::fill(4)), 1);
     scrub(&mut bench);
-    for _ in 0..100 {
-        bench.turn();
-    }
+    bench.turns(100);
     assert_eq!(bench.damage(), (1, 1));
     scrub(&mut bench);
     assert_eq!(bench.damage(), (1, 1), "the copy is sound");

@@ -182,7 +182,7 @@ fn a_crash_between_a_footer_and_what_follows_loses_nothing() {
     };
     while !is_sealed(&mut bench) {
         bench.append(LOG, count, &record(RECORD_SIZE, count as u8));
-        (0..4).for_each(|_| bench.turn());
+        bench.turns(4);
         count += 1;
     }
     assert!(!bench.has_segment(LOG, 1));

@@ -1,7 +1,5 @@
 //! A log with few records: it goes round with the journal's ring, and has no segment of its own.
 
-use ringwood_core::frame::code::Outcome;
-
 use super::bench::{Bench, RING, record};
 
 const LARGE: u32 = 1;
@@ -13,16 +11,13 @@ fn a_small_log_goes_round_with_the_ring() {
     let mut bench = Bench::new();
     let small = record(300, 7);
     bench.append(SMALL, 0, &small);
-    (0..4).for_each(|_| bench.turn());
+    bench.turns(4);
     let file_count = u64::from(RING.file_count);
     let (mut entered, mut sequence) = (bench.files_entered, 0);
     for _ in 0..3 {
         // Each of the ring's files is begun anew, and the log's record is in none of the old ones.
         while bench.files_entered < entered + file_count {
-            let request = bench.append(LARGE, sequence, &record(RECORD_SIZE, 1));
-            (0..4).for_each(|_| bench.turn());
-            let outcome = bench.replies[&request].outcome;
-            sequence += u64::from(outcome == Outcome::Committed.code());
+            sequence += u64::from(bench.commits(LARGE, sequence, &record(RECORD_SIZE, 1)));
         }
         entered = bench.files_entered;
         assert!(bench.fetch(SMALL, 0) == small);
@@ -34,7 +29,7 @@ fn a_small_log_goes_round_with_the_ring() {
     // Once it is worth a write, it gets one.
     for sequence in 1..6 {
         bench.append(SMALL, sequence, &record(20_000, 7));
-        (0..4).for_each(|_| bench.turn());
+        bench.turns(4);
     }
     assert!(bench.has_segment(SMALL, 0));
     assert!(bench.fetch(SMALL, 0).starts_with(&small));

@@ -60,9 +60,7 @@ fn a_log_without_a_quorum_does_not_stop_its_shard() {
     // The client tries again: each is there, once, at its offset.
     for (at, record) in (0..).zip(&records) {
         let request = bench.append(STUCK, at, record);
-        for _ in 0..2_000 {
-            bench.turn();
-        }
+        bench.turns(2_000);
         let reply = bench.replies[&request];
         assert_eq!(
             (reply.outcome, reply.offset),
@@ -105,9 +103,7 @@ fn a_full_disk_stops_appends_and_no_vote() {
     bench.is_disk_full = true;
     let reason = loop {
         let request = bench.append(WELL, sequence, &record(40_000, 2));
-        for _ in 0..4 {
-            bench.turn();
-        }
+        bench.turns(4);
         let reply = bench.replies[&request];
         if reply.outcome != Outcome::Committed.code() {
             break reply.reason;
@@ -129,9 +125,7 @@ fn a_full_disk_stops_appends_and_no_vote() {
         };
         let granted = bench.votes_granted;
         bench.say(PEER, &request, &[]);
-        for _ in 0..3 {
-            bench.turn();
-        }
+        bench.turns(3);
         assert!(
             bench.votes_granted > granted,
             "no room for a vote in term {term}"
@@ -139,10 +133,23 @@ fn a_full_disk_stops_appends_and_no_vote() {
         term += 1;
     }
     bench.is_disk_full = false;
-    for _ in 0..2_000 {
-        bench.turn();
-    }
+    bench.turns(2_000);
     turn_the_ring(&mut bench, &mut sequence, 9);
+}
+
+/// A disk that takes no segment, and a ring that is full for that: of decided blocks, in files of as
+/// many runs as a node's have. And how many records were taken.
+fn full() -> (Bench, u64) {
+    let mut bench = Bench::with_ring(Ring {
+        file_size: 32 * RING.run_size as u64,
+        ..RING
+    });
+    let mut sequence = 0;
+    bench.is_disk_full = true;
+    while bench.commits(WELL, sequence, &record(60_000, sequence as u8)) {
+        sequence += 1;
+    }
+    (bench, sequence)
 }
 
 /// A full disk, then a restart without the others: all that the ring holds is undecided by then, and
@@ -150,29 +157,11 @@ fn a_full_disk_stops_appends_and_no_vote() {
 /// as the disk wrote.
 #[test]
 fn what_cannot_make_room_is_not_put_again_and_again() {
-    // Files of as many runs as a node's have.
-    let mut bench = Bench::with_ring(Ring {
-        file_size: 32 * RING.run_size as u64,
-        ..RING
-    });
-    let mut sequence = 0;
-    bench.is_disk_full = true;
-    loop {
-        let request = bench.append(WELL, sequence, &record(60_000, sequence as u8));
-        for _ in 0..4 {
-            bench.turn();
-        }
-        if bench.replies[&request].outcome != Outcome::Committed.code() {
-            break;
-        }
-        sequence += 1;
-    }
+    let (mut bench, mut sequence) = full();
     bench.is_alone = true;
     bench.restart();
     let begun = bench.files_entered;
-    for _ in 0..20_000 {
-        bench.turn();
-    }
+    bench.turns(20_000);
     let entered = bench.files_entered - begun;
     assert!(
         entered < 30,
@@ -188,27 +177,10 @@ fn what_cannot_make_room_is_not_put_again_and_again() {
 /// are though it has no room for others, and nobody is there to tell: each says it of those before.
 #[test]
 fn a_full_journal_tells_after_a_restart_what_is_decided() {
-    let mut bench = Bench::with_ring(Ring {
-        file_size: 32 * RING.run_size as u64,
-        ..RING
-    });
-    let mut sequence = 0;
-    bench.is_disk_full = true;
-    loop {
-        let request = bench.append(WELL, sequence, &record(60_000, sequence as u8));
-        for _ in 0..4 {
-            bench.turn();
-        }
-        if bench.replies[&request].outcome != Outcome::Committed.code() {
-            break;
-        }
-        sequence += 1;
-    }
+    let (mut bench, _) = full();
     bench.is_alone = true;
     bench.restart();
     bench.is_disk_full = false;
-    for _ in 0..2_000 {
-        bench.turn();
-    }
+    bench.turns(2_000);
     assert!(bench.has_segment(WELL, 0), "what is decided has left");
 }

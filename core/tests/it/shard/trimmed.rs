@@ -19,9 +19,7 @@ fn first_offset(bench: &mut Bench, number: u32) -> u64 {
 
 fn trim(bench: &mut Bench, before: u64) -> TrimOutcome {
     let request = bench.trim(LOG, before);
-    for _ in 0..8 {
-        bench.turn();
-    }
+    bench.turns(8);
     let outcome = bench.trimmed[&request].outcome;
     TrimOutcome::from_code(outcome).expect("a known outcome")
 }
@@ -53,7 +51,7 @@ fn a_trim_is_obeyed_at_once_and_deletes_whole_segments() {
     }
     // The log goes on as before, retries are recognised, and segments go on with their numbers.
     let again = bench.append(LOG, count - 1, &record(RECORD_SIZE, (count - 1) as u8));
-    (0..4).for_each(|_| bench.turn());
+    bench.turns(4);
     assert_eq!(bench.replies[&again].outcome, Outcome::Committed.code());
     assert_eq!(bench.replies[&again].offset, count - 1);
     bench.fill_to_segment(LOG, 4, count, RECORD_SIZE);
@@ -82,7 +80,7 @@ fn a_trim_that_is_not_committed_moves_nothing() {
     bench.deaf.insert(LOG);
     let start = first_offset(&mut bench, 1);
     let request = bench.trim(LOG, start);
-    (0..8).for_each(|_| bench.turn());
+    bench.turns(8);
     assert!(!bench.trimmed.contains_key(&request), "nobody was told");
     assert!(!bench.fetch(LOG, 0).is_empty());
     assert_eq!(bench.segment_numbers(LOG), [0, 1, 2]);
@@ -118,12 +116,10 @@ fn a_full_disk_is_freed_by_a_trim() {
     // Until the journal takes nothing more.
     let mut sequence = count;
     for _ in 0..200 {
-        let request = bench.append(LOG, sequence, &record(RECORD_SIZE, sequence as u8));
-        (0..4).for_each(|_| bench.turn());
-        sequence += u64::from(bench.replies[&request].outcome == Outcome::Committed.code());
+        sequence += u64::from(bench.commits(LOG, sequence, &record(RECORD_SIZE, sequence as u8)));
     }
     let refused = bench.append(LOG, sequence, &record(RECORD_SIZE, 0));
-    (0..4).for_each(|_| bench.turn());
+    bench.turns(4);
     assert_eq!(
         bench.replies[&refused].outcome,
         Outcome::NotCommitted.code()
@@ -134,7 +130,7 @@ fn a_full_disk_is_freed_by_a_trim() {
     bench.is_disk_full = false;
     (0..2_000).for_each(|_| bench.turn());
     let taken = bench.append(LOG, sequence, &record(RECORD_SIZE, 0));
-    (0..4).for_each(|_| bench.turn());
+    bench.turns(4);
     assert_eq!(bench.replies[&taken].outcome, Outcome::Committed.code());
 }
 

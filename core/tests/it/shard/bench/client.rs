@@ -38,6 +38,13 @@ impl Bench {
         self.next_request
     }
 
+    /// Appends one record; says whether it is acknowledged a few turns later.
+    pub(crate) fn commits(&mut self, group: u32, sequence: u64, record: &[u8]) -> bool {
+        let request = self.append(group, sequence, record);
+        self.turns(4);
+        self.replies[&request].outcome == Outcome::Committed.code()
+    }
+
     /// Asks for a log's start to be moved; says the request's number.
     pub(crate) fn trim(&mut self, group: u32, before: u64) -> u64 {
         self.next_request += 1;
@@ -68,12 +75,7 @@ impl Bench {
     ) -> u64 {
         let mut count = count;
         while !self.has_segment(group, number) {
-            let request = self.append(group, count, &record(size, count as u8));
-            for _ in 0..4 {
-                self.turn();
-            }
-            let outcome = self.replies[&request].outcome;
-            count += u64::from(outcome == Outcome::Committed.code());
+            count += u64::from(self.commits(group, count, &record(size, count as u8)));
         }
         count
     }
@@ -91,9 +93,7 @@ impl Bench {
         };
         self.fetched.clear();
         self.say(CLIENT, &fetch, &[]);
-        for _ in 0..3 {
-            self.turn();
-        }
+        self.turns(3);
         std::mem::take(&mut self.fetched)
     }
 

@@ -271,8 +271,6 @@ impl Bench {
             self.turn();
             self.inbox.clear();
         }
-        // Nobody answers before it has said who it is.
-        self.inbox.clear();
         let third = self.has_third.then_some((THIRD, 3, Lane::Control));
         let others = [
             (PEER, 2, Lane::Control),
@@ -280,23 +278,26 @@ impl Bench {
             (CLIENT, 0, Lane::Client),
         ];
         for (connection, node, lane) in others.into_iter().chain(third) {
-            let hello = Hello {
-                cluster: CLUSTER.0.to_le_bytes(),
-                node,
-                incarnation: node,
-                life: u64::from(node > 0),
-                starts: vec![9; usize::from(node > 0)],
-                shard: 0,
-                lane: lane.code(),
-                version_min: WIRE_VERSION,
-                version_max: WIRE_VERSION,
-            };
-            self.say(connection, &hello, &[]);
+            self.greet_on(connection, node, lane);
         }
         self.step(Input::PeerConnected(NodeId(2)));
-        for _ in 0..2_000 {
-            self.turn();
-        }
+        self.turns(2_000);
+    }
+
+    /// Says who is at the other end of a connection: a voter, or with 0 a client.
+    pub(super) fn greet_on(&mut self, connection: ConnectionId, node: u64, lane: Lane) {
+        let hello = Hello {
+            cluster: CLUSTER.0.to_le_bytes(),
+            node,
+            incarnation: node,
+            life: u64::from(node > 0),
+            starts: vec![9; usize::from(node > 0)],
+            shard: 0,
+            lane: lane.code(),
+            version_min: WIRE_VERSION,
+            version_max: WIRE_VERSION,
+        };
+        self.say(connection, &hello, &[]);
     }
 
     /// A frame for the next turn.
@@ -332,6 +333,12 @@ impl Bench {
             self.step(Input::Frame { connection, frame });
         }
         self.step(Input::TurnEnd);
+    }
+
+    pub(super) fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.turn();
+        }
     }
 
     fn step(&mut self, input: Input<'_>) {

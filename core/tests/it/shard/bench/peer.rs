@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use ringwood_core::frame::Lane;
 use ringwood_core::frame::code::BlockOutcome;
-use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{
     AppendEntriesAck, BeatAck, BlockReply, BlockSum, BlockSums, Heartbeat, HeartbeatAck, Restore,
@@ -15,9 +14,9 @@ use ringwood_core::frame::peer::{
 use ringwood_core::id::{ConnectionId, Nanos, NodeId};
 use ringwood_core::log::block::blocks;
 use ringwood_core::log::segment::SegmentHeader;
-use ringwood_core::shard::{Input, Outgoing, WIRE_VERSION};
+use ringwood_core::shard::{Input, Outgoing};
 
-use super::{BULK, Bench, CLUSTER, PEER, SHAPE, THIRD, assembler_of, frame_of};
+use super::{BULK, Bench, PEER, SHAPE, THIRD, assembler_of, frame_of};
 
 impl Bench {
     /// A block that the peer was sent.
@@ -44,9 +43,7 @@ impl Bench {
         self.has_third = true;
         self.greet(THIRD, 3);
         self.step(Input::PeerConnected(NodeId(3)));
-        for _ in 0..200 {
-            self.turn();
-        }
+        self.turns(200);
     }
 
     /// The last block of a log that the peer was sent.
@@ -245,17 +242,6 @@ impl Bench {
 
     /// A connection of a voter's.
     pub(crate) fn greet(&mut self, connection: ConnectionId, node: u64) {
-        let hello = Hello {
-            cluster: CLUSTER.0.to_le_bytes(),
-            node,
-            incarnation: node,
-            life: 1,
-            starts: vec![9],
-            shard: 0,
-            lane: Lane::Control.code(),
-            version_min: WIRE_VERSION,
-            version_max: WIRE_VERSION,
-        };
-        self.say(connection, &hello, &[]);
+        self.greet_on(connection, node, Lane::Control);
     }
 }
