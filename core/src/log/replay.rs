@@ -279,7 +279,9 @@ impl GroupReplay {
         let is_whole = self.pieces.holes().is_empty();
         let new = doubt_of(losses, self.proven);
         let doubt = Doubt {
-            log: self.doubt.log || new.log,
+            // Holes that are gone and were never said to be filled: a leader wrote over what is
+            // missing, and with it over all that stood behind, and may not have come to its end.
+            log: self.doubt.log || new.log || self.doubt.holes && is_whole,
             vote: self.doubt.vote || new.vote,
             holes: !is_whole,
         };

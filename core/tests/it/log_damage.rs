@@ -214,6 +214,31 @@ fn holes_are_filled_by_what_the_chain_names_and_nothing_else() {
     assert_eq!(pieces.entry(Index(3)).expect("filled").place, place);
 }
 
+/// What is put into a hole by a leader takes the place of all that stood behind, and more may have
+/// stood there than it has sent.
+#[test]
+fn a_hole_that_is_written_over_leaves_the_end_in_doubt() {
+    let (mut node, entries) = node(&[1, 3, 1]);
+    node.disk.visible[0][at(&entries[1]) + 300] ^= 1;
+    let mut node = Node::unopened(node.disk);
+    node.settle();
+    assert_eq!(node.tail.last_index(), Index(1));
+    node.put(900).expect("room");
+    node.settle();
+    let recovered = node.disk.recover().expect("the rest is there");
+    let group = &recovered.groups[&GROUP];
+    assert_eq!(
+        (group.tail.last_index(), holes(&recovered)),
+        (Index(2), vec![])
+    );
+    let doubt = Doubt {
+        log: true,
+        vote: false,
+        holes: false,
+    };
+    assert_eq!(group.doubt, doubt);
+}
+
 #[test]
 fn what_cannot_be_read_is_damaged_and_the_rest_is_not() {
     let (node, entries) = node(&[1, 3, 1, 1]);
