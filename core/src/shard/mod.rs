@@ -60,7 +60,7 @@ use crate::frame::greeting::Hello;
 use crate::id::{GroupId, Lsn, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
-use crate::raft::{self, Outbox, Raft};
+use crate::raft::{self, Outbox};
 
 use agree::Rounds;
 use ask::Asks;
@@ -184,7 +184,7 @@ impl Shard {
 
     /// The replicas' consensus, by ascending group: what the simulator judges.
     #[cfg(feature = "sim")]
-    pub(crate) fn rafts(&self) -> impl Iterator<Item = &Raft> + Clone {
+    pub(crate) fn rafts(&self) -> impl Iterator<Item = &raft::Raft> + Clone {
         self.groups.iter().map(|group| &group.raft)
     }
 
