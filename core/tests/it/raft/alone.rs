@@ -24,12 +24,17 @@ pub(crate) fn entry(term: u64, lsn: u64, size: u32) -> Entry {
     }
 }
 
-pub(crate) fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> Raft {
-    let voters = (1..=count).map(node).collect();
+/// What a Raft with blocks of these terms begins with.
+pub(crate) fn beginning(
+    group: u32,
+    me: u64,
+    count: u64,
+    terms: &[u64],
+) -> (Config, HardState, Tail) {
     let config = Config {
         group: GroupId(group),
         me: node(me),
-        voters,
+        voters: (1..=count).map(node).collect(),
         seed: 3,
         bounds: Bounds::STANDARD,
     };
@@ -41,6 +46,11 @@ pub(crate) fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> R
         term: tail.last_term(),
         vote: None,
     };
+    (config, hard, tail)
+}
+
+pub(crate) fn raft_in_group(group: u32, me: u64, count: u64, terms: &[u64]) -> Raft {
+    let (config, hard, tail) = beginning(group, me, count, terms);
     Raft::new(Nanos(0), config, hard, tail, Index(0))
 }
 

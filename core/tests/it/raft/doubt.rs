@@ -1,10 +1,8 @@
 //! What a voter whose disk has lost something does not do, and what brings it back.
 
-use ringwood_core::id::{GroupId, Index, Lsn, Nanos, Term};
-use ringwood_core::log::{Base, Doubt, HardState, Tail};
-use ringwood_core::raft::{
-    AppendRequest, Beat, BlockId, Bounds, Config, Message, Output, Raft, Report, Role,
-};
+use ringwood_core::id::{Index, Lsn, Nanos, Term};
+use ringwood_core::log::{Doubt, HardState};
+use ringwood_core::raft::{AppendRequest, Beat, BlockId, Message, Output, Raft, Report, Role};
 
 use super::alone::*;
 use super::host::node;
@@ -23,21 +21,7 @@ const NUMBER: u64 = 7;
 
 /// Node 1 of `count`, with blocks of these terms.
 fn doubting(count: u64, terms: &[u64], doubt: Doubt) -> Raft {
-    let config = Config {
-        group: GroupId(0),
-        me: node(1),
-        voters: (1..=count).map(node).collect(),
-        seed: 3,
-        bounds: Bounds::STANDARD,
-    };
-    let mut tail = Tail::new(Base::default());
-    for term in terms {
-        tail.push(entry(*term, 0, 64));
-    }
-    let hard = HardState {
-        term: tail.last_term(),
-        vote: None,
-    };
+    let (config, hard, tail) = beginning(0, 1, count, terms);
     Raft::doubting(Nanos(0), config, hard, tail, Index(0), doubt, NUMBER)
 }
 
