@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::cycles::cycle_count;
 use crate::load::Load;
 use crate::processes::{Processes, dice, make_homes};
 
@@ -12,13 +13,6 @@ const CYCLE_COUNT: usize = 20;
 const CYCLE_COUNT_JUDGED: usize = 100;
 /// Records acknowledged a second, over the whole run with all its outages.
 const RATE_MIN: f64 = 5_000.0;
-
-fn cycle_count() -> usize {
-    match std::env::var("KILL_CYCLES") {
-        Ok(count) => count.parse().expect("KILL_CYCLES is a number"),
-        Err(_) => CYCLE_COUNT,
-    }
-}
 
 #[test]
 fn nothing_acknowledged_is_lost_to_kill_9() {
@@ -30,7 +24,7 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     let mut processes = Processes::start(dirs);
     let load = Load::start(endpoints);
     let mut draw = dice();
-    let cycle_count = cycle_count();
+    let cycle_count = cycle_count("KILL_CYCLES", CYCLE_COUNT);
     let mut kill_count = 0;
     for cycle in 0..cycle_count {
         load.wait_for_progress();

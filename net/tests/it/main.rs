@@ -1,5 +1,6 @@
 //! A running node, seen from outside: over its port, byte by byte.
 
+mod cycles;
 mod directories;
 mod file_system;
 mod frozen;

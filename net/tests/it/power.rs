@@ -3,19 +3,13 @@
 
 use std::time::Duration;
 
+use crate::cycles::cycle_count;
 use crate::file_system::file_systems;
 use crate::load::Load;
 use crate::processes::{Processes, dice, make_homes};
 
 /// How often power fails, unless `POWER_CYCLES` says otherwise.
 const CYCLE_COUNT: usize = 10;
-
-fn cycle_count() -> usize {
-    match std::env::var("POWER_CYCLES") {
-        Ok(count) => count.parse().expect("POWER_CYCLES is a number"),
-        Err(_) => CYCLE_COUNT,
-    }
-}
 
 #[test]
 fn nothing_acknowledged_is_lost_to_cuts_of_power() {
@@ -30,7 +24,7 @@ fn nothing_acknowledged_is_lost_to_cuts_of_power() {
     let mut processes = Processes::start(dirs);
     let load = Load::start(endpoints);
     let mut draw = dice();
-    let cycle_count = cycle_count();
+    let cycle_count = cycle_count("POWER_CYCLES", CYCLE_COUNT);
     let mut cut_count = 0;
     for cycle in 0..cycle_count {
         load.wait_for_progress();
