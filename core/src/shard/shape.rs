@@ -45,6 +45,27 @@ impl Shape {
         bounds: Bounds::STANDARD,
     };
 
+    /// For runs that are short: its ring goes round, its segments are closed and its memory is full
+    /// soon. Tests change of it what they are about.
+    #[cfg(feature = "sim")]
+    pub const SMALL: Self = Self {
+        ring: Ring {
+            file_size: 512 << 10,
+            file_count: 3,
+            run_size: 64 << 10,
+        },
+        arena_size: 256 << 10,
+        arena_count: 4,
+        segment_write_size: 32 << 10,
+        segment_size_max: 96 << 10,
+        segment_read_size: 128 << 10,
+        catch_up_size: 64 << 10,
+        bounds: Bounds {
+            tail_keep_count: 10,
+            undecided_size_full: 256 << 10,
+        },
+    };
+
     /// What decided blocks of a log must come to, or they are put again rather than written.
     pub(super) fn segment_write_size_min(&self) -> u64 {
         let part = SEGMENT_WRITE_SIZE / SEGMENT_WRITE_SIZE_MIN;

@@ -12,7 +12,6 @@ use ringwood_core::frame::peer::{AppendEntries, AppendEntriesAck, VoteReply, Vot
 use ringwood_core::frame::{Gate, Kind, Lane};
 use ringwood_core::id::{ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
 use ringwood_core::log::recovery::DiskFault;
-use ringwood_core::log::ring::Ring;
 use ringwood_core::raft::Bounds;
 use ringwood_core::shard::{Config, Effect, Effects, Input, LogName, Shape, Shard, Source, Voter};
 
@@ -23,21 +22,13 @@ const GROUP: GroupId = GroupId(1);
 const KNOCK_COUNT: u64 = 100;
 
 const SHAPE: Shape = Shape {
-    ring: Ring {
-        file_size: 512 << 10,
-        file_count: 3,
-        run_size: 64 << 10,
-    },
-    arena_size: 256 << 10,
-    arena_count: 4,
     segment_write_size: 64 << 10,
     segment_size_max: 400 << 10,
-    segment_read_size: 128 << 10,
-    catch_up_size: 64 << 10,
     bounds: Bounds {
-        tail_keep_count: 10,
         undecided_size_full: 64 << 10,
+        ..Shape::SMALL.bounds
     },
+    ..Shape::SMALL
 };
 
 /// Knocks at a door again and again.

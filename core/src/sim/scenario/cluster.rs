@@ -31,20 +31,17 @@ const PRODUCERS_PER_CLIENT: u64 = 1_000;
 /// Small, so that a run costs little; nothing of it is full in a script.
 const SHAPE: Shape = Shape {
     ring: Ring {
-        file_size: 512 << 10,
         file_count: 4,
-        run_size: 64 << 10,
+        ..Shape::SMALL.ring
     },
-    arena_size: 256 << 10,
-    arena_count: 4,
     segment_write_size: 64 << 10,
     segment_size_max: 4 << 20,
     segment_read_size: 72 << 10,
-    catch_up_size: 64 << 10,
     bounds: Bounds {
         tail_keep_count: 1024,
         undecided_size_full: 512 << 10,
     },
+    ..Shape::SMALL
 };
 
 /// What a script's cluster is made of.

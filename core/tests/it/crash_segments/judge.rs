@@ -5,15 +5,15 @@ use ringwood_core::log::checkpoint::Checkpoint;
 use ringwood_core::log::offline::{Audit, End, SegmentPieces};
 use ringwood_core::log::recovery::{GroupRecovered, Identity, Recovered, recover};
 use ringwood_core::log::segment::SegmentHeader;
-use ringwood_core::shard::Source;
+use ringwood_core::shard::{Shape, Source};
 
 use super::SECTOR;
 use super::files::State;
-use super::world::{CLUSTER, RING, World, tag};
+use super::world::{CLUSTER, World, tag};
 
 pub(crate) fn recovered(state: &State<'_>) -> Recovered {
     let identity = Identity {
-        ring: RING,
+        ring: Shape::SMALL.ring,
         node_tag: tag(),
     };
     let found = recover(&identity, &mut |slot, position, size| {

@@ -18,8 +18,6 @@ use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
 use ringwood_core::log::Store;
 use ringwood_core::log::block::write_record;
-use ringwood_core::log::ring::Ring;
-use ringwood_core::raft::Bounds;
 use ringwood_core::shard::{
     Config, Effect, Effects, Input, LogName, SegmentWriteId, Shape, Shard, Source, Voter,
     WIRE_VERSION, directory_tag,
@@ -34,27 +32,6 @@ pub(super) const CLUSTER: ClusterId = ClusterId(77);
 const ME: NodeId = NodeId(1);
 const INCARNATION: Incarnation = Incarnation(7);
 const CLIENT: ConnectionId = ConnectionId(2);
-
-pub(super) const RING: Ring = Ring {
-    file_size: 512 << 10,
-    file_count: 3,
-    run_size: 64 << 10,
-};
-
-/// So small that segments are closed again and again.
-const SHAPE: Shape = Shape {
-    ring: RING,
-    arena_size: 256 << 10,
-    arena_count: 4,
-    segment_write_size: 32 << 10,
-    segment_size_max: 96 << 10,
-    segment_read_size: 128 << 10,
-    catch_up_size: 64 << 10,
-    bounds: Bounds {
-        tail_keep_count: 10,
-        undecided_size_full: 256 << 10,
-    },
-};
 
 /// A write in flight, or a deletion.
 pub(crate) enum Write {
@@ -119,16 +96,16 @@ fn config() -> Config {
 
 pub(super) fn open(now: Nanos, state: &State<'_>) -> Shard {
     let mut read = |source, position, size| state.read(source, position, size);
-    Shard::open(now, config(), SHAPE, &mut read).expect("a disk that only crashed")
+    Shard::open(now, config(), Shape::SMALL, &mut read).expect("a disk that only crashed")
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut files = Files::default();
-        for slot in 0..RING.file_count {
+        for slot in 0..Shape::SMALL.ring.file_count {
             files
                 .0
-                .insert((None, slot), vec![0; RING.file_size as usize]);
+                .insert((None, slot), vec![0; Shape::SMALL.ring.file_size as usize]);
         }
         let shard = open(Nanos(0), &only(&files));
         let mut world = Self {

@@ -20,10 +20,9 @@ use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::id::{ClusterId, ConnectionId, GroupId, Incarnation, Nanos, NodeId, ShardId};
 use ringwood_core::log::block::{Block, write_record};
 use ringwood_core::shard::{
-    Config, Effect, Effects, Input, LogName, Outgoing, Shard, Voter, WIRE_VERSION,
+    Config, Effect, Effects, Input, LogName, Outgoing, Shape, Shard, Voter, WIRE_VERSION,
 };
 
-use super::SHAPE;
 use super::disk::{Disk, FileName, is_damaged, name_of, recovered};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(91);
@@ -195,7 +194,7 @@ impl Cluster {
             let mut read = |source, position, size| disk.read(name_of(source), position, size);
             machine.inbox.clear();
             machine.greeted.clear();
-            machine.shard = match Shard::open(self.now, config, SHAPE, &mut read) {
+            machine.shard = match Shard::open(self.now, config, Shape::SMALL, &mut read) {
                 Ok(shard) => Some(shard),
                 Err(error) => {
                     machine.refusals.push(error.to_string());

@@ -12,9 +12,8 @@ use ringwood_core::log::persist::{PERSIST_FILE_SIZE, PersistRecord};
 use ringwood_core::log::recovery::{
     DiskFault, Finding, Identity, Recovered, RecoveryError, recover_recorded,
 };
-use ringwood_core::shard::{Source, directory_tag};
+use ringwood_core::shard::{Shape, Source, directory_tag};
 
-use super::SHAPE;
 use super::cluster::CLUSTER;
 
 pub(super) const SECTOR: usize = 4096;
@@ -58,8 +57,8 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new() -> Self {
-        let slots = 0..SHAPE.ring.file_count;
-        let empty = Rc::new(vec![0; SHAPE.ring.file_size as usize]);
+        let slots = 0..Shape::SMALL.ring.file_count;
+        let empty = Rc::new(vec![0; Shape::SMALL.ring.file_size as usize]);
         Self {
             files: slots
                 .map(|slot| (FileName::Journal(slot), empty.clone()))
@@ -117,7 +116,7 @@ pub(super) fn recovered(disk: &Disk, node: usize) -> Result<Recovered, RecoveryE
     let record = PersistRecord::newest(&record.unwrap_or_default(), node_tag);
     let recorded = record.map_or(Lsn(0), |(record, _)| record.durable_through);
     let identity = Identity {
-        ring: SHAPE.ring,
+        ring: Shape::SMALL.ring,
         node_tag,
     };
     let mut read = |slot, position, size| disk.read(FileName::Journal(slot), position, size);

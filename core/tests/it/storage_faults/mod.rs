@@ -12,10 +12,7 @@ mod disk;
 use std::collections::BTreeMap;
 
 use ringwood_core::log::offline::{Audit, End, Fault, SegmentPieces};
-use ringwood_core::log::ring::Ring;
 use ringwood_core::log::segment::SegmentHeader;
-use ringwood_core::raft::Bounds;
-use ringwood_core::shard::Shape;
 
 use crate::log_disk::Rng;
 use cluster::{Base, CLUSTER, Cluster, GROUP, NODE_COUNT, Reading};
@@ -35,24 +32,6 @@ const LOST_BLOCKS: &str = "are lost in segment";
 
 /// Cases of the plain test command.
 const SAMPLE_COUNT: usize = 250;
-
-const SHAPE: Shape = Shape {
-    ring: Ring {
-        file_size: 512 << 10,
-        file_count: 3,
-        run_size: 64 << 10,
-    },
-    arena_size: 256 << 10,
-    arena_count: 4,
-    segment_write_size: 32 << 10,
-    segment_size_max: 96 << 10,
-    segment_read_size: 128 << 10,
-    catch_up_size: 64 << 10,
-    bounds: Bounds {
-        tail_keep_count: 10,
-        undecided_size_full: 256 << 10,
-    },
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {

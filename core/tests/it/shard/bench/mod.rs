@@ -27,7 +27,6 @@ use ringwood_core::id::{
 use ringwood_core::log::Store;
 use ringwood_core::log::block::write_record;
 use ringwood_core::log::ring::Ring;
-use ringwood_core::raft::Bounds;
 use ringwood_core::shard::{
     Config, Effect, Effects, Input, LogName, Retention, Shape, Shard, Voter, WIRE_VERSION,
 };
@@ -42,23 +41,15 @@ pub(super) const BULK: ConnectionId = ConnectionId(9);
 const TURN: Nanos = Nanos::from_millis(1);
 
 pub(super) const RING: Ring = Ring {
-    file_size: 512 << 10,
     file_count: 4,
-    run_size: 64 << 10,
+    ..Shape::SMALL.ring
 };
 
 pub(super) const SHAPE: Shape = Shape {
     ring: RING,
-    arena_size: 256 << 10,
-    arena_count: 4,
     segment_write_size: 64 << 10,
     segment_size_max: 4 << 20,
-    segment_read_size: 128 << 10,
-    catch_up_size: 64 << 10,
-    bounds: Bounds {
-        tail_keep_count: 10,
-        undecided_size_full: 256 << 10,
-    },
+    ..Shape::SMALL
 };
 
 pub(super) struct Bench {
