@@ -21,6 +21,7 @@ use ringwood_core::log::journal::Store;
 use ringwood_core::log::offline::{FlushPiece, ItemSeen, JournalPieces, What};
 use ringwood_core::log::recovery::{GroupRecovered, Recovered};
 
+use crate::environment::number;
 use crate::log_crash::{RING, World};
 use crate::log_disk::recover_image;
 
@@ -347,10 +348,7 @@ fn search(wanted: u64) -> Census {
 
 #[test]
 fn every_state_that_a_crash_may_leave_is_a_prefix_of_what_was_put() {
-    let wanted = match std::env::var("CRASH_STATES") {
-        Ok(count) => count.parse().expect("CRASH_STATES is a number"),
-        Err(_) => 6_000,
-    };
+    let wanted = number("CRASH_STATES").unwrap_or(6_000);
     let census = search(wanted);
     println!("{census:#?}");
     assert!(census.states >= wanted && census.moments > 0);

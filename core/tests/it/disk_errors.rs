@@ -14,6 +14,7 @@ use crate::crash_segments::GROUPS;
 use crate::crash_segments::files::only;
 use crate::crash_segments::judge::{judge, recovered};
 use crate::crash_segments::world::{World, Write};
+use crate::environment::number;
 
 /// Writes of a run; of how many of them one fails in the plain test command.
 const WRITE_COUNT: u64 = 5_000;
@@ -162,10 +163,7 @@ fn play(at: u64, fault: Fault) -> (bool, bool) {
 }
 
 fn ks() -> impl Iterator<Item = u64> {
-    let step = match std::env::var("DISK_ERRORS") {
-        Ok(count) => WRITE_COUNT / count.parse::<u64>().expect("DISK_ERRORS is a number"),
-        Err(_) => WRITE_COUNT / SAMPLE_COUNT,
-    };
+    let step = WRITE_COUNT / number("DISK_ERRORS").unwrap_or(SAMPLE_COUNT);
     // A step that is odd meets writes of all kinds.
     (0..WRITE_COUNT).step_by((step | 1) as usize)
 }

@@ -3,6 +3,7 @@
 mod crash_segments;
 mod crash_states;
 mod disk_errors;
+mod environment;
 mod frame;
 mod golden;
 mod graphs;

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringwood_core::sim::{self, Failure, Marks, Report, Swarm};
 
+use crate::environment::number;
+
 /// Seeds of the plain test command.
 const SEED_COUNT: u64 = 2_000;
 
@@ -25,12 +27,6 @@ const REPLAY_COUNT: u64 = 20;
 
 /// Runs that are spent on making a failure smaller.
 const SHRINK_RUN_COUNT_MAX: u32 = 200;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|value| value.parse().expect("a number"))
-}
 
 fn is_whole() -> bool {
     number("SIM_WHOLE") == Some(1)

@@ -22,6 +22,7 @@ use ringwood_core::log::footer::SegmentFooter;
 use ringwood_core::log::offline::ItemSeen;
 
 use crate::crash_states::flush_of;
+use crate::environment::number;
 use files::{FileName, State};
 use judge::{judge, recovered};
 use world::{World, Write, journal_store, open};
@@ -173,10 +174,7 @@ fn search(wanted: u64) -> Census {
 
 #[test]
 fn every_state_of_journal_and_segments_that_a_crash_may_leave_is_one_chain() {
-    let wanted = match std::env::var("CRASH_STATES") {
-        Ok(count) => count.parse().expect("CRASH_STATES is a number"),
-        Err(_) => 2_000,
-    };
+    let wanted = number("CRASH_STATES").unwrap_or(2_000);
     let census = search(wanted);
     println!("{census:#?}");
     assert!(census.states >= wanted);
