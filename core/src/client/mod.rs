@@ -45,16 +45,14 @@ pub use survey::{NodeReport, Wish};
 
 use crate::frame::Frame;
 use crate::frame::assembler::TagPolicy;
-use crate::frame::client::{
-    ArchivedAppendReply, ArchivedFetchReply, ArchivedTransferReply, ArchivedTrimReply, Status,
-};
+use crate::frame::client::{ArchivedAppendReply, ArchivedFetchReply, Status};
 use crate::frame::code::FetchOutcome;
 use crate::frame::greeting::{Refused, Welcome};
 use crate::frame::header::ClusterTag;
 use crate::frame::message::{Body, Message};
 use crate::frame::payload::Payload;
 use crate::id::{ConnectionId, GroupId, Nanos, NodeId, RequestId, Term};
-use fetch::Question;
+use fetch::{AskAdvice, Asks, Question};
 use log::{Context, Log};
 use post::{Asked, Post};
 use records::Waiting;
@@ -390,8 +388,22 @@ impl Client {
             Message::FetchReply(reply) => {
                 self.on_fetch_reply(now, answer, reply, frame.payload(), effects)
             }
-            Message::TransferReply(reply) => self.on_transfer_reply(now, answer, reply, effects),
-            Message::TrimReply(reply) => self.on_trim_reply(now, answer, reply, effects),
+            Message::TransferReply(reply) => {
+                let request = RequestId(reply.request.to_native());
+                let hint = hint(reply.leader.to_native());
+                let read = |asks: &mut Asks, token, effects: &mut Effects| {
+                    asks.on_transfer_reply(now, connection, token, reply, effects)
+                };
+                self.on_ask_reply(now, answer, request, hint, effects, read)
+            }
+            Message::TrimReply(reply) => {
+                let request = RequestId(reply.request.to_native());
+                let hint = hint(reply.leader.to_native());
+                let read = |asks: &mut Asks, token, effects: &mut Effects| {
+                    asks.on_trim_reply(now, connection, token, reply, effects)
+                };
+                self.on_ask_reply(now, answer, request, hint, effects, read)
+            }
             Message::Status(status) => {
                 let status = Status::owned(status).map_err(LinkFault::Garbled)?;
                 self.on_status(now, connection, status);
@@ -491,52 +503,25 @@ impl Client {
         Some(())
     }
 
-    fn on_transfer_reply(
+    /// An answer that names no term: its hint is taken for one of the term that is believed in.
+    fn on_ask_reply(
         &mut self,
         now: Nanos,
         answer: Answer,
-        body: &ArchivedTransferReply,
+        request: RequestId,
+        hint: Option<NodeId>,
         effects: &mut Effects,
+        read: impl FnOnce(&mut Asks, u64, &mut Effects) -> Option<AskAdvice>,
     ) -> Option<()> {
-        let request = RequestId(body.request.to_native());
-        let Answer { connection, from } = answer;
-        let (group, token) = match self.post.on_answer(now, connection, request) {
+        let (group, token) = match self.post.on_answer(now, answer.connection, request) {
             Some(Asked::Ask(group, token)) => (group, token),
             Some(_) => return None,
             None => return Some(()),
         };
         let log = self.logs.get_mut(&group)?;
-        let asks = &mut log.asks;
-        let advice = asks.on_transfer_reply(now, connection, token, body, effects)?;
-        let hint = hint(body.leader.to_native());
-        // The answer names no term: its hint is taken for one of the term that is believed in.
+        let advice = read(&mut log.asks, token, effects)?;
         let term = log.term();
-        log.on_ask_advice(now, from, term, hint, advice);
-        self.drive(now, group, effects);
-        Some(())
-    }
-
-    fn on_trim_reply(
-        &mut self,
-        now: Nanos,
-        answer: Answer,
-        body: &ArchivedTrimReply,
-        effects: &mut Effects,
-    ) -> Option<()> {
-        let request = RequestId(body.request.to_native());
-        let Answer { connection, from } = answer;
-        let (group, token) = match self.post.on_answer(now, connection, request) {
-            Some(Asked::Ask(group, token)) => (group, token),
-            Some(_) => return None,
-            None => return Some(()),
-        };
-        let log = self.logs.get_mut(&group)?;
-        let asks = &mut log.asks;
-        let advice = asks.on_trim_reply(now, connection, token, body, effects)?;
-        let hint = hint(body.leader.to_native());
-        // As for a transfer: the answer names no term.
-        let term = log.term();
-        log.on_ask_advice(now, from, term, hint, advice);
+        log.on_ask_advice(now, answer.from, term, hint, advice);
         self.drive(now, group, effects);
         Some(())
     }
