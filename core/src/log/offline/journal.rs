@@ -90,12 +90,7 @@ impl<'r> JournalPieces<'r> {
 
     fn piece(&mut self, size: u64, what: What) -> Piece {
         let position = self.position;
-        // A file that was cut while it was read ends here.
-        self.position = if size == 0 {
-            self.window.size()
-        } else {
-            position + size
-        };
+        self.position = self.window.behind(position, size);
         Piece {
             position,
             size,

@@ -78,11 +78,7 @@ impl<'r> SegmentPieces<'r> {
         }
         let first = pieces.pop_front().expect("the file has a byte at least");
         let last = pieces.back().unwrap_or(&first);
-        // A file that was cut while it was read ends here.
-        self.position = match last.size {
-            0 => self.window.size(),
-            size => last.position + size,
-        };
+        self.position = self.window.behind(last.position, last.size);
         self.ahead = pieces;
         first
     }
@@ -246,12 +242,7 @@ impl<'r> SegmentPieces<'r> {
     }
 
     fn piece(&mut self, position: u64, size: u64, what: What) -> Piece {
-        // A file that was cut while it was read ends here.
-        self.position = if size == 0 {
-            self.window.size()
-        } else {
-            position + size
-        };
+        self.position = self.window.behind(position, size);
         Piece {
             position,
             size,

@@ -33,6 +33,15 @@ impl<'r> Window<'r> {
         self.size
     }
 
+    /// Where the next piece begins behind one of this size. A file that was cut while it was read ends
+    /// with a piece that has none.
+    pub(super) fn behind(&self, position: u64, size: u64) -> u64 {
+        match size {
+            0 => self.size,
+            _ => position + size,
+        }
+    }
+
     /// `size` bytes from a position on, or those up to the file's end.
     pub(super) fn bytes(&mut self, position: u64, size: usize) -> Result<Bytes, DiskFault> {
         let left = usize::try_from(self.size.saturating_sub(position)).unwrap_or(usize::MAX);
