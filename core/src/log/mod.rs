@@ -17,6 +17,7 @@
 //! | `segment`, `footer` | how a file of committed blocks begins and ends |
 //! | `persist` | how far the journal was durable when it last stood still |
 //! | `pins` | which directories this node has known, its own among them |
+//! | `sector_pair` | what these two begin with, and why they have two sectors |
 //! | `offline` | all of these files as they lie, for people |
 
 pub mod arena;
@@ -47,6 +48,7 @@ mod recovered;
 mod replay;
 mod salvage;
 mod scars;
+mod sector_pair;
 mod seen;
 #[cfg(test)]
 mod test_rng;

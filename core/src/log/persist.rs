@@ -10,26 +10,25 @@
 //!  0       4     8         9      12         16     24                32
 //!  | magic | sum | version | zero | node tag | life | durable through | zeros to the sector's end
 //! ```
-//! The sectors are written in turn, the next only when the one before is durable, so a crash damages
-//! one of them at most. What a record says stays true: a damaged or missing one only says less.
+//! The sectors are written in turn. What a record says stays true: a damaged or missing one only says
+//! less.
 
-use super::fields::{all_zero, put_u32, put_u64, u32_at, u64_at};
-use crate::frame::sum::Sum;
+use super::fields::{put_u64, u64_at};
+use super::sector_pair::{BODY_AT, SECTOR_PAIR_SIZE, SectorKind, sound_sectors};
 use crate::id::Lsn;
 use crate::limits::SECTOR_SIZE;
 
 /// Bytes of the file: two sectors.
-pub const PERSIST_FILE_SIZE: usize = 2 * SECTOR_SIZE;
+pub const PERSIST_FILE_SIZE: usize = SECTOR_PAIR_SIZE;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"RWPR");
-const VERSION: u8 = 1;
-
-const SUM_AT: usize = 4;
-const VERSION_AT: usize = SUM_AT + 4;
-const NODE_TAG_AT: usize = VERSION_AT + 4;
-const LIFE_AT: usize = NODE_TAG_AT + 4;
+const LIFE_AT: usize = BODY_AT;
 const DURABLE_THROUGH_AT: usize = LIFE_AT + 8;
-const END_AT: usize = DURABLE_THROUGH_AT + 8;
+
+const KIND: SectorKind = SectorKind {
+    magic: u32::from_le_bytes(*b"RWPR"),
+    version: 1,
+    end_at: DURABLE_THROUGH_AT + 8,
+};
 
 /// What one sector says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,13 +44,9 @@ impl PersistRecord {
     #[must_use]
     pub fn encode(&self, node_tag: u32) -> [u8; SECTOR_SIZE] {
         let mut bytes = [0; SECTOR_SIZE];
-        put_u32(&mut bytes, 0, MAGIC);
-        bytes[VERSION_AT] = VERSION;
-        put_u32(&mut bytes, NODE_TAG_AT, node_tag);
         put_u64(&mut bytes, LIFE_AT, self.life);
         put_u64(&mut bytes, DURABLE_THROUGH_AT, self.durable_through.0);
-        let sum = sum_of(&bytes);
-        put_u32(&mut bytes, SUM_AT, sum);
+        KIND.seal(&mut bytes, node_tag);
         bytes
     }
 
@@ -59,22 +54,13 @@ impl PersistRecord {
     /// neither is sound, or is this node's.
     #[must_use]
     pub fn newest(file: &[u8], node_tag: u32) -> Option<(Self, usize)> {
-        let sectors = file.chunks(SECTOR_SIZE).take(2).zip(0..);
-        let sound = sectors.filter_map(|(bytes, at)| Some((Self::check(bytes, node_tag)?, at)));
-        sound.max()
+        sound_sectors(file, |bytes| Self::check(bytes, node_tag)).max()
     }
 
     /// What a sector says, if it is sound.
     #[must_use]
     pub fn check(bytes: &[u8], node_tag: u32) -> Option<Self> {
-        let is_sound = bytes.len() == SECTOR_SIZE
-            && u32_at(bytes, 0) == MAGIC
-            && u32_at(bytes, SUM_AT) == sum_of(bytes)
-            && bytes[VERSION_AT] == VERSION
-            && u32_at(bytes, NODE_TAG_AT) == node_tag
-            && all_zero(&bytes[VERSION_AT + 1..NODE_TAG_AT])
-            && all_zero(&bytes[END_AT..]);
-        let record = is_sound.then(|| Self {
+        let record = KIND.is_sound(bytes, node_tag).then(|| Self {
             durable_through: Lsn(u64_at(bytes, DURABLE_THROUGH_AT)),
             life: u64_at(bytes, LIFE_AT),
         })?;
@@ -82,13 +68,6 @@ impl PersistRecord {
         let is_possible = through < 1 << 62 && through.is_multiple_of(SECTOR_SIZE as u64);
         is_possible.then_some(record)
     }
-}
-
-fn sum_of(bytes: &[u8]) -> u32 {
-    let mut sum = Sum::new();
-    sum.update(&bytes[..SUM_AT]);
-    sum.update(&bytes[VERSION_AT..]);
-    sum.value()
 }
 
 #[cfg(test)]

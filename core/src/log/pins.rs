@@ -16,27 +16,20 @@
 //! A log is stopped where this directory holds something else than a majority does (`shard/agree.rs`).
 //! It stands here because it must outlast a restart, as a pin must, and comes as seldom.
 //!
-//! Both sectors say the same but for the last change, which each has in turn: the next is written
-//! only when the one before is durable, so a crash damages one of them at most.
+//! Both sectors say the same but for the last change, which each has in turn.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::fields::{all_zero, put_u32, put_u64, u32_at, u64_at};
-use crate::frame::sum::Sum;
+use super::sector_pair::{BODY_AT, SECTOR_PAIR_SIZE, SectorKind, sound_sectors};
 use crate::id::{Incarnation, NodeId};
 use crate::limits::{GROUP_COUNT_MAX, SECTOR_SIZE, START_COUNT_MAX, VOTER_COUNT_MAX};
 
 /// Bytes of the file: two sectors.
-pub const PINS_FILE_SIZE: usize = 2 * SECTOR_SIZE;
+pub const PINS_FILE_SIZE: usize = SECTOR_PAIR_SIZE;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"RWPN");
-const VERSION: u8 = 1;
-
-const SUM_AT: usize = 4;
-const VERSION_AT: usize = SUM_AT + 4;
-const NODE_TAG_AT: usize = VERSION_AT + 4;
-const SEQUENCE_AT: usize = NODE_TAG_AT + 4;
+const SEQUENCE_AT: usize = BODY_AT;
 const START_COUNT_AT: usize = SEQUENCE_AT + 8;
 const PIN_COUNT_AT: usize = START_COUNT_AT + 4;
 const STARTS_AT: usize = PIN_COUNT_AT + 4;
@@ -46,6 +39,12 @@ const PIN_SIZE: usize = 32;
 const STOPPED_AT: usize = PINS_AT + VOTER_COUNT_MAX * PIN_SIZE;
 const STOPPED_SIZE: usize = GROUP_COUNT_MAX / 8;
 const END_AT: usize = STOPPED_AT + STOPPED_SIZE;
+
+const KIND: SectorKind = SectorKind {
+    magic: u32::from_le_bytes(*b"RWPN"),
+    version: 1,
+    end_at: END_AT,
+};
 
 /// One start of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,9 +97,6 @@ impl Pins {
     pub fn encode(&self, node_tag: u32) -> [u8; SECTOR_SIZE] {
         assert!(self.starts.len() <= START_COUNT_MAX && self.pins.len() <= VOTER_COUNT_MAX);
         let mut bytes = [0; SECTOR_SIZE];
-        put_u32(&mut bytes, 0, MAGIC);
-        bytes[VERSION_AT] = VERSION;
-        put_u32(&mut bytes, NODE_TAG_AT, node_tag);
         put_u64(&mut bytes, SEQUENCE_AT, self.sequence);
         put_u32(&mut bytes, START_COUNT_AT, self.starts.len() as u32);
         put_u32(&mut bytes, PIN_COUNT_AT, self.pins.len() as u32);
@@ -117,8 +113,7 @@ impl Pins {
             assert!(*place < GROUP_COUNT_MAX, "a node has no more logs");
             bytes[STOPPED_AT + place / 8] |= 1 << (place % 8);
         }
-        let sum = sum_of(&bytes);
-        put_u32(&mut bytes, SUM_AT, sum);
+        KIND.seal(&mut bytes, node_tag);
         bytes
     }
 
@@ -128,15 +123,13 @@ impl Pins {
     /// # Errors
     /// [`PinsDamaged`].
     pub fn newest(file: &[u8], node_tag: u32) -> Result<(Self, usize), PinsDamaged> {
-        let sectors: Vec<&[u8]> = file.chunks(SECTOR_SIZE).take(2).collect();
-        let sound = sectors.iter().zip(0..);
-        let sound = sound.filter_map(|(bytes, at)| Some((Self::check(bytes, node_tag)?, at)));
+        let sound = sound_sectors(file, |bytes| Self::check(bytes, node_tag));
         if let Some(newest) = sound.max_by_key(|(pins, _)| pins.sequence) {
             return Ok(newest);
         }
         // The first write of all may be torn; then nobody was told of that start.
-        let written = sectors.iter().filter(|bytes| !all_zero(bytes)).count();
-        if written < 2 {
+        let sectors = file.chunks(SECTOR_SIZE).take(2);
+        if sectors.filter(|bytes| !all_zero(bytes)).count() < 2 {
             Ok((Self::default(), 1))
         } else {
             Err(PinsDamaged)
@@ -156,14 +149,7 @@ impl Pins {
     }
 
     fn check(bytes: &[u8], node_tag: u32) -> Option<Self> {
-        let is_sound = bytes.len() == SECTOR_SIZE
-            && u32_at(bytes, 0) == MAGIC
-            && u32_at(bytes, SUM_AT) == sum_of(bytes)
-            && bytes[VERSION_AT] == VERSION
-            && u32_at(bytes, NODE_TAG_AT) == node_tag
-            && all_zero(&bytes[VERSION_AT + 1..NODE_TAG_AT])
-            && all_zero(&bytes[END_AT..]);
-        let (start_count, pin_count) = match is_sound {
+        let (start_count, pin_count) = match KIND.is_sound(bytes, node_tag) {
             true => (
                 u32_at(bytes, START_COUNT_AT) as usize,
                 u32_at(bytes, PIN_COUNT_AT) as usize,
@@ -209,13 +195,6 @@ fn start_at(bytes: &[u8], at: usize) -> Start {
         life: u64_at(bytes, at),
         number: u64_at(bytes, at + 8),
     }
-}
-
-fn sum_of(bytes: &[u8]) -> u32 {
-    let mut sum = Sum::new();
-    sum.update(&bytes[..SUM_AT]);
-    sum.update(&bytes[VERSION_AT..]);
-    sum.value()
 }
 
 const _: () = assert!(PINS_AT == 1056 && STOPPED_AT == 1280 && END_AT <= SECTOR_SIZE);
