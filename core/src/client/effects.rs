@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::fetch::{AskError, Fetched};
+use super::asks::{AskError, Fetched};
 use super::outcome::Outcome;
 use super::survey::NodeReport;
 use crate::id::{ConnectionId, Offset};

@@ -2,7 +2,7 @@
 //!
 //! Keeps nothing; knows nothing of what is made of it.
 
-use super::fetch::FetchRequest;
+use super::asks::FetchRequest;
 use super::produce::Identity;
 use super::records::Records;
 use super::session::LinkFault;

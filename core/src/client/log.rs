@@ -4,8 +4,8 @@
 //! sent to the leader; while there is none, or it is silent, other nodes are probed. Knows no
 //! bytes.
 
+use super::asks::{AskAdvice, AskError, Asks};
 use super::effects::Effects;
-use super::fetch::{AskAdvice, AskError, Asks};
 use super::post::{Asked, Post};
 use super::produce::{Advice, Identity, Producer};
 use super::retry::{Jitter, Route, Word};

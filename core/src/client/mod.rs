@@ -17,8 +17,8 @@
 //!                       session ---- addresses, connections, welcomes
 //! ```
 
+mod asks;
 mod effects;
-mod fetch;
 mod input;
 mod log;
 mod outcome;
@@ -34,8 +34,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use asks::{AskError, FetchRequest, Fetched, Record};
 pub use effects::{Effect, Effects};
-pub use fetch::{AskError, FetchRequest, Fetched, Record};
 pub use input::{Config, Input};
 pub use outcome::Outcome;
 pub use produce::{AGE_SPREAD_MAX, Identity, SEALED_SIZE_SOFT_MAX};
@@ -52,7 +52,7 @@ use crate::frame::header::ClusterTag;
 use crate::frame::message::{Body, Message};
 use crate::frame::payload::Payload;
 use crate::id::{ConnectionId, GroupId, Nanos, NodeId, RequestId, Term};
-use fetch::{AskAdvice, Asks, Question};
+use asks::{AskAdvice, Asks, Question};
 use log::{Context, Log};
 use post::{Asked, Post};
 use records::Waiting;
