@@ -246,11 +246,7 @@ impl Directory {
         let make = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.fd, &temporary, make, PRIVATE)
             .map_err(DiskError::io("making", &path))?;
-        let mut done = 0;
-        while done < contents.len() {
-            done += rustix::io::pwrite(&file, &contents[done..], done as u64)
-                .map_err(DiskError::io("writing", &path))?;
-        }
+        write_all(&file, contents, 0, &path)?;
         rustix::fs::fsync(&file).map_err(DiskError::io("syncing", &path))?;
         rustix::fs::renameat(&self.fd, &temporary, &self.fd, name)
             .map_err(DiskError::io("naming", &path))?;
@@ -408,6 +404,15 @@ fn sync_directory(fd: &OwnedFd, path: &Path) -> Result<(), DiskError> {
 
 fn sync_file(file: &File, path: &Path) -> Result<(), DiskError> {
     rustix::fs::fsync(file).map_err(DiskError::io("syncing", path))
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8], position: u64, path: &Path) -> Result<(), DiskError> {
+    let mut done = 0;
+    while done < bytes.len() {
+        done += rustix::io::pwrite(file, &bytes[done..], position + done as u64)
+            .map_err(DiskError::io("writing", path))?;
+    }
+    Ok(())
 }
 
 /// Gives a file all its blocks, writes each once, and makes that durable.

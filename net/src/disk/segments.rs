@@ -12,7 +12,7 @@ use ringwood_core::id::GroupId;
 use rustix::fs::{AtFlags, Dir, OFlags};
 use rustix::io::Errno;
 
-use super::{Directory, DiskError, PRIVATE, open_directory, sync_directory, sync_file};
+use super::{Directory, DiskError, PRIVATE, open_directory, sync_directory, sync_file, write_all};
 use crate::ring::{File, IoError};
 
 /// How the name of what is written beside a segment ends.
@@ -96,12 +96,7 @@ impl Directory {
         }
         let file = rustix::fs::openat(&self.fd, &name, flags, PRIVATE)
             .map_err(DiskError::io("opening", &path))?;
-        let mut done = 0;
-        while done < bytes.len() {
-            done += rustix::io::pwrite(&file, &bytes[done..], position + done as u64)
-                .map_err(DiskError::io("writing", &path))?;
-        }
-        Ok(())
+        write_all(&file, bytes, position, &path)
     }
 
     /// Makes what was written beside a segment durable, then gives it the segment's name. After a
