@@ -132,12 +132,6 @@ impl IoError {
             Self::Refused | Self::Reset | Self::Unreachable | Self::TimedOut
         )
     }
-
-    /// Whether the same call may succeed later without anybody's repair.
-    #[must_use]
-    pub fn is_passing(self) -> bool {
-        matches!(self, Self::NoBuffers | Self::NoDescriptors | Self::NoMemory)
-    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub use handle::{File, Socket};
 pub use op::{Outcome, WriteMode};
 pub use probe::{Lever, Probe, RingError, RingSetup, Use};
 pub use request::READ_SIZE_MAX;
-pub use spin::{SPIN_LIMIT, Spin, SpinCounters, SpinEnd, SpinMode};
+pub use spin::{SPIN_LIMIT, Spin, SpinEnd, SpinMode};
 pub use vectored::VECTORED_SIZE_MAX;
 pub use waker::Waker;
 
@@ -181,12 +181,6 @@ impl Ring {
     #[must_use]
     pub fn probe(&self) -> &Probe {
         self.engine.probe()
-    }
-
-    /// What spinning came to.
-    #[must_use]
-    pub fn spin_counters(&self) -> SpinCounters {
-        self.spin.counters()
     }
 
     /// Ends this ring's wait from another thread.
