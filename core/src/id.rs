@@ -31,7 +31,7 @@ number! {
     Incarnation(u64)
 }
 number! {
-    /// A Raft group, that is, one log. Zero is the catalog's.
+    /// A Raft group, that is, one log. Zero is none.
     GroupId(u32)
 }
 number! {
@@ -117,9 +117,4 @@ impl Nanos {
     pub fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
     }
-}
-
-impl GroupId {
-    /// The catalog's group.
-    pub const CATALOG: Self = Self(0);
 }
