@@ -17,7 +17,7 @@ use crate::log::producers::{ProducerRefusal, Verdict};
 use crate::raft::ProposeRefusal;
 
 use super::group::Ack;
-use super::{Effect, Effects, Shard};
+use super::{Effects, Shard};
 
 /// What an overloaded shard asks a client to wait before it tries again.
 const RETRY_AFTER_US: u32 = 5_000;
@@ -74,8 +74,7 @@ impl Shard {
                 reason: refusal.reason.code(),
                 durability: 0,
             };
-            let frame = self.encoder.frame(&reply);
-            effects.push(Effect::Reply { connection, frame });
+            self.reply(connection, &reply, effects);
         }
     }
 
@@ -333,11 +332,7 @@ impl Shard {
                 outcome: Outcome::Unknown.code(),
                 ..AppendReply::default()
             };
-            let frame = self.encoder.frame(&reply);
-            effects.push(Effect::Reply {
-                connection: ack.connection,
-                frame,
-            });
+            self.reply(ack.connection, &reply, effects);
         }
     }
 
@@ -351,11 +346,7 @@ impl Shard {
             durability: Durability::Quorum.code(),
             ..AppendReply::default()
         };
-        let frame = self.encoder.frame(&reply);
-        effects.push(Effect::Reply {
-            connection: ack.connection,
-            frame,
-        });
+        self.reply(ack.connection, &reply, effects);
     }
 
     /// A retry of what the log already holds gets the first offset, now or once it is committed.

@@ -96,8 +96,7 @@ impl Shard {
                 self.refuse(connection, RefusedReason::Stopping, detail, effects);
             }
             Ok(Party::Client) => {
-                let frame = self.encoder.frame(&self.config.welcome());
-                effects.push(Effect::Reply { connection, frame });
+                self.reply(connection, &self.config.welcome(), effects);
             }
             Ok(Party::Peer(node, _)) => {
                 let directory = Directory {
@@ -150,8 +149,7 @@ impl Shard {
             Message::Fetch(body) => self.on_fetch(now, connection, body, effects),
             Message::StatusRequest(body) => {
                 let status = self.status(now, body.request.to_native());
-                let frame = self.encoder.frame(&status);
-                effects.push(Effect::Reply { connection, frame });
+                self.reply(connection, &status, effects);
             }
             Message::BlockRequest(body) => {
                 self.on_block_request(now, Inquirer::Client(connection), body, effects);
@@ -160,8 +158,7 @@ impl Shard {
             Message::ScrubRequest(body) => {
                 self.hurry_scrub(now);
                 let status = self.status(now, body.request.to_native());
-                let frame = self.encoder.frame(&status);
-                effects.push(Effect::Reply { connection, frame });
+                self.reply(connection, &status, effects);
             }
             Message::Transfer(body) => self.on_transfer(now, connection, body, effects),
             _ => unreachable!("nothing else passes a client's gate"),
@@ -193,8 +190,7 @@ impl Shard {
             reason: reason.code(),
             detail: detail.as_bytes().to_vec(),
         };
-        let frame = self.encoder.frame(&body);
-        effects.push(Effect::Reply { connection, frame });
+        self.reply(connection, &body, effects);
         effects.push(Effect::Close(connection));
         self.leave(connection);
     }

@@ -1,6 +1,6 @@
 //! Reads for clients: who may answer, from where on, and when. Blocks leave verbatim.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::bugs::{self, Switch};
 use crate::frame::client::{ArchivedFetch, ArchivedTransfer, FetchReply, TransferReply};
@@ -209,7 +209,7 @@ impl Shard {
         });
     }
 
-    pub(super) fn reply_fetch(
+    fn reply_fetch(
         &mut self,
         position: Option<usize>,
         request: &FetchRequest,
@@ -217,11 +217,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let reply = self.fetch_reply(position, request, outcome);
-        let frame = self.encoder.frame_with_blocks(&reply, Vec::<Bytes>::new());
-        effects.push(Effect::Reply {
-            connection: request.connection,
-            frame,
-        });
+        self.reply(request.connection, &reply, effects);
     }
 
     fn fetch_reply(
@@ -283,7 +279,6 @@ impl Shard {
             leader,
             outcome: outcome.code(),
         };
-        let frame = self.encoder.frame(&reply);
-        effects.push(Effect::Reply { connection, frame });
+        self.reply(connection, &reply, effects);
     }
 }

@@ -57,7 +57,8 @@ use bytes::Bytes;
 use crate::bugs::{self, Switch};
 use crate::frame::Lane;
 use crate::frame::greeting::Hello;
-use crate::id::{GroupId, Lsn, Nanos, NodeId, UnixSeconds};
+use crate::frame::message::Body;
+use crate::id::{ConnectionId, GroupId, Lsn, Nanos, NodeId, UnixSeconds};
 use crate::log::arena::Arenas;
 use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, Outbox};
@@ -390,6 +391,11 @@ impl Shard {
         ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)
+    }
+
+    fn reply<B: Body>(&mut self, connection: ConnectionId, body: &B, effects: &mut Effects) {
+        let frame = self.encoder.frame(body);
+        effects.push(Effect::Reply { connection, frame });
     }
 
     fn send(&mut self, to: NodeId, lane: Lane, frame: Outgoing, effects: &mut Effects) {

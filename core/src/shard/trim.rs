@@ -163,8 +163,7 @@ impl Shard {
             leader: leader.unwrap_or_default().0,
             outcome: outcome.code(),
         };
-        let frame = self.encoder.frame(&reply);
-        effects.push(Effect::Reply { connection, frame });
+        self.reply(connection, &reply, effects);
     }
 
     /// Once in a while: logs that this node leads let go what they need not keep.
