@@ -20,7 +20,7 @@ use crate::log::block::{BlockError, blocks};
 
 /// A long wait at a log's end is asked for in pieces of this length, so that a node that is alive
 /// is heard of at least that often.
-pub(super) const WAIT_PIECE: Nanos = Nanos::from_millis(1_000);
+const WAIT_PIECE: Nanos = Nanos::from_millis(1_000);
 
 /// A question unanswered for this long, beyond the wait it asked for, is asked again.
 const OVERDUE: Nanos = Nanos::from_millis(1_000);

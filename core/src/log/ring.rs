@@ -106,7 +106,7 @@ impl Ring {
     /// Bytes at a file's end kept for empty flushes: those that give a file free or open a life
     /// must find a place even when the next file may not be entered yet.
     #[must_use]
-    pub(super) fn end_size(&self) -> u64 {
+    fn end_size(&self) -> u64 {
         round_up(self.run_size / 32, SECTOR_SIZE).max(4 * SECTOR_SIZE) as u64
     }
 

@@ -89,7 +89,7 @@ impl Raft {
 
     /// Asks whether a vote would be won, in a term that is not begun yet: a node cut off from the
     /// rest keeps its term however long that lasts, and deposes nobody when it is back (9.6).
-    pub(super) fn become_pre_candidate(&mut self, out: &mut Outbox) {
+    fn become_pre_candidate(&mut self, out: &mut Outbox) {
         assert!(!self.is_leader(), "a leader steps down first");
         assert!(self.doubting.is_none(), "whoever doubts does not campaign");
         self.leader = None;

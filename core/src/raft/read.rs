@@ -34,7 +34,7 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Takes a read for the next round; false when too many are pending.
-    pub(super) fn maybe_wait(&mut self, id: u64) -> bool {
+    fn maybe_wait(&mut self, id: u64) -> bool {
         if self.count == READ_PENDING_MAX {
             return false;
         }

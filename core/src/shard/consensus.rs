@@ -197,7 +197,7 @@ impl Shard {
             self.groups[position].is_doubt_due = false;
         }
     }
-    pub(super) fn message_frame(&mut self, group: GroupId, message: Message) -> Outgoing {
+    fn message_frame(&mut self, group: GroupId, message: Message) -> Outgoing {
         let group = group.0;
         match message {
             Message::VoteRequest {
