@@ -78,7 +78,7 @@ const FILL_SIZE: usize = 1 << 20;
 pub const PINS_FILE: &str = "pins";
 
 /// How far the journal was durable; see core's `log::persist`.
-const PERSIST: &str = "journal.persist";
+pub const PERSIST_FILE: &str = "journal.persist";
 
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 const PRIVATE_DIRECTORY: Mode = Mode::from_raw_mode(0o700);
@@ -226,13 +226,13 @@ impl Directory {
     /// `Io`, `is_full` if there is no room to make it.
     pub fn open_persist(&self) -> Result<File, DiskError> {
         let size = PERSIST_FILE_SIZE as u64;
-        match self.check_size(PERSIST, size) {
+        match self.check_size(PERSIST_FILE, size) {
             Err(DiskError::Missing { .. } | DiskError::Size { .. }) => {
-                self.create_filled(PERSIST, size)?;
+                self.create_filled(PERSIST_FILE, size)?;
             }
             other => other?,
         }
-        self.open_file(PERSIST, OFlags::RDWR)
+        self.open_file(PERSIST_FILE, OFlags::RDWR)
     }
 
     /// Puts a small file in place of what was there under that name, as a whole or, after a power

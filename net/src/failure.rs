@@ -2,6 +2,7 @@
 //! where there is one, the way out.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ringwood_core::shard::OpenError;
 
@@ -85,10 +86,15 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeFailure {
     /// The disk failed. What was not acknowledged may be lost here; the others have what was.
-    #[error("{what} failed: {error}; the node stops, since nobody knows what the disk now holds")]
+    #[error(
+        "{doing} {} failed: {error}; the node stops, since nobody knows what the disk now holds",
+        path.display()
+    )]
     Disk {
         /// What was being done.
-        what: &'static str,
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
         /// What the kernel said.
         error: IoError,
     },

@@ -3,6 +3,7 @@
 //! Knows no content. `disk` opens and calibrates; here is only who is open.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -153,6 +154,11 @@ impl Files {
         for file in &self.journal {
             ring.register_file(file);
         }
+    }
+
+    /// The directory they are in.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn write_mode(&self) -> WriteMode {
@@ -316,13 +322,11 @@ impl Files {
 
     /// Makes all that was ever written to the journal durable, and waits for it.
     pub(crate) fn sync_journal(&self) -> Result<(), NodeFailure> {
-        for file in &self.journal {
-            rustix::fs::fdatasync(file).map_err(|errno| {
-                let error = IoError::of(Family::File, errno.raw_os_error());
-                NodeFailure::Disk {
-                    what: "a sync of the journal",
-                    error,
-                }
+        for (slot, file) in (0..).zip(&self.journal) {
+            rustix::fs::fdatasync(file).map_err(|errno| NodeFailure::Disk {
+                doing: "a sync of",
+                path: self.path().join(disk::journal_name(slot)),
+                error: IoError::of(Family::File, errno.raw_os_error()),
             })?;
         }
         Ok(())

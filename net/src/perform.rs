@@ -14,9 +14,9 @@ use crate::ring::File;
 use crate::stream;
 use crate::turn::{Job, Turn};
 
-/// A segment write that waits for its file.
+/// A write to a segment, whose file may have to be made first.
 #[derive(Debug)]
-pub(crate) struct UnmadeWrite {
+pub(crate) struct SegmentWrite {
     write: SegmentWriteId,
     group: GroupId,
     number: u32,
@@ -73,8 +73,8 @@ impl Turn {
                 }
                 let mode = self.files.write_mode();
                 let file = self.files.journal(slot);
-                self.ring
-                    .write(Job::Store(write).token(), file, position, runs, mode);
+                let token = Job::Store { write, slot }.token();
+                self.ring.write(token, file, position, runs, mode);
                 self.writes_in_flight += 1;
             }
             Effect::StorePins { position, sector } => {
@@ -97,15 +97,16 @@ impl Turn {
                 buffer,
             } => {
                 assert!(buffer.len().is_multiple_of(SECTOR_SIZE));
+                let wanted = SegmentWrite {
+                    write,
+                    group,
+                    number,
+                    position,
+                    buffer,
+                };
                 match self.files.segment_to_write(group, number) {
-                    Ok(Some(file)) => self.write_segment(write, &file, position, buffer),
-                    Ok(None) => self.unmade.push(UnmadeWrite {
-                        write,
-                        group,
-                        number,
-                        position,
-                        buffer,
-                    }),
+                    Ok(Some(file)) => self.write_segment(&file, wanted),
+                    Ok(None) => self.unmade.push(wanted),
                     Err(error) => self.on_segment_fault(now, write, error)?,
                 }
             }
@@ -159,10 +160,18 @@ impl Turn {
         Ok(())
     }
 
-    fn write_segment(&mut self, write: SegmentWriteId, file: &File, position: u64, buffer: Bytes) {
+    fn write_segment(&mut self, file: &File, wanted: SegmentWrite) {
+        let SegmentWrite {
+            write,
+            group,
+            number,
+            position,
+            buffer,
+        } = wanted;
         let mode = self.files.write_mode();
         let token = Job::SegmentWrite(write).token();
         self.ring.write(token, file, position, [buffer], mode);
+        self.segment_writes.push((write, group, number));
         self.writes_in_flight += 1;
     }
 
@@ -209,9 +218,7 @@ impl Turn {
                 .unmade
                 .swap_remove(at.expect("made for a write that waits"));
             match made.result {
-                Ok(file) => {
-                    self.write_segment(unmade.write, &file, unmade.position, unmade.buffer);
-                }
+                Ok(file) => self.write_segment(&file, unmade),
                 Err(error) => self.on_segment_fault(now, unmade.write, error)?,
             }
         }

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringwood_core::frame::Lane;
-use ringwood_core::id::{ConnectionId, Nanos};
+use ringwood_core::id::{ConnectionId, GroupId, Nanos};
+use ringwood_core::limits::JOURNAL_FILE_COUNT;
 use ringwood_core::log::journal::WriteId;
 use ringwood_core::shard::{Effects, Input, LoadId, SegmentWriteId, Shard};
 
 use crate::clock;
 use crate::conn::Connections;
+use crate::disk;
 use crate::failure::NodeFailure;
 use crate::files::Files;
 use crate::notices::Notices;
 use crate::peers::{LANES, LaneId, Loss, Peers};
-use crate::perform::UnmadeWrite;
+use crate::perform::SegmentWrite;
 use crate::ring::{Completion, IoError, Outcome, Ring, Socket, Token};
 
 /// Longest sleep: a bound on how late a lost wake-up could make anything.
@@ -35,7 +37,7 @@ pub(crate) enum Job {
     Dial { lane: LaneId, generation: u32 },
     LinkReceive { lane: LaneId, generation: u32 },
     LinkSend { lane: LaneId, generation: u32 },
-    Store(WriteId),
+    Store { write: WriteId, slot: u32 },
     SegmentWrite(SegmentWriteId),
     Load(LoadId),
     StorePins,
@@ -45,6 +47,9 @@ pub(crate) enum Job {
 /// Bits of a token below the kind of its job.
 const KIND_SHIFT: u32 = 56;
 const NUMBER_MASK: u64 = (1 << KIND_SHIFT) - 1;
+/// Bits of a journal write's number that say which of the journal's files it goes to.
+const SLOT_BITS: u32 = 8;
+const _: () = assert!(JOURNAL_FILE_COUNT <= 1 << SLOT_BITS);
 
 impl Job {
     pub(crate) fn token(self) -> Token {
@@ -55,7 +60,7 @@ impl Job {
             Self::Dial { lane, generation } => (4, lane_number(lane, generation)),
             Self::LinkReceive { lane, generation } => (5, lane_number(lane, generation)),
             Self::LinkSend { lane, generation } => (6, lane_number(lane, generation)),
-            Self::Store(id) => (7, id.0),
+            Self::Store { write, slot } => (7, write.0 << SLOT_BITS | u64::from(slot)),
             Self::SegmentWrite(id) => (8, id.0),
             Self::Load(id) => (9, id.0),
             Self::StorePins => (10, 0),
@@ -75,7 +80,10 @@ impl Job {
             4 => Self::Dial { lane, generation },
             5 => Self::LinkReceive { lane, generation },
             6 => Self::LinkSend { lane, generation },
-            7 => Self::Store(WriteId(number)),
+            7 => Self::Store {
+                write: WriteId(number >> SLOT_BITS),
+                slot: (number & ((1 << SLOT_BITS) - 1)) as u32,
+            },
             8 => Self::SegmentWrite(SegmentWriteId(number)),
             9 => Self::Load(LoadId(number)),
             10 => Self::StorePins,
@@ -107,8 +115,10 @@ pub(crate) struct Turn {
     pub(crate) files: Files,
     /// Writes of journal and segments that have not completed.
     pub(crate) writes_in_flight: usize,
+    /// Those of segments, and which of them each goes to.
+    pub(crate) segment_writes: Vec<(SegmentWriteId, GroupId, u32)>,
     /// Segment writes whose file is being made.
-    pub(crate) unmade: Vec<UnmadeWrite>,
+    pub(crate) unmade: Vec<SegmentWrite>,
     pub(crate) listener: Socket,
     /// What an operator should see.
     pub(crate) notices: Notices,
@@ -140,6 +150,7 @@ impl Turn {
             peers,
             files,
             writes_in_flight: 0,
+            segment_writes: Vec::new(),
             unmade: Vec::new(),
             listener,
             notices,
@@ -242,43 +253,37 @@ impl Turn {
             Job::LinkSend { lane, generation } => {
                 self.on_link_sent(now, lane, generation, result);
             }
-            Job::Store(write) => {
+            Job::Store { write, slot } => {
                 self.writes_in_flight -= 1;
-                result.map_err(|error| NodeFailure::Disk {
-                    what: "a journal write",
-                    error,
-                })?;
+                result.map_err(|error| self.write_failure(&disk::journal_name(slot), error))?;
                 self.shard
                     .step(now, Input::Stored(write), &mut self.effects);
             }
             Job::StorePins => {
                 self.writes_in_flight -= 1;
-                result.map_err(|error| NodeFailure::Disk {
-                    what: "a write of the pins",
-                    error,
-                })?;
+                result.map_err(|error| self.write_failure(disk::PINS_FILE, error))?;
                 self.shard.step(now, Input::PinsStored, &mut self.effects);
             }
             Job::StorePersist => {
                 self.writes_in_flight -= 1;
-                result.map_err(|error| NodeFailure::Disk {
-                    what: "a write of the persist record",
-                    error,
-                })?;
+                result.map_err(|error| self.write_failure(disk::PERSIST_FILE, error))?;
                 self.shard
                     .step(now, Input::PersistStored, &mut self.effects);
             }
             Job::SegmentWrite(write) => {
                 self.writes_in_flight -= 1;
+                let mut under_way = self.segment_writes.iter();
+                let at = under_way.position(|(id, ..)| *id == write);
+                let at = at.expect("it was begun");
+                let (_, group, number) = self.segment_writes.swap_remove(at);
                 let input = match result {
                     Ok(_) => Input::SegmentStored(write),
                     // The journal still holds the blocks; space freed lets the next try succeed.
                     Err(IoError::DiskFull) => Input::SegmentRefused(write),
                     Err(error) => {
-                        return Err(NodeFailure::Disk {
-                            what: "a segment write",
-                            error,
-                        });
+                        let name = disk::segment_name(number);
+                        let name = format!("{}/{name}", disk::log_name(group));
+                        return Err(self.write_failure(&name, error));
                     }
                 };
                 self.shard.step(now, input, &mut self.effects);
@@ -296,6 +301,15 @@ impl Turn {
             }
         }
         Ok(())
+    }
+
+    /// Why the node ends: a write to the file of that name in its directory.
+    fn write_failure(&self, name: &str, error: IoError) -> NodeFailure {
+        NodeFailure::Disk {
+            doing: "a write to",
+            path: self.files.path().join(name),
+            error,
+        }
     }
 
     fn dial_due(&mut self, now: Nanos) -> Result<(), NodeFailure> {
@@ -454,7 +468,7 @@ impl Turn {
                 }
                 if matches!(
                     Job::of(completion.token),
-                    Job::Store(_) | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_)
+                    Job::Store { .. } | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_)
                 ) {
                     self.writes_in_flight -= 1;
                 }
