@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -275,7 +276,7 @@ pub fn init(dir: &Path, layout: &Layout) -> Result<(), ConfigError> {
         path: dir.to_owned(),
         error,
     };
-    fs::create_dir_all(dir).map_err(io)?;
+    make_durably(dir).map_err(io)?;
     if fs::read_dir(dir).map_err(io)?.next().is_some() {
         return Err(ConfigError::NotEmpty {
             path: dir.to_owned(),
@@ -351,10 +352,32 @@ pub fn restore(dir: &Path) -> Result<Option<String>, ConfigError> {
 fn replace_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     // Left over where a process was killed.
     match fs::remove_file(dir.join(format!("{name}.new"))) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     write_durably(dir, name, bytes)
+}
+
+/// Makes a directory, and what is missing above it, with names that a power cut does not take back.
+fn make_durably(dir: &Path) -> std::io::Result<()> {
+    let missing = dir.ancestors();
+    let missing = missing.take_while(|at| !at.as_os_str().is_empty() && !at.exists());
+    let made_count = missing.count();
+    fs::create_dir_all(dir)?;
+    // One that was there may be so since an `init` that was killed just here.
+    for at in dir.ancestors().take(made_count.max(1)) {
+        let parent = match at.parent() {
+            None => continue,
+            Some(parent) if parent == Path::new("") => Path::new("."),
+            Some(parent) => parent,
+        };
+        match File::open(parent) {
+            // Whoever made it there may do what we may not.
+            Err(error) if made_count == 0 && error.kind() == ErrorKind::PermissionDenied => {}
+            opened => opened?.sync_all()?,
+        }
+    }
+    Ok(())
 }
 
 /// Writes a small file so that it is there whole or not at all.
@@ -388,7 +411,7 @@ impl Identity {
         let path = dir.join(name);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(ConfigError::NotInitialised {
                     path: dir.to_owned(),
                 });
