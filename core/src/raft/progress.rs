@@ -58,8 +58,8 @@ struct Flight {
 /// What a leader knows of one peer, for one leadership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
-    /// The peer has everything through here, durably. Goes down only where the peer says that its
-    /// disk has lost what it promised.
+    /// The peer has everything through here, durably. Goes down only where the peer says, or shows, that
+    /// its disk has lost what it promised.
     matched: Index,
     /// First index not sent. Invariant: matched < next.
     next: Index,
@@ -78,6 +78,10 @@ pub struct Progress {
     round: u64,
     /// Times that the peer lost what it had promised.
     forgotten_count: u32,
+    /// It has refused what it had said it has, and said nothing to the contrary since.
+    is_contradicted: bool,
+    /// It lost what it had promised, and did not know.
+    has_broken_promise: bool,
 }
 
 impl Progress {
@@ -97,6 +101,8 @@ impl Progress {
             stall_count: 0,
             round: 0,
             forgotten_count: 0,
+            is_contradicted: false,
+            has_broken_promise: false,
         }
     }
 
@@ -162,10 +168,12 @@ impl Progress {
     /// The peer has everything through `index` durably. True if that is news. Answers come in any
     /// order and more than once; each speaks for all below it.
     pub(super) fn maybe_match(&mut self, now: Nanos, index: Index) -> bool {
+        self.is_contradicted &= index != self.matched;
         if index == self.matched || index < self.matched && !bugs::is_on(Switch::B26) {
             return false;
         }
         self.matched = index;
+        self.is_contradicted = false;
         self.moved_at = now;
         self.stall_count = 0;
         while self
@@ -187,8 +195,15 @@ impl Progress {
     }
 
     /// The peer's log has no match at `prev_index`. True if that is an answer to what was sent;
-    /// then `next` moves down to `next`, but never to what the peer has already promised.
+    /// then `next` moves down to `next`, but never to what the peer has already promised, unless it
+    /// insists that it does not have that.
     pub(super) fn maybe_refuse(&mut self, now: Nanos, prev_index: Index, next: Index) -> bool {
+        let is_probed_there =
+            matches!(self.state, State::Probe { .. }) && self.matched.next() == self.next;
+        if prev_index == self.matched && prev_index > Index(0) && is_probed_there {
+            self.contradict(now, next);
+            return true;
+        }
         if prev_index <= self.matched {
             return false; // Overtaken by a later answer: it matches there by now.
         }
@@ -199,6 +214,26 @@ impl Progress {
         self.next = next.min(prev_index).max(self.matched.next());
         self.assert_sound();
         true
+    }
+
+    /// The peer refuses what it had promised. Once that may be a word that was long on its way; again,
+    /// and nothing matched between, it has started anew with a disk that did not keep what it had
+    /// said is stored, and nothing on it tells. Where it is believed that it has it, it would be sent
+    /// nothing below for as long as this leader leads.
+    fn contradict(&mut self, now: Nanos, next: Index) {
+        if !std::mem::replace(&mut self.is_contradicted, true) {
+            self.become_probe(now);
+            return;
+        }
+        self.is_contradicted = false;
+        self.has_broken_promise = true;
+        self.forget(now, Index(next.min(self.matched).0 - 1));
+    }
+
+    /// Whether the peer's disk has lost what it had said is stored, and nothing on it told so.
+    #[must_use]
+    pub fn has_broken_promise(&self) -> bool {
+        self.has_broken_promise
     }
 
     /// What is in flight counts as lost.
@@ -435,6 +470,25 @@ mod tests {
             !progress.maybe_refuse(Nanos(2), Index(5), Index(2)),
             "answers another probe"
         );
+    }
+
+    #[test]
+    fn who_insists_on_not_having_what_it_promised_is_believed() {
+        let mut progress = replicating(5);
+        progress.maybe_match(Nanos(1), Index(5));
+        progress.become_probe(Nanos(2));
+        assert!(progress.maybe_refuse(Nanos(2), Index(5), Index(3)));
+        assert_eq!((progress.matched(), progress.next()), (Index(5), Index(6)));
+        // It was an old word: what is said since is otherwise.
+        progress.maybe_match(Nanos(3), Index(5));
+        assert!(progress.maybe_refuse(Nanos(4), Index(5), Index(3)));
+        assert!(!progress.has_broken_promise());
+        assert!(progress.maybe_refuse(Nanos(5), Index(5), Index(3)));
+        assert!(progress.has_broken_promise());
+        assert_eq!((progress.matched(), progress.next()), (Index(0), Index(3)));
+        assert_eq!(progress.forgotten_count(), 1);
+        assert!(progress.maybe_match(Nanos(6), Index(2)));
+        assert_eq!(progress.state(), State::Replicate);
     }
 
     #[test]

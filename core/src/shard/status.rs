@@ -2,8 +2,8 @@
 
 use crate::frame::client::{GroupStatus, PeerStatus, ReplicaStatus, Status};
 use crate::frame::code::ReplicaState;
-use crate::id::Nanos;
-use crate::raft::{ProgressState, Role};
+use crate::id::{Nanos, NodeId};
+use crate::raft::{Progress, ProgressState, Role};
 
 use super::Shard;
 use super::group::Group;
@@ -33,6 +33,7 @@ impl Shard {
         alarms.extend(self.mend_alarms().map(String::into_bytes));
         alarms.extend(self.head_alarms().map(String::into_bytes));
         alarms.extend(self.doubt_alarms().map(String::into_bytes));
+        alarms.extend(self.promise_alarms().map(String::into_bytes));
         if self.peer_fault_count > 0 {
             let count = self.peer_fault_count;
             alarms.push(format!("{count} frames with damaged blocks came from peers").into_bytes());
@@ -67,6 +68,22 @@ impl Shard {
                 .collect(),
             timeout_reason: self.liveness.reason().code(),
         }
+    }
+
+    /// Whose disk did not keep what it had said is stored, and does not know. A leader's word, for as long
+    /// as it leads.
+    fn promise_alarms(&self) -> impl Iterator<Item = String> {
+        let groups = self.groups.iter().zip(&self.config.logs);
+        groups.flat_map(|(group, log)| {
+            let is_broken = |peer: &&NodeId| {
+                let progress = group.raft.progress(**peer);
+                progress.is_some_and(Progress::has_broken_promise)
+            };
+            self.peers.iter().filter(is_broken).map(|peer| {
+                let (log, name) = (&log.name, self.config.name_of(*peer));
+                format!("log {log}: {name} had promised blocks that its disk has not kept")
+            })
+        })
     }
 
     /// How far the replicas of a group are, as its leader sees them; empty on other nodes.
