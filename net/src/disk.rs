@@ -135,7 +135,8 @@ impl Directory {
         );
         let path = self.path.join(name);
         match rustix::fs::mkdirat(&self.fd, name, PRIVATE_DIRECTORY) {
-            Ok(()) => sync_directory(&self.fd, &self.path)?,
+            Ok(()) => sync_directory(&self.fd, &self.path)
+                .map_err(|error| self.take_back(name, AtFlags::REMOVEDIR, error))?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(DiskError::io("making", &path)(errno)),
         }
@@ -235,6 +236,20 @@ impl Directory {
         self.open_file(PERSIST_FILE, OFlags::RDWR)
     }
 
+    /// Removes what was made just now and could not be made durable, for lack of space perhaps: the
+    /// next try would find it there, and take its name for one that lasts.
+    fn take_back(&self, name: &str, flags: AtFlags, error: DiskError) -> DiskError {
+        match rustix::fs::unlinkat(&self.fd, name, flags) {
+            Ok(()) => error,
+            // It stays, and nobody may write to it: that is no lack of space any more.
+            Err(_) => DiskError::Io {
+                doing: "removing",
+                path: self.path.join(name),
+                error: IoError::Device,
+            },
+        }
+    }
+
     /// Puts a small file in place of what was there under that name, as a whole or, after a power
     /// cut, not at all.
     ///
@@ -284,11 +299,19 @@ impl Directory {
     }
 
     /// Measures which way of writing is quickest to be durable here. Takes a few hundredths of a
-    /// second, and 4 KiB times 64 for that long.
+    /// second, and 4 KiB times 64 for that long; where there is no room for that, nothing is measured.
     ///
     /// # Errors
     /// `Io`, `Ring`.
     pub fn calibrate(&self) -> Result<Calibration, DiskError> {
+        match self.measure() {
+            // A node must start on a disk that has become full: what it needs for that it has.
+            Err(error) if error.is_full() => Ok(Calibration::unmeasured(&self.fd)),
+            measured => measured,
+        }
+    }
+
+    fn measure(&self) -> Result<Calibration, DiskError> {
         let name = "calibration";
         // A leftover of a start that was interrupted.
         let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());

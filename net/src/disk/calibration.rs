@@ -6,6 +6,7 @@
 //! sync goes through a worker thread. Knows neither journal nor load.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(super) const SCRATCH_SIZE: u64 = 64 * SECTOR_SIZE as u64;
 /// The outcome of a calibration; `Display` is one line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calibration {
-    /// Median time of 4 KiB made durable by `WriteMode::Durable`.
+    /// Median time of 4 KiB made durable by `WriteMode::Durable`; 0 if there was no room to measure.
     pub durable_median: Nanos,
     /// The same by `WriteMode::DurableBySync`.
     pub by_sync_median: Nanos,
@@ -48,6 +49,13 @@ impl fmt::Display for Calibration {
             WriteMode::DurableBySync => "write and fdatasync",
             WriteMode::Durable | WriteMode::Plain => "RWF_DSYNC",
         };
+        if self.durable_median == Nanos(0) {
+            let device = &self.device;
+            return write!(
+                f,
+                "no space left to measure; using {choice}; device: {device}"
+            );
+        }
         write!(
             f,
             "4 KiB durable by RWF_DSYNC in {} us, by write and fdatasync in {} us (medians of \
@@ -56,6 +64,18 @@ impl fmt::Display for Calibration {
             micros(self.by_sync_median),
             self.device
         )
+    }
+}
+
+impl Calibration {
+    /// What is done on a disk without room for a measurement.
+    pub(super) fn unmeasured(directory: &impl AsFd) -> Self {
+        Self {
+            durable_median: Nanos(0),
+            by_sync_median: Nanos(0),
+            mode: WriteMode::Durable,
+            device: describe_device(directory),
+        }
     }
 }
 
@@ -133,8 +153,8 @@ fn median(mut spans: Vec<Nanos>) -> Nanos {
     spans[spans.len() / 2]
 }
 
-/// Name and cache of the device a file is on, as far as the kernel tells.
-fn describe_device(file: &File) -> String {
+/// Name and cache of the device a file or directory is on, as far as the kernel tells.
+fn describe_device(file: &impl AsFd) -> String {
     let Ok(at) = rustix::fs::fstat(file) else {
         return "unknown".into();
     };
@@ -182,6 +202,20 @@ mod tests {
             calibration.to_string(),
             "4 KiB durable by RWF_DSYNC in 140 us, by write and fdatasync in 1600 us (medians of \
              50); using RWF_DSYNC; device: vda, fua 0"
+        );
+    }
+
+    #[test]
+    fn where_nothing_was_measured_the_line_says_so() {
+        let calibration = Calibration {
+            durable_median: Nanos(0),
+            by_sync_median: Nanos(0),
+            mode: WriteMode::Durable,
+            device: "vda, fua 0".into(),
+        };
+        assert_eq!(
+            calibration.to_string(),
+            "no space left to measure; using RWF_DSYNC; device: vda, fua 0"
         );
     }
 

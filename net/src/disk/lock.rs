@@ -36,8 +36,11 @@ pub(super) fn lock(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, DiskError> {
     // For the message of whoever comes second; the lock itself is the kernel's.
     rustix::fs::ftruncate(&lock, 0).map_err(failed("writing"))?;
     let number = format!("{}\n", std::process::id());
-    rustix::io::pwrite(&lock, number.as_bytes(), 0).map_err(failed("writing"))?;
-    Ok(lock)
+    match rustix::io::pwrite(&lock, number.as_bytes(), 0) {
+        // A full disk has no room even for that.
+        Ok(_) | Err(Errno::NOSPC | Errno::DQUOT) => Ok(lock),
+        Err(errno) => Err(failed("writing")(errno)),
+    }
 }
 
 fn read_holder(lock: &OwnedFd) -> Option<u32> {

@@ -31,8 +31,9 @@ impl Directory {
             other => return other,
         }
         let file = log.open_file(&name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        sync_file(&file, &log.path)?;
-        sync_directory(&log.fd, &log.path)?;
+        sync_file(&file, &log.path)
+            .and_then(|()| sync_directory(&log.fd, &log.path))
+            .map_err(|error| log.take_back(&name, AtFlags::empty(), error))?;
         Ok(file)
     }
 
