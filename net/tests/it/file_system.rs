@@ -24,6 +24,19 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     Err(format!("{program} {}: {}", arguments.join(" "), why.trim()))
 }
 
+/// Patient: what a node that just ended held may be let go a moment later. Whether it is done.
+pub(crate) fn unmount(at: &Path) -> bool {
+    let at = at.display().to_string();
+    let mut tries = 0..50;
+    tries.any(|_| {
+        let is_done = run("umount", &[&at]).is_ok();
+        if !is_done {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        is_done
+    })
+}
+
 impl FileSystem {
     /// Makes one for the node of this number, whose directory it will be.
     fn make(dir: &Path, number: usize) -> Result<Self, String> {
@@ -67,14 +80,7 @@ impl FileSystem {
     }
 
     fn unmount(&self) {
-        let at = self.mount.display().to_string();
-        // What a node that just ended held may be let go a moment later.
-        for _ in 0..50 {
-            if run("umount", &[&at]).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        unmount(&self.mount);
     }
 
     pub(crate) fn freeze(&self, is_frozen: bool) {

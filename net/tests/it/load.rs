@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::wire::{Answer, Wire};
 
 const PRODUCER_COUNT: usize = 3;
-/// Appends of one producer that wait for their answer.
+/// Appends of one producer that wait for their answer, where it does not pause.
 const IN_FLIGHT: usize = 64;
 const GROUP: u32 = 1;
 
@@ -23,6 +23,8 @@ const GROUP: u32 = 1;
 struct Shared {
     stop: AtomicBool,
     acknowledged: AtomicU64,
+    /// Above the offset of each of them.
+    end: AtomicU64,
 }
 
 /// A load on the nodes at `endpoints`.
@@ -57,7 +59,13 @@ impl std::fmt::Display for Sum {
 }
 
 impl Load {
+    /// As much as the nodes take.
     pub(crate) fn start(endpoints: Vec<String>) -> Self {
+        Self::paced(endpoints, Duration::ZERO)
+    }
+
+    /// Each producer has one append under way at a time, and pauses for so long after it.
+    pub(crate) fn paced(endpoints: Vec<String>, pause: Duration) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let shared = Arc::new(Shared::default());
         let producers = (0..PRODUCER_COUNT).map(|producer| {
@@ -73,7 +81,7 @@ impl Load {
                         Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                     }
                 };
-                produce(client, producer, shared).await
+                produce(client, producer, pause, shared).await
             })
         });
         Self {
@@ -87,9 +95,8 @@ impl Load {
 
     /// Waits until appends are acknowledged again: killing what is down anyway proves nothing.
     pub(crate) fn wait_for_progress(&self) {
-        let acknowledged = || self.shared.acknowledged.load(Ordering::Relaxed);
-        let (before, begun) = (acknowledged(), Instant::now());
-        while acknowledged() < before + 200 {
+        let (before, begun) = (self.acknowledged_count(), Instant::now());
+        while self.acknowledged_count() < before + 200 {
             assert!(
                 begun.elapsed() < Duration::from_secs(60),
                 "nothing is acknowledged any more"
@@ -98,9 +105,19 @@ impl Load {
         }
     }
 
+    /// How many were acknowledged until now.
+    pub(crate) fn acknowledged_count(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// The offset after those of all that were.
+    pub(crate) fn acknowledged_end(&self) -> u64 {
+        self.shared.end.load(Ordering::SeqCst)
+    }
+
     /// Ends the load and judges what the nodes, all of which run, have of it.
     pub(crate) fn judge(self) -> Sum {
-        let acknowledged_count = self.shared.acknowledged.load(Ordering::Relaxed);
+        let acknowledged_count = self.acknowledged_count();
         let rate = acknowledged_count as f64 / self.begun.elapsed().as_secs_f64();
         self.shared.stop.store(true, Ordering::Relaxed);
         let end = |producer| self.runtime.block_on(producer);
@@ -173,14 +190,21 @@ fn record(producer: usize, number: u64) -> String {
 }
 
 /// Appends numbered records until told to stop; gives the outcome of each.
-async fn produce(client: Client, producer: usize, shared: Arc<Shared>) -> Vec<Outcome> {
+async fn produce(
+    client: Client,
+    producer: usize,
+    pause: Duration,
+    shared: Arc<Shared>,
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut pending: VecDeque<Pending> = VecDeque::new();
     let mut number = 0;
+    let in_flight = if pause.is_zero() { IN_FLIGHT } else { 1 };
     while !shared.stop.load(Ordering::Relaxed) {
-        if pending.len() >= IN_FLIGHT {
+        if pending.len() >= in_flight {
             let outcome = pending.pop_front().expect("it is full").await;
-            if matches!(outcome, Outcome::Committed { .. }) {
+            if let Outcome::Committed { offset, .. } = outcome {
+                shared.end.fetch_max(offset + 1, Ordering::SeqCst);
                 shared.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             outcomes.push(outcome);
@@ -191,6 +215,9 @@ async fn produce(client: Client, producer: usize, shared: Arc<Shared>) -> Vec<Ou
                 .await,
         );
         number += 1;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
     }
     for outcome in pending {
         outcomes.push(outcome.await);

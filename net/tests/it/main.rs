@@ -2,8 +2,11 @@
 
 mod cycles;
 mod directories;
+mod faults;
 mod file_system;
 mod frozen;
+mod fuse;
+mod fuse_disk;
 mod hostile;
 mod killed;
 mod load;

@@ -1,8 +1,12 @@
-//! Nodes as processes of their own, that can be killed with -9: this binary, started again.
+//! Nodes as processes of their own, that can be killed with -9: this binary, started again. What they
+//! say on stderr is kept, and shown where their test fails.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ringwood_net::{Layout, Node, VoterAddress, init};
 
@@ -23,27 +27,39 @@ fn serve_if_told() {
     };
     if let Some(error) = ended {
         eprintln!("node ended: {error}");
+        // As the product's binary does.
+        std::process::exit(1);
     }
 }
 
 pub(crate) struct Processes {
     dirs: Vec<PathBuf>,
+    /// What each has said, in all its lives.
+    said: Vec<File>,
     pub(crate) children: Vec<Child>,
 }
 
 impl Processes {
-    fn spawn(dir: &Path) -> Child {
+    fn spawn(dir: &Path, said: &File) -> Child {
         Command::new(std::env::current_exe().expect("this binary"))
             .args(["--exact", "processes::serve_if_told", "--nocapture"])
             .env(SERVE, dir)
             .stdout(Stdio::null())
+            .stderr(said.try_clone().expect("a descriptor"))
             .spawn()
             .expect("a process")
     }
 
     pub(crate) fn start(dirs: Vec<PathBuf>) -> Self {
-        let children = dirs.iter().map(|dir| Self::spawn(dir)).collect();
-        Self { dirs, children }
+        let said = dirs.iter().map(|_| tempfile::tempfile().expect("a file"));
+        let said: Vec<File> = said.collect();
+        let children = dirs.iter().zip(&said);
+        let children = children.map(|(dir, said)| Self::spawn(dir, said)).collect();
+        Self {
+            dirs,
+            said,
+            children,
+        }
     }
 
     /// Kills a node that runs: one that is gone already was ended by a fault of its own.
@@ -62,12 +78,36 @@ impl Processes {
     }
 
     pub(crate) fn restart(&mut self, position: usize) {
-        self.children[position] = Self::spawn(&self.dirs[position]);
+        self.children[position] = Self::spawn(&self.dirs[position], &self.said[position]);
+    }
+
+    /// With which exit code a node ends by itself, and how long that takes.
+    pub(crate) fn wait_for_end(&mut self, position: usize) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.children[position].try_wait().expect("our child") {
+                return (status.code(), begun.elapsed());
+            }
+            let patience = Duration::from_secs(30);
+            assert!(begun.elapsed() < patience, "node {position} does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn said(&self, position: usize) -> String {
+        let mut said = vec![0; 1 << 20];
+        let size = self.said[position].read_at(&mut said, 0).expect("readable");
+        String::from_utf8_lossy(&said[..size]).into_owned()
     }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for position in 0..self.dirs.len() {
+                eprintln!("node {position} said:\n{}", self.said(position));
+            }
+        }
         for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();

@@ -50,7 +50,10 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects and says nothing.
     pub(crate) fn connect(address: &str) -> Self {
-        let socket = TcpStream::connect(address).expect("the node listens");
+        Self::over(TcpStream::connect(address).expect("the node listens"))
+    }
+
+    fn over(socket: TcpStream) -> Self {
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
             .expect("a timeout");
@@ -66,18 +69,31 @@ impl Wire {
 
     /// Connects and introduces itself as a client.
     pub(crate) fn greet(address: &str) -> Self {
-        let mut wire = Self::connect(address);
-        wire.send(&Hello {
+        Self::connect(address)
+            .introduced()
+            .expect("a client is welcome")
+    }
+
+    /// As `greet`, with patience for a node that recovers; none if it is not there, or goes meanwhile.
+    pub(crate) fn try_greet(address: &str) -> Option<Self> {
+        let mut wire = Self::over(TcpStream::connect(address).ok()?);
+        wire.set_patience(Duration::from_secs(60));
+        wire.introduced()
+    }
+
+    /// None if the other side ends instead of welcoming it.
+    fn introduced(mut self) -> Option<Self> {
+        self.send(&Hello {
             lane: Lane::Client.code(),
             version_min: 1,
             version_max: 1,
             ..Hello::default()
         });
-        let Answer::Welcome(welcome) = wire.receive() else {
-            panic!("a client is welcome")
+        let Answer::Welcome(welcome) = self.receive() else {
+            return None;
         };
-        wire.belong_to(ClusterId(u128::from_le_bytes(welcome.cluster)));
-        wire
+        self.belong_to(ClusterId(u128::from_le_bytes(welcome.cluster)));
+        Some(self)
     }
 
     /// Sends as one that knows its cluster.
@@ -230,11 +246,16 @@ impl Wire {
     }
 
     pub(crate) fn status(&mut self) -> Status {
+        self.try_status().expect("status has an answer")
+    }
+
+    /// As `status`; none if the node goes instead.
+    pub(crate) fn try_status(&mut self) -> Option<Status> {
         self.send(&StatusRequest { request: 1 });
-        let Answer::Status(status) = self.receive() else {
-            panic!("status has an answer")
-        };
-        status
+        match self.receive() {
+            Answer::Status(status) => Some(status),
+            _ => None,
+        }
     }
 
     /// All that comes until the other side closes, as text.
