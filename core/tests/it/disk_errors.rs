@@ -43,6 +43,18 @@ struct Run {
     turn_count: u64,
     /// No segment finds space.
     is_full: bool,
+    /// Segments' writes that found none.
+    refused_count: u64,
+}
+
+/// What came of one fault.
+struct Ended {
+    /// Whether the write was a segment's.
+    is_segment: bool,
+    /// Segments' writes that found no space.
+    refused_count: u64,
+    /// Whether appends were refused for it.
+    has_said_so: bool,
 }
 
 impl Run {
@@ -52,6 +64,7 @@ impl Run {
             count: 0,
             turn_count: 0,
             is_full: false,
+            refused_count: 0,
         }
     }
 
@@ -87,6 +100,7 @@ impl Run {
         let is_segment = matches!(self.world.flying[0], Write::Segment { .. });
         if is_segment && self.is_full {
             self.world.refuse(0);
+            self.refused_count += 1;
         } else {
             self.world.complete(0);
         }
@@ -128,8 +142,7 @@ impl Run {
     }
 }
 
-/// What came of one fault: whether the write was a segment's, and whether appends were refused for it.
-fn play(at: u64, fault: Fault) -> (bool, bool) {
+fn play(at: u64, fault: Fault) -> Ended {
     let mut run = Run::new();
     run.go(at);
     while run.world.flying.is_empty() {
@@ -159,7 +172,11 @@ fn play(at: u64, fault: Fault) -> (bool, bool) {
         }
     }
     run.must_go_on();
-    (is_segment, run.has_said_so())
+    Ended {
+        is_segment,
+        refused_count: run.refused_count,
+        has_said_so: run.has_said_so(),
+    }
 }
 
 fn ks() -> impl Iterator<Item = u64> {
@@ -171,7 +188,7 @@ fn ks() -> impl Iterator<Item = u64> {
 #[test]
 fn a_disk_that_fails_at_any_write_has_lost_nothing() {
     let ended: Vec<_> = ks().map(|at| play(at, Fault::Error)).collect();
-    let segment_count = ended.iter().filter(|(is_segment, _)| *is_segment).count();
+    let segment_count = ended.iter().filter(|ended| ended.is_segment).count();
     println!(
         "{} writes failed, {segment_count} of them segments'",
         ended.len()
@@ -185,11 +202,19 @@ fn a_disk_that_is_full_at_any_write_heals() {
     let ended: Vec<_> = ks()
         .map(|at| play(at, Fault::Full { turn_count }))
         .collect();
-    println!("{} times full", ended.len());
+    let refused_count: u64 = ended.iter().map(|ended| ended.refused_count).sum();
+    println!("{} times full, {refused_count} writes refused", ended.len());
+    assert!(
+        ended.iter().all(|ended| ended.refused_count > 0),
+        "each was met"
+    );
 }
 
 #[test]
 fn a_disk_that_is_full_for_long_refuses_appends() {
-    let (_, has_said_so) = play(WRITE_COUNT / 10, Fault::Full { turn_count: 4_000 });
-    assert!(has_said_so, "there is no room at all, and nobody is told");
+    let ended = play(WRITE_COUNT / 10, Fault::Full { turn_count: 4_000 });
+    assert!(
+        ended.has_said_so,
+        "there is no room at all, and nobody is told"
+    );
 }
