@@ -293,7 +293,7 @@ impl Journal {
         self.push_opaque(header, payload)
     }
 
-    /// As [`Journal::push_append`] for a configuration, whose payload is not records.
+    /// As [`Journal::push_append`] for a trim, whose payload is no records.
     ///
     /// # Errors
     /// What is wrong with the payload; the block is then as before.

@@ -68,7 +68,7 @@ impl Producers {
     /// Remembers every append of a block.
     pub fn note_block(&mut self, block: &Block<'_>) {
         for append in block.appends() {
-            // Configurations have no producer.
+            // A trim has no producer.
             if append.header.record_count > 0 {
                 let header = block.header();
                 self.note(
