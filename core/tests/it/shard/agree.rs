@@ -102,7 +102,7 @@ fn whoever_differs_from_a_majority_stops_that_log_for_good() {
         );
         assert_eq!(bench.complaints(), [alarm.as_str()]);
         assert_stopped(&mut bench, 20);
-        assert!(bench.commits(OTHER, 20, &record(RECORD_SIZE, 20 as u8)));
+        assert!(bench.commits(OTHER, 20, &record(RECORD_SIZE, 20)));
         // Whatever the peers say then: the directory remembers.
         bench.diverged.clear();
         bench.restart();
@@ -131,7 +131,7 @@ fn where_no_majority_holds_the_same_whoever_differs_stops_until_one_does() {
     let alarm = "log log-1: block 9 here is not that of node-3";
     assert_eq!(bench.complaints(), [alarm]);
     bench.turns(2 * SECOND_COUNT);
-    assert!(bench.commits(LOG, 20, &record(RECORD_SIZE, 20 as u8)));
+    assert!(bench.commits(LOG, 20, &record(RECORD_SIZE, 20)));
 }
 
 #[test]
