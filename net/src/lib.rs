@@ -6,9 +6,12 @@
 //! | `ring`, `clock` | the kernel: io_uring, time, randomness; the only `unsafe` |
 //! | `disk`, `files` | a directory, its journal and segments |
 //! | `memory` | that it is not swapped out |
-//! | `stream`, `conn`, `patience`, `peers` | bytes to and from clients and other nodes |
+//! | `stream`, `conn`, `patience`, `peers`, `names` | bytes to and from clients and other nodes, wherever those are now |
 //! | `turn`, `accepted`, `perform` | the loop: collect, step, carry out, enter once |
-//! | `config`, `node`, `failure` | who a node is, how it starts, why it ends |
+//! | `beside` | what would make the loop wait |
+//! | `config`, `node`, `notices`, `failure` | who a node is, how it starts, what it has to say, why it ends |
+//! | `cluster` | several nodes in one process |
+//! | `unpin` | an operator's word that a voter's directory is another one |
 //! | `client` | the other side: an async client for programs outside the nodes |
 
 mod accepted;

@@ -11,7 +11,7 @@
 //! | `item`, `checkpoint` (`producer_table`) | what else stands in a journal |
 //! | `ring`, `arena`, `cache` | where runs lie: on disk, in memory |
 //! | `flush`, `votes`, `journal` (`flights`, `grants`) | a run made durable; its votes; the writer |
-//! | `verdict`, `replay`, `recovery` | what a crash left, and what it means |
+//! | `verdict`, `replay`, `recovery`, `recovered` | what a crash left, what it means, and what a journal is opened with |
 //! | `seen`, `salvage`, `scars`, `pieces` | the same where a disk has lost what it promised |
 //! | `tail`, `producers`, `trims` | what a group remembers of its blocks |
 //! | `segment`, `footer` | how a file of committed blocks begins and ends |
