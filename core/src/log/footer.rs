@@ -28,7 +28,7 @@ use super::segment::{
     SEGMENT_HEADER_SIZE, SUM_AT, SegmentError, SegmentHeader, VERSION, VERSION_AT, check_sector,
     cluster_of,
 };
-use super::tail::Entry;
+use super::tail::{Base, Entry};
 use crate::frame::sum::{Sum, crc32c};
 use crate::id::{ClusterId, GroupId, Index, Offset, Term, UnixSeconds};
 use crate::limits::{SECTOR_SIZE, SEGMENT_POINT_DISTANCE, SEGMENT_SIZE_MAX};
@@ -276,9 +276,37 @@ impl FooterBuilder {
         &self.points
     }
 
-    /// The points that a footer can name: their terms lie within 32 bits of the last.
+    /// The footer of a segment of these blocks: it begins with `header`, and ends with the block
+    /// `last`, `data_size` bytes long.
     #[must_use]
-    pub fn listed(&self, last_term: Term) -> Vec<SegmentPoint> {
+    pub fn footer(
+        &self,
+        header: SegmentHeader,
+        last: Base,
+        data_size: u64,
+        sealed_at: UnixSeconds,
+    ) -> SegmentFooter {
+        SegmentFooter {
+            cluster: header.cluster,
+            node_tag: header.node_tag,
+            group: header.group,
+            segment: header.segment,
+            first_index: header.first_index,
+            first_offset: header.first_offset,
+            last_index: last.index,
+            last_term: last.term,
+            last_sum: last.sum,
+            next_offset: last.next_offset,
+            data_size,
+            sealed_at,
+            blocks_sum: self.blocks_sum,
+            points: self.listed(last.term),
+            header: Some(header),
+        }
+    }
+
+    /// The points that a footer can name: their terms lie within 32 bits of the last.
+    fn listed(&self, last_term: Term) -> Vec<SegmentPoint> {
         let is_near =
             |point: &&SegmentPoint| last_term.0 - point.previous_term.0 <= u64::from(u32::MAX);
         self.points.iter().filter(is_near).copied().collect()

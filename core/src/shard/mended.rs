@@ -9,9 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::id::{Index, NodeId, Term, UnixSeconds};
 use crate::limits::{MEND_WRITE_SIZE, SECTOR_SIZE};
 use crate::log::block::Block;
-use crate::log::footer::{FooterBuilder, SegmentFooter};
+use crate::log::footer::FooterBuilder;
 use crate::log::segment::{SegmentHeader, SegmentState, StatePlace};
-use crate::log::{Entry, Place};
+use crate::log::{Base, Entry, Place};
 
 use super::chain::{Link, Stretch};
 use super::segments::Extent;
@@ -155,24 +155,14 @@ impl NewFile {
         if !self.extent.is_sealed {
             return;
         }
-        let (header, last) = (self.header, self.placed);
-        let footer = SegmentFooter {
-            cluster: header.cluster,
-            node_tag: header.node_tag,
-            group: header.group,
-            segment: header.segment,
-            first_index: header.first_index,
-            first_offset: header.first_offset,
-            last_index: last.index,
-            last_term: last.term,
-            last_sum: last.sum,
-            next_offset: last.next_offset,
-            data_size: self.extent.file.size,
-            sealed_at: date,
-            blocks_sum: self.built.blocks_sum(),
-            points: self.built.listed(last.term),
-            header: Some(header),
+        let last = Base {
+            index: self.placed.index,
+            term: self.placed.term,
+            sum: self.placed.sum,
+            next_offset: self.placed.next_offset,
         };
+        let size = self.extent.file.size;
+        let footer = self.built.footer(self.header, last, size, date);
         self.pending.put_slice(&footer.encode());
     }
 }

@@ -19,7 +19,7 @@ use crate::bugs::{self, Switch};
 use crate::id::{Index, Lsn, Nanos};
 use crate::limits::SECTOR_SIZE;
 use crate::log::checkpoint::Checkpoint;
-use crate::log::footer::{FooterBuilder, SEGMENT_FOOTER_SIZE, SegmentFooter};
+use crate::log::footer::{FooterBuilder, SEGMENT_FOOTER_SIZE};
 use crate::log::ring::Strain;
 use crate::log::segment::{SEGMENT_HEAD_SIZE_MAX, SegmentHeader, SegmentState};
 
@@ -351,31 +351,14 @@ impl Shard {
             return;
         }
         let group = &self.groups[position];
-        let (tail, map) = (group.tail(), &group.segments.map);
-        let file = map.last().expect("only what was begun is sealed");
-        let last_term = tail.term_at(group.segmented);
-        let last_term = last_term.expect("just below what was gathered");
-        let next = tail.entry(group.segmented.next());
-        let header = file.header;
-        let footer = SegmentFooter {
-            cluster: header.cluster,
-            node_tag: header.node_tag,
-            group: header.group,
-            segment: header.segment,
-            first_index: header.first_index,
-            first_offset: header.first_offset,
-            last_index: group.segmented,
-            last_term,
-            last_sum: group.segmented_sum,
-            next_offset: next.expect("gathered from the tail").first_offset,
-            data_size: file.size,
-            sealed_at: self.date,
-            blocks_sum: map.growing().blocks_sum(),
-            points: map.growing().listed(last_term),
-            header: Some(header),
-        };
+        let map = &group.segments.map;
+        let file = *map.last().expect("only what was begun is sealed");
+        let last = group.tail().base_at(group.segmented);
+        let last = last.expect("just below what was gathered");
+        let growing = map.growing();
+        let footer = growing.footer(file.header, last, file.size, self.date);
         self.segment_memory.current().put_slice(&footer.encode());
-        let footer = self.cut_write(header.segment, file.size);
+        let footer = self.cut_write(file.header.segment, file.size);
         self.groups[position].segments.stage = Stage::Sealing { footer, gather };
         self.write_segment(position, effects);
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringwood_core::id::{ClusterId, Index, NodeId, Offset, Term, UnixSeconds};
 use ringwood_core::log::block::Block;
-use ringwood_core::log::footer::{FooterBuilder, SegmentFooter};
+use ringwood_core::log::footer::FooterBuilder;
 use ringwood_core::log::offline::{
     Audit, End, Fault, FaultKind, Findings, ItemSeen, JournalPieces, Piece, SegmentPieces, What,
 };
@@ -200,23 +200,7 @@ fn segment(node: &mut Node, number: u32, previous_size: u64, writes: usize) -> M
     }
     node.settle();
     let (after, data_size) = (base(node), image.len() as u64);
-    let footer = SegmentFooter {
-        cluster: CLUSTER,
-        node_tag: NODE_TAG,
-        group: GROUP,
-        segment: number,
-        first_index: header.first_index,
-        first_offset: header.first_offset,
-        last_index: after.index,
-        last_term: after.term,
-        last_sum: after.sum,
-        next_offset: after.next_offset,
-        data_size,
-        sealed_at: UnixSeconds(6),
-        blocks_sum: growing.blocks_sum(),
-        points: growing.listed(after.term),
-        header: Some(header),
-    };
+    let footer = growing.footer(header, after, data_size, UnixSeconds(6));
     image.extend(footer.encode());
     Made {
         image,

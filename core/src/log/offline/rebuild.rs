@@ -12,9 +12,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::Place;
 use super::super::block::{Block, BlockHeader, blocks};
-use super::super::footer::{FooterBuilder, SegmentFooter};
+use super::super::footer::FooterBuilder;
 use super::super::segment::SegmentHeader;
-use super::super::tail::Entry;
+use super::super::tail::{Base, Entry};
 use super::BlockPiece;
 use crate::id::{Index, UnixSeconds};
 
@@ -203,35 +203,16 @@ impl Rebuild {
         }
         file.resize(data_size, 0);
         if let (Some(sealed_at), Some(last)) = (self.end.sealed_at, last) {
-            file.put_slice(&self.footer(&built, &last, sealed_at).encode());
+            let last = Base {
+                index: last.index,
+                term: last.term,
+                sum: last.sum,
+                next_offset: last.next_offset(),
+            };
+            let footer = built.footer(self.header, last, self.end.data_size, sealed_at);
+            file.put_slice(&footer.encode());
         }
         Ok(file)
-    }
-
-    fn footer(
-        &self,
-        built: &FooterBuilder,
-        last: &BlockHeader,
-        sealed_at: UnixSeconds,
-    ) -> SegmentFooter {
-        let header = self.header;
-        SegmentFooter {
-            cluster: header.cluster,
-            node_tag: header.node_tag,
-            group: header.group,
-            segment: header.segment,
-            first_index: header.first_index,
-            first_offset: header.first_offset,
-            last_index: last.index,
-            last_term: last.term,
-            last_sum: last.sum,
-            next_offset: last.next_offset(),
-            data_size: self.end.data_size,
-            sealed_at,
-            blocks_sum: built.blocks_sum(),
-            points: built.listed(last.term),
-            header: Some(header),
-        }
     }
 }
 
