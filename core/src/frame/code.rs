@@ -162,7 +162,8 @@ codes! {
         Absent = 2 "absent",
         /// They were here, and this disk has lost them, too.
         Lost = 3 "lost",
-        /// They were here, and were given up by decision of the log.
+        /// The log has given up what came before its first segment, and with it the first of them: the
+        /// head of that segment follows, if what it says is not lost.
         Trimmed = 4 "trimmed",
         /// A bound is reached: ask again, or somebody else.
         Busy = 5 "busy",

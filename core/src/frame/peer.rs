@@ -149,7 +149,7 @@ pub struct TimeoutNow {
 pub struct BlockRequest {
     /// The sender's number for this request; comes back in the answer.
     pub number: u64,
-    /// Index of the first block wanted.
+    /// Index of the first block wanted; 0 only asks where the log begins.
     pub first: u64,
     /// Index of the last.
     pub last: u64,
@@ -159,7 +159,8 @@ pub struct BlockRequest {
     pub sum: u32,
 }
 
-/// Answer to a block request; the payload holds the first of the blocks asked for. Bulk lane.
+/// Answer to a block request; the payload holds the first of the blocks asked for, or the head of the
+/// first segment where those are trimmed. Bulk lane.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[rkyv(derive(Debug))]
 pub struct BlockReply {

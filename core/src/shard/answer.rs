@@ -2,7 +2,8 @@
 //! stopped. Whoever has the blocks gives them, whatever its role.
 //!
 //! A block is named by its index and its sum, so it need not be decided to be given: who asks knows
-//! which one it lost. Keeps nothing between request and answer but the read under way. Knows no
+//! which one it lost. Whoever asks for blocks from before this log's first one is told where that
+//! begins, as a follower is that is so far behind. Keeps nothing between request and answer but the read under way. Knows no
 //! repair; the other side of this is `ask`.
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::log::block::blocks;
 use super::group::Group;
 use super::load::Purpose;
 use super::locate::{Found, Job, Step, Want};
+use super::restore::Whom;
 use super::{Effect, Effects, Shard};
 
 /// Who asks, and so where the answer goes.
@@ -52,7 +54,7 @@ impl Shard {
             last: Index(body.last.to_native()),
             sum: body.sum.to_native(),
         };
-        if request.first == Index(0) || request.last < request.first {
+        if request.last < request.first || request.last == Index(0) {
             self.peer_fault_count += 1;
             return;
         }
@@ -70,6 +72,13 @@ impl Shard {
             None => self.reply_no_blocks(&request, BlockOutcome::Absent, effects),
             Some(_) if self.loads.is_busy() => {
                 self.reply_no_blocks(&request, BlockOutcome::Busy, effects);
+            }
+            Some(position) if self.is_below_start(position, request.first) => {
+                if self.groups[position].is_front_lost() {
+                    self.reply_no_blocks(&request, BlockOutcome::Lost, effects);
+                } else {
+                    self.load_head(now, position, Whom::Inquirer(request), effects);
+                }
             }
             Some(position) => {
                 let want = Want::Index(request.first);
@@ -100,6 +109,17 @@ impl Shard {
                 unreachable!("a read is asked for by whoever owns the job")
             }
         }
+    }
+
+    /// They are not kept any more; the log begins with this head.
+    pub(super) fn reply_trimmed(
+        &mut self,
+        request: &BlockRequest,
+        head: Option<Bytes>,
+        effects: &mut Effects,
+    ) {
+        let payload = Vec::from_iter(head);
+        self.reply_to_request(request, BlockOutcome::Trimmed, 0, payload, effects);
     }
 
     fn reply_no_blocks(

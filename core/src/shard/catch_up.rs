@@ -10,6 +10,7 @@ use crate::id::{Index, Nanos, NodeId};
 use super::group::Replicate;
 use super::load::Purpose;
 use super::locate::{self, Found, Job, Step, Want};
+use super::restore::Whom;
 use super::{Effects, Shard};
 
 impl Shard {
@@ -105,7 +106,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if self.is_below_start(position, next) {
-            self.load_head(now, position, peer, effects);
+            self.load_head(now, position, Whom::Follower(peer), effects);
             return;
         }
         let last = self.groups[position].tail().last_index();

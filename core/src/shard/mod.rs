@@ -8,6 +8,7 @@ mod agree;
 mod answer;
 mod append;
 mod ask;
+mod beginning;
 #[cfg(feature = "sim")]
 mod bounds;
 mod carry;

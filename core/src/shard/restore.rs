@@ -18,20 +18,31 @@ use crate::id::{GroupId, Index, Nanos, NodeId, Offset, Term};
 use crate::log::Base;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::producers::Producers;
-use crate::log::segment::{SEGMENT_HEADER_SIZE, SegmentHeader, SegmentState};
+use crate::log::segment::{SegmentHeader, SegmentState};
 use crate::log::trims::Trims;
 
+use super::answer::BlockRequest;
+use super::beginning::Beginning;
 use super::effects::Source;
 use super::segment_map::SegmentMap;
 use super::segments::Segments;
 use super::trim::Removal;
 use super::{Effect, Effects, Shard};
 
-/// A head that is being read for a peer.
+/// A head that is being read for somebody.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadLoad {
     position: usize,
-    peer: NodeId,
+    whom: Whom,
+}
+
+/// Who is told where the log begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whom {
+    /// A follower that lacks what is not kept.
+    Follower(NodeId),
+    /// Whoever asked for blocks that are not kept.
+    Inquirer(BlockRequest),
 }
 
 impl Shard {
@@ -47,16 +58,16 @@ impl Shard {
         first.map_or(group.segmented.next(), |first| first.header.first_index)
     }
 
-    /// Reads what the peer must be told instead; or makes it, where the log began anew and has no
-    /// segment yet.
+    /// Reads what whoever wants older blocks is told instead; or makes it, where the log began anew
+    /// and has no segment yet.
     pub(super) fn load_head(
         &mut self,
         now: Nanos,
         position: usize,
-        peer: NodeId,
+        whom: Whom,
         effects: &mut Effects,
     ) {
-        let head = HeadLoad { position, peer };
+        let head = HeadLoad { position, whom };
         let group = &self.groups[position];
         let Some(first) = group.segments.map.first() else {
             let (header, state) = self.segment_head(position);
@@ -66,8 +77,8 @@ impl Shard {
         };
         let header = first.header;
         if !header.state.is_known() {
-            // Another node may lead, and know it.
-            self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
+            // Another node may know it.
+            self.tell_head(now, head, None, effects);
             return;
         }
         let load = self.loads.add_head(head);
@@ -89,16 +100,49 @@ impl Shard {
         bytes: &Bytes,
         effects: &mut Effects,
     ) {
-        let HeadLoad { position, peer } = head;
+        let group = &self.groups[head.position];
+        let header = SegmentHeader::check(bytes).ok();
+        let header = header.or_else(|| SegmentHeader::second(bytes));
+        let header = header.filter(|header| header.group == group.id);
+        let copy = header.and_then(|header| {
+            let copy = SegmentState::sound_copy(&header, bytes)?;
+            Some((Index(header.first_index.0 - 1), copy.into()))
+        });
+        self.tell_head(now, head, copy, effects);
+    }
+
+    /// Tells one copy of the first segment's head, and the block before that segment; none if the
+    /// state in it is lost.
+    fn tell_head(
+        &mut self,
+        now: Nanos,
+        head: HeadLoad,
+        copy: Option<(Index, Bytes)>,
+        effects: &mut Effects,
+    ) {
+        let HeadLoad { position, whom } = head;
+        match whom {
+            Whom::Follower(peer) => self.send_head(now, position, peer, copy, effects),
+            Whom::Inquirer(request) => {
+                let copy = copy.map(|(_, copy)| copy);
+                self.reply_trimmed(&request, copy, effects);
+            }
+        }
+    }
+
+    fn send_head(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        peer: NodeId,
+        copy: Option<(Index, Bytes)>,
+        effects: &mut Effects,
+    ) {
         let group = &self.groups[position];
         if !group.raft.is_leader() {
             return;
         }
-        let header = SegmentHeader::check(bytes).ok();
-        let header = header.or_else(|| SegmentHeader::second(bytes));
-        let header = header.filter(|header| header.group == group.id);
-        let copy = header.and_then(|header| SegmentState::sound_copy(&header, bytes));
-        let (Some(header), Some(copy)) = (header, copy) else {
+        let Some((base, copy)) = copy else {
             // Nobody can be told. It is asked for again after a pause.
             self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
             return;
@@ -108,9 +152,8 @@ impl Shard {
             start: group.trims.start().0,
             group: group.id.0,
         };
-        let frame = self.encoder.frame_with_blocks(&body, vec![copy.into()]);
+        let frame = self.encoder.frame_with_blocks(&body, vec![copy]);
         self.send(peer, Lane::Bulk, frame, effects);
-        let base = Index(header.first_index.0 - 1);
         self.tell_raft(now, position, effects, |raft, _| {
             raft.restore_sent(now, peer, base);
         });
@@ -130,19 +173,15 @@ impl Shard {
             return;
         };
         let payload = frame.payload().contiguous();
-        let checked = check_head(&payload);
-        let is_ours = |(header, _): &(SegmentHeader, SegmentState)| {
-            header.group == id && header.cluster == self.config.cluster && header.state.is_known()
-        };
-        let Some((header, state)) = checked.filter(is_ours) else {
+        let Some(Beginning { before, state }) = Beginning::check(&self.config, id, &payload) else {
             self.peer_fault_count += 1;
             return;
         };
         let base = Base {
-            index: Index(header.first_index.0 - 1),
-            term: header.previous_term,
-            sum: header.previous_sum,
-            next_offset: header.first_offset,
+            index: before.index,
+            term: before.term,
+            sum: before.sum,
+            next_offset: before.next_offset,
         };
         // What is on its way to a segment ends first; the leader offers again.
         if !self.groups[position].segments.may_be_dropped() {
@@ -205,11 +244,4 @@ impl Shard {
         let group = &mut self.groups[position];
         group.need.begin_anew(group.raft.tail(), lsn);
     }
-}
-
-/// One copy of a segment's head, if it is one.
-fn check_head(bytes: &[u8]) -> Option<(SegmentHeader, SegmentState)> {
-    let header = SegmentHeader::check(bytes).ok()?;
-    let state = SegmentState::check(&header, &bytes[SEGMENT_HEADER_SIZE..]).ok()?;
-    (bytes.len() == header.state.copy_size()).then_some((header, state))
 }

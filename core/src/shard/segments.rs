@@ -162,15 +162,9 @@ impl Group {
             Some(next) => (Index(next.first_index.0 - 1), next.previous_sum),
             None => (self.segmented, self.segmented_sum),
         };
-        let before = Before {
-            index: Index(header.first_index.0 - 1),
-            term: header.previous_term,
-            sum: header.previous_sum,
-            next_offset: header.first_offset,
-        };
         Some(Extent {
             file,
-            before,
+            before: Before::of_segment(&header),
             last,
             sum,
             is_sealed: next.is_some(),

@@ -10,6 +10,7 @@ use crate::limits::{MEND_LOOK_SIZE, SECTOR_SIZE};
 use crate::log::block::{
     BLOCK_ALIGN, BLOCK_HEADER_SIZE, Block, BlockError, BlockHeader, ITEM_HEADER_SIZE,
 };
+use crate::log::segment::SegmentHeader;
 
 use super::chain::{Link, Stretch};
 
@@ -30,6 +31,16 @@ impl Before {
             term: header.term,
             sum: header.sum,
             next_offset: header.next_offset(),
+        }
+    }
+
+    /// The block before a segment's first.
+    pub(super) fn of_segment(header: &SegmentHeader) -> Self {
+        Self {
+            index: Index(header.first_index.0 - 1),
+            term: header.previous_term,
+            sum: header.previous_sum,
+            next_offset: header.first_offset,
         }
     }
 

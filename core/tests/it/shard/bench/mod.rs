@@ -68,6 +68,8 @@ pub(super) struct Bench {
     blocks: BTreeMap<(u32, u64), Bytes>,
     /// What the peer says of blocks that it is asked for.
     pub(super) word: BlockOutcome,
+    /// How the peer's last request for blocks ended, and what came with that.
+    block_reply: Option<(BlockOutcome, Vec<u8>)>,
     /// Requests for blocks that the peer got.
     pub(super) ask_count: u64,
     /// From which index on a peer holds other blocks of the first log, and what of their sums.
@@ -210,6 +212,7 @@ impl Bench {
             matched: BTreeMap::new(),
             blocks: BTreeMap::new(),
             word: BlockOutcome::Found,
+            block_reply: None,
             ask_count: 0,
             diverged: BTreeMap::new(),
             sums_count: 0,

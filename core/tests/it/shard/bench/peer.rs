@@ -8,8 +8,8 @@ use ringwood_core::frame::Lane;
 use ringwood_core::frame::code::BlockOutcome;
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{
-    AppendEntriesAck, BeatAck, BlockReply, BlockSum, BlockSums, Heartbeat, HeartbeatAck, Restore,
-    VoteReply,
+    AppendEntriesAck, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums, Heartbeat,
+    HeartbeatAck, Restore, VoteReply,
 };
 use ringwood_core::id::{ConnectionId, Nanos, NodeId};
 use ringwood_core::log::block::blocks;
@@ -168,6 +168,11 @@ impl Bench {
                 };
                 self.say(peer, &ack, &[]);
             }
+            Message::BlockReply(reply) => {
+                let outcome = BlockOutcome::from_code(reply.outcome).expect("a known outcome");
+                let payload = frame.payload().contiguous().into_owned();
+                self.block_reply = Some((outcome, payload));
+            }
             Message::BlockSums(body) => {
                 self.sums_count += u64::from(node == NodeId(2));
                 for word in body.sums.iter().filter(|word| word.is_asked == 1) {
@@ -199,6 +204,26 @@ impl Bench {
             }
             _ => {}
         }
+    }
+
+    /// The peer asks for blocks up to the one with this sum. Says what it is answered.
+    pub(crate) fn ask_for_blocks(
+        &mut self,
+        group: u32,
+        first: u64,
+        last: u64,
+        sum: u32,
+    ) -> (BlockOutcome, Vec<u8>) {
+        let request = BlockRequest {
+            number: 1,
+            first,
+            last,
+            group,
+            sum,
+        };
+        self.say(BULK, &request, &[]);
+        (0..8).for_each(|_| self.turn());
+        self.block_reply.take().expect("an answer")
     }
 
     /// A peer says what it holds of a log at an index, if it has come as far.
