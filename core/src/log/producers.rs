@@ -115,9 +115,15 @@ impl Producers {
         self.committed = self.committed.max(index);
     }
 
-    /// The table as of `index`, for a checkpoint there. Moves the base up: later snapshots are at
-    /// `index` or above, and `index` counts as committed from here on.
+    /// The table as of `index`, for a checkpoint there, which is settled with it.
     pub fn snapshot_at(&mut self, index: Index) -> ProducerTable {
+        self.settle_through(index);
+        self.base.clone()
+    }
+
+    /// Moves the base up to `index`: later snapshots are there or above, and all up to there counts
+    /// as committed from here on.
+    pub fn settle_through(&mut self, index: Index) {
         assert!(index >= self.base_index, "the base has moved past it");
         while self
             .overlay
@@ -129,7 +135,6 @@ impl Producers {
         }
         self.base_index = index;
         self.commit_through(index);
-        self.base.clone()
     }
 }
 

@@ -27,13 +27,15 @@ use crate::frame::peer::{ArchivedBlockReply, BlockRequest};
 use crate::id::{GroupId, Index, Nanos, NodeId};
 use crate::limits::{ASK_COUNT_MAX, ASK_SIZE_MAX};
 
+use super::chain::Link;
 use super::peer::check_blocks;
 use super::{Effects, Shard};
 
 /// A peer that has not answered for so long is silent: a read and a megabyte take far less.
 const PATIENCE: Nanos = Nanos::from_millis(1_000);
 
-/// Blocks of a log, named so that no others can be taken for them.
+/// Blocks of a log, named so that no others can be taken for them. From 0 on nobody has them: that
+/// asks where the logs of peers begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) first: Index,
@@ -42,6 +44,18 @@ pub(super) struct Lost {
     pub(super) previous_sum: Option<u32>,
     /// Sum of the last.
     pub(super) sum: u32,
+}
+
+impl Lost {
+    /// All from `first` through `last`; `previous_sum` is of the block before, if that is known.
+    pub(super) fn through(last: Link, first: Index, previous_sum: Option<u32>) -> Self {
+        Self {
+            first,
+            last: last.index,
+            previous_sum,
+            sum: last.sum,
+        }
+    }
 }
 
 /// Who asks, and is told.
@@ -94,6 +108,8 @@ pub(super) struct Told {
     pub(super) blocks: Vec<Bytes>,
     /// Those who did not give them, each with its word.
     pub(super) words: Vec<(NodeId, Word)>,
+    /// Of those who have trimmed them: the head with which their log begins, as it came.
+    pub(super) heads: Vec<Bytes>,
 }
 
 /// A question, and how far it has come.
@@ -105,6 +121,7 @@ struct Ask {
     /// Peers that have not been asked, the next one last.
     ahead: Vec<NodeId>,
     words: Vec<(NodeId, Word)>,
+    heads: Vec<Bytes>,
     /// From the peer that is being asked.
     blocks: Vec<Bytes>,
     size: usize,
@@ -191,7 +208,7 @@ impl Shard {
         lost: Lost,
         effects: &mut Effects,
     ) {
-        assert!(lost.first <= lost.last && lost.first > Index(0));
+        assert!(lost.first <= lost.last && lost.last > Index(0));
         // Another one first for each question, so that repairs do not all burden one peer.
         let mut ahead = self.peers.clone();
         let turn = lost.first.0 as usize % ahead.len().max(1);
@@ -202,6 +219,7 @@ impl Shard {
             lost,
             ahead,
             words: Vec::new(),
+            heads: Vec::new(),
             blocks: Vec::new(),
             size: 0,
             next: lost.first,
@@ -255,6 +273,7 @@ impl Shard {
             lost: ask.lost,
             blocks: ask.blocks,
             words: ask.words,
+            heads: ask.heads,
         };
         match ask.asker {
             Asker::Repair => self.on_repair_told(now, ask.position, &told),
@@ -282,13 +301,19 @@ impl Shard {
         let group = self.groups[ask.position].id;
         let is_it = body.group.to_native() == group.0 && body.first.to_native() == ask.next.0;
         let word = match BlockOutcome::from_code(body.outcome) {
-            Some(BlockOutcome::Found) if is_it => {
+            Some(BlockOutcome::Found) if is_it && ask.next > Index(0) => {
                 let payload = frame.payload().contiguous();
                 ask.take(group, &payload, body.count.to_native())
             }
             Some(BlockOutcome::Absent) if is_it => Err(Word::Absent),
             Some(BlockOutcome::Lost) if is_it => Err(Word::Lost),
-            Some(BlockOutcome::Trimmed) if is_it => Err(Word::Trimmed),
+            Some(BlockOutcome::Trimmed) if is_it => {
+                let head = frame.payload().contiguous();
+                if !head.is_empty() {
+                    ask.heads.push(Bytes::copy_from_slice(&head));
+                }
+                Err(Word::Trimmed)
+            }
             Some(BlockOutcome::Busy) if is_it => Err(Word::Busy),
             _ => Err(Word::Wrong),
         };

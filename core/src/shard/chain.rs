@@ -99,6 +99,16 @@ impl Chain {
         }
     }
 
+    /// The block before the segment's first.
+    pub(super) fn begin(&self) -> Link {
+        self.begin
+    }
+
+    /// Whether a stretch begins with the block of this index, for the segment does.
+    pub(super) fn is_first(&self, index: Index) -> bool {
+        index == self.begin.index.next()
+    }
+
     /// Something was found.
     pub(super) fn push(&mut self, stretch: Stretch) {
         // The second, for the first is the file up to the first damage, most often.

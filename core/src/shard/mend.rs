@@ -14,18 +14,25 @@
 //! leaves the old file or the new one, whole; what was written beside is begun anew. The new file has
 //! the old one's size, for the next segment and the checkpoint name it: writes left padding between
 //! blocks, which is gathered at its end.
+//!
+//! The first segment of a trimmed log may begin anew at a later block (`beginning`): where peers have
+//! trimmed what is lost, where its beginning is not known, and where the state in its head is lost.
+//! Never before the segments below it are deleted, for a crash may bring them back.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use crate::id::{Index, Nanos};
-use crate::limits::REPAIR_COUNT_MAX;
+use crate::limits::{REPAIR_COUNT_MAX, SECTOR_SIZE};
 use crate::log::block::{BlockHeader, blocks};
+use crate::log::segment::SegmentState;
 
 use super::ask::{Asker, Lost, Told};
+use super::beginning::Beginning;
 use super::chain::{Chain, Link, Proof, Stretch};
 use super::effects::{SegmentWriteId, Source};
+use super::group::Group;
 use super::mended::NewFile;
 use super::segment_map::Point;
 use super::segments::Extent;
@@ -42,9 +49,11 @@ enum Waiting {
     /// For the next turn: others come first.
     Turn,
     Read,
-    /// For a copy of header and state.
+    /// For a sector of header and state.
     Head,
     Peers,
+    /// For what peers say of where the log begins.
+    Beginnings,
     Written(SegmentWriteId),
     Replaced(SegmentWriteId),
 }
@@ -88,8 +97,8 @@ struct Mend {
     /// Bytes of the read under way.
     read_size: u64,
     waiting: Waiting,
-    /// The old file's head as far as it was read, one copy at a time: where one cannot be read, the
-    /// other may be.
+    /// The old file's head as far as it was read, one sector at a time: where one cannot be read, the
+    /// one in the other copy may be.
     head: Vec<u8>,
     file: NewFile,
 }
@@ -139,6 +148,40 @@ impl Mends {
         let mut due = self.due.iter();
         self.is_mending(position, number)
             || due.any(|wound| (wound.position, wound.number) == (position, number))
+    }
+}
+
+impl Mend {
+    /// Of all of a segment, or of what stands behind its new beginning.
+    fn new(group: &Group, wound: Wound, extent: Extent, from: Option<Beginning>) -> Self {
+        let file = extent.file;
+        let (mut walked, mut begin) = (extent.before, u64::from(file.header.state.head_size));
+        if let Some(from) = from.as_ref().filter(|_| group.is_front_lost()) {
+            // Wherever it begins in the file.
+            (walked, begin) = (from.before, 0);
+        }
+        let before = from.as_ref().map_or(extent.before, |from| from.before);
+        let end = match file.size {
+            0 => u64::MAX,
+            size => size,
+        };
+        let start = group.trims.start();
+        let file = match from {
+            Some(from) => NewFile::anew(extent, from, start, wound.is_mute),
+            None => NewFile::new(extent),
+        };
+        Self {
+            chain: Chain::new(before.link(), extent.end()),
+            stage: Stage::Search(None),
+            walk: Walk::new(group.id, extent.end(), walked, begin, end),
+            file,
+            extent,
+            window: (begin, Bytes::new()),
+            read_size: 0,
+            waiting: Waiting::Read,
+            head: Vec::new(),
+            wound,
+        }
     }
 }
 
@@ -202,28 +245,25 @@ impl Shard {
         let group = &self.groups[wound.position];
         let extent = group.segment_extent(wound.number).expect("kept");
         let covered = self.journal.checkpoint_durable(group.id);
-        if group.is_writing_segment(wound.number, covered) {
-            wound.is_held = true;
+        let before = wound.number.checked_sub(1);
+        let before = before.and_then(|number| group.segments.map.file(number));
+        // Its header names the size of the one before.
+        let is_second = before.is_some_and(|before| before.size == 0);
+        let is_writing = group.is_writing_segment(wound.number, covered);
+        if is_writing || is_second {
+            wound.is_held = is_writing;
             wound.due = now.after(BUSY_PAUSE);
             self.mends.due.push_back(wound);
             return;
         }
-        let file = extent.file;
-        let begin = u64::from(file.header.state.head_size);
-        let before = extent.before;
-        self.mends.current = Some(Box::new(Mend {
-            chain: Chain::new(before.link(), extent.end()),
-            stage: Stage::Search(None),
-            walk: Walk::new(group.id, extent.end(), before, begin, file.size),
-            file: NewFile::new(extent),
-            extent,
-            window: (begin, Bytes::new()),
-            read_size: 0,
-            waiting: Waiting::Read,
-            head: Vec::new(),
-            wound,
-        }));
-        self.drive_mend(now, effects);
+        let is_front_lost =
+            group.is_front_lost() && wound.number == group.segments.map.first_number();
+        self.mends.current = Some(Box::new(Mend::new(group, wound, extent, None)));
+        if is_front_lost {
+            self.ask_for_beginnings(now, effects);
+        } else {
+            self.drive_mend(now, effects);
+        }
     }
 
     /// Goes on with the mend under way until it waits for something.
@@ -258,6 +298,11 @@ impl Shard {
                 Met::Block(block) => {
                     let header = block.header();
                     let at = mend.walk.position - u64::from(header.size);
+                    if mend.chain.is_first(header.index)
+                        && let Some(met) = open.take()
+                    {
+                        mend.chain.push(met);
+                    }
                     let met = open.get_or_insert_with(|| Stretch::of(at, header));
                     met.last = Stretch::of(at, header).last;
                 }
@@ -311,19 +356,22 @@ impl Shard {
                     left: mend.chain.proven().to_vec(),
                     is_entered: false,
                 };
-                self.read_head(effects);
+                if mend.file.has_lead_in() {
+                    self.drive_mend(now, effects);
+                } else {
+                    self.read_head(effects);
+                }
             }
         }
     }
 
-    /// Reads the next copy of the old file's header and state.
+    /// Reads the next sector of the old file's header and state.
     fn read_head(&mut self, effects: &mut Effects) {
         let source = self.wounded();
         let mend = self.mends.current.as_mut().expect("under way");
         mend.waiting = Waiting::Head;
         let position = mend.head.len() as u64;
-        let size = mend.extent.file.header.state.copy_size();
-        self.load_for_mend(source, position, size, effects);
+        self.load_for_mend(source, position, SECTOR_SIZE, effects);
     }
 
     /// Asks for what was not given yet of a gap.
@@ -336,7 +384,8 @@ impl Shard {
             Some(given) => (given.index.next(), Some(given.sum)),
             None => (bridge.first, bridge.previous_sum),
         };
-        self.ask_for_mend(now, first, previous_sum, bridge.last, effects);
+        let lost = Lost::through(bridge.last, first, previous_sum);
+        self.ask_for_mend(now, Waiting::Peers, lost, effects);
     }
 
     /// Copies what the old file has, and asks for the rest.
@@ -346,6 +395,11 @@ impl Shard {
             unreachable!("only a written file is written on")
         };
         loop {
+            if mend.file.is_too_large() {
+                mend.wound.is_mute = true;
+                self.put_mend_off(now, Why::Large, effects);
+                return;
+            }
             if mend.file.is_due() {
                 self.write_mended(effects);
                 return;
@@ -355,8 +409,8 @@ impl Shard {
             if !*is_entered {
                 let due = next.map_or(mend.extent.end(), |next| next.before);
                 if placed.index < due.index {
-                    let first = placed.index.next();
-                    self.ask_for_mend(now, first, Some(placed.sum), due, effects);
+                    let lost = Lost::through(due, placed.index.next(), Some(placed.sum));
+                    self.ask_for_mend(now, Waiting::Peers, lost, effects);
                     return;
                 }
                 assert_eq!(placed, due, "proven");
@@ -412,16 +466,22 @@ impl Shard {
         let mend = self.mends.current.as_mut().expect("it asked");
         if mend.waiting == Waiting::Head {
             let state = mend.extent.file.header.state;
-            let end = mend.head.len() + state.copy_size();
+            let end = mend.head.len() + SECTOR_SIZE;
             mend.head.extend_from_slice(&bytes);
             mend.head.resize(end, 0);
             if end < state.head_size as usize {
                 self.read_head(effects);
                 return;
             }
+            let header = &mend.extent.file.header;
+            let is_known = header.state.is_known();
+            let copy = SegmentState::sound_copy(header, &mend.head).filter(|_| is_known);
             let group = &self.groups[mend.wound.position];
-            mend.file.put_head(&mend.head, group.raft.voters());
-            self.drive_mend(now, effects);
+            if copy.is_none() && group.may_begin_anew(mend.wound.number) {
+                self.ask_for_beginnings(now, effects);
+                return;
+            }
+            self.put_mended_head(now, effects);
             return;
         }
         assert_eq!(mend.waiting, Waiting::Read);
@@ -434,6 +494,20 @@ impl Shard {
         self.drive_mend(now, effects);
     }
 
+    /// What stands before the blocks, as far as it is known.
+    fn put_mended_head(&mut self, now: Nanos, effects: &mut Effects) {
+        let mend = self.mends.current.as_mut().expect("under way");
+        let group = &self.groups[mend.wound.position];
+        mend.file.put_head(&mend.head, group.raft.voters());
+        self.drive_mend(now, effects);
+    }
+
+    fn ask_for_beginnings(&mut self, now: Nanos, effects: &mut Effects) {
+        let mend = self.mends.current.as_ref().expect("under way");
+        let lost = Lost::through(mend.extent.end(), Index(0), None);
+        self.ask_for_mend(now, Waiting::Beginnings, lost, effects);
+    }
+
     fn wounded(&self) -> Source {
         let mend = self.mends.current.as_ref().expect("under way");
         Source::Segment {
@@ -442,34 +516,20 @@ impl Shard {
         }
     }
 
-    fn ask_for_mend(
-        &mut self,
-        now: Nanos,
-        first: Index,
-        previous_sum: Option<u32>,
-        last: Link,
-        effects: &mut Effects,
-    ) {
+    fn ask_for_mend(&mut self, now: Nanos, waiting: Waiting, lost: Lost, effects: &mut Effects) {
         let mend = self.mends.current.as_mut().expect("under way");
-        mend.waiting = Waiting::Peers;
-        let lost = Lost {
-            first,
-            last: last.index,
-            previous_sum,
-            sum: last.sum,
-        };
+        mend.waiting = waiting;
         let position = mend.wound.position;
         self.ask(now, position, Asker::Mend, lost, effects);
     }
 
     pub(super) fn on_mend_told(&mut self, now: Nanos, told: &Told, effects: &mut Effects) {
         let mend = self.mends.current.as_mut().expect("it asked");
-        assert_eq!(mend.waiting, Waiting::Peers);
         if told.blocks.is_empty() {
-            let why = Why::Lost(told.lost, told.words.clone());
-            self.put_mend_off(now, why, effects);
+            self.on_mend_refused_blocks(now, told, effects);
             return;
         }
+        assert_eq!(mend.waiting, Waiting::Peers);
         let pieces = told.blocks.iter().flat_map(|piece| blocks(piece));
         for block in pieces.map(|block| block.expect("a told block is checked")) {
             match &mut mend.stage {
@@ -484,6 +544,43 @@ impl Shard {
             }
             _ => self.drive_mend(now, effects),
         }
+    }
+
+    /// Nobody gave anything. Perhaps that is not needed, for the segment may begin anew behind it.
+    fn on_mend_refused_blocks(&mut self, now: Nanos, told: &Told, effects: &mut Effects) {
+        let mend = self.mends.current.as_ref().expect("it asked");
+        let is_written = matches!(mend.stage, Stage::Write { .. });
+        if let Some(from) = self.new_beginning(mend, told) {
+            let mend = *self.mends.current.take().expect("seen just now");
+            self.discard(&mend, effects);
+            let group = &self.groups[mend.wound.position];
+            let mend = Mend::new(group, mend.wound, mend.extent, Some(from));
+            self.mends.current = Some(Box::new(mend));
+            self.drive_mend(now, effects);
+        } else if is_written && mend.waiting == Waiting::Beginnings {
+            // Without the state all else is worth having.
+            self.put_mended_head(now, effects);
+        } else {
+            let why = Why::Lost(told.lost, told.words.clone());
+            self.put_mend_off(now, why, effects);
+        }
+    }
+
+    /// Where peers' logs begin, the last such place that is not behind this log's start.
+    fn new_beginning(&self, mend: &Mend, told: &Told) -> Option<Beginning> {
+        let group = &self.groups[mend.wound.position];
+        if !group.may_begin_anew(mend.wound.number) {
+            return None;
+        }
+        let (start, last) = (group.trims.start(), mend.extent.last);
+        let is_any = mend.waiting == Waiting::Beginnings;
+        let heads = told.heads.iter();
+        let heads = heads.filter_map(|head| Beginning::check(&self.config, group.id, head));
+        let fitting = heads.filter(|from| {
+            let is_ahead = is_any || from.before.index > mend.chain.begin().index;
+            is_ahead && from.is_below(start, last)
+        });
+        fitting.max_by_key(|from| from.before.index)
     }
 
     /// It is tried again later, and said until then. What is proven behind the damage can be read.
@@ -576,8 +673,8 @@ impl Shard {
             self.advance_mends(now, effects);
             return true;
         }
-        let (header, built, count) = mend.file.finish();
-        group.segments.map.replace(header, built);
+        let (file, built, count) = mend.file.finish();
+        group.segments.map.replace(file, built);
         let log = &self.config.logs[position].name;
         let byte = mend.wound.byte;
         let text = format!(

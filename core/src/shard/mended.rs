@@ -2,18 +2,21 @@
 //! the old file's size, footer.
 //!
 //! Keeps what is to be written next, and what was written so far. Takes a block only behind the one
-//! that it names, and ends only with the segment's last. Knows no disk and no peer.
+//! that it names, and ends only with the segment's last. One that begins anew (`beginning`) takes
+//! blocks before it is begun. Knows no disk and no peer.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::id::{Index, NodeId, Term, UnixSeconds};
+use crate::id::{Index, NodeId, Offset, Term, UnixSeconds};
 use crate::limits::{MEND_WRITE_SIZE, SECTOR_SIZE};
 use crate::log::block::Block;
 use crate::log::footer::FooterBuilder;
 use crate::log::segment::{SegmentHeader, SegmentState, StatePlace};
 use crate::log::{Base, Entry, Place};
 
+use super::beginning::{Beginning, LeadIn};
 use super::chain::{Link, Stretch};
+use super::segment_map::SegmentFile;
 use super::segments::Extent;
 use super::walk::Before;
 
@@ -28,8 +31,10 @@ pub(super) struct NewFile {
     written_size: u64,
     pending: BytesMut,
     built: FooterBuilder,
-    /// Its last block.
+    /// Its last block, or the one before its first.
     placed: Before,
+    /// What it waits for, if it begins anew.
+    lead_in: Option<LeadIn>,
     /// Whether what ends it is among what is to be written.
     is_ended: bool,
     /// Blocks of it that peers gave.
@@ -46,9 +51,32 @@ impl NewFile {
             pending: BytesMut::new(),
             built: FooterBuilder::new(u64::from(extent.file.header.state.head_size)),
             placed: extent.before,
+            lead_in: None,
             is_ended: false,
             given_count: 0,
         }
+    }
+
+    /// One that begins anew: with the block that holds `start`, which stands at or behind `from`. What
+    /// the log was there is left out if it `is_mute`.
+    pub(super) fn anew(extent: Extent, from: Beginning, start: Offset, is_mute: bool) -> Self {
+        let mut file = Self::new(extent);
+        file.placed = from.before;
+        file.lead_in = Some(LeadIn::new(from, start, extent.last, is_mute));
+        file
+    }
+
+    /// Whether its head is made of what it takes.
+    pub(super) fn has_lead_in(&self) -> bool {
+        self.lead_in.is_some()
+    }
+
+    /// Whether it finds no room in the size that the old one had: more may be to be said of a log at a
+    /// later block.
+    pub(super) fn is_too_large(&self) -> bool {
+        let size = self.extent.file.size;
+        let has = self.written_size + self.pending.len() as u64;
+        !self.is_ended && size > 0 && has > size
     }
 
     /// Its last block.
@@ -74,9 +102,14 @@ impl NewFile {
         (position, self.pending.split_to(size).freeze())
     }
 
-    /// What it begins with, what its footer says, or would, and how many of its blocks peers gave.
-    pub(super) fn finish(self) -> (SegmentHeader, FooterBuilder, u64) {
-        (self.header, self.built, self.given_count)
+    /// What it is, what its footer says, or would, and how many of its blocks peers gave.
+    pub(super) fn finish(self) -> (SegmentFile, FooterBuilder, u64) {
+        let file = SegmentFile {
+            header: self.header,
+            size: self.extent.file.size,
+            layout: self.extent.file.layout,
+        };
+        (file, self.built, self.given_count)
     }
 
     /// What stands before the blocks, twice. The header is known; the state behind it is the disk's
@@ -99,9 +132,27 @@ impl NewFile {
             header.state = place;
             [&header.encode()[..], &state].concat()
         });
-        self.built = FooterBuilder::new(u64::from(header.state.head_size));
-        self.pending.put_slice(&copy);
-        self.pending.put_slice(&copy);
+        self.put_copies(&copy);
+    }
+
+    fn put_copies(&mut self, copy: &[u8]) {
+        self.built = FooterBuilder::new(u64::from(self.header.state.head_size));
+        self.pending.put_slice(copy);
+        self.pending.put_slice(copy);
+    }
+
+    /// Whether a block comes before the first, which has the head put in front of it.
+    fn is_led_in_by(&mut self, block: &Block<'_>) -> bool {
+        let lead_in = self.lead_in.as_mut();
+        if lead_in.is_some_and(|lead_in| lead_in.pass(block)) {
+            return true;
+        }
+        if let Some(lead_in) = self.lead_in.take() {
+            let (header, state) = lead_in.head(&self.placed, &self.header);
+            self.header = header;
+            self.put_copies(&[&header.encode()[..], &state].concat());
+        }
+        false
     }
 
     /// The next block, from a peer.
@@ -115,6 +166,10 @@ impl NewFile {
         let header = block.header();
         let before = Stretch::of(0, header).before;
         assert_eq!(before, self.placed(), "each names the one before");
+        if self.is_led_in_by(block) {
+            self.placed = Before::of(header);
+            return;
+        }
         let entry = Entry {
             term: header.term,
             size: header.size,
@@ -135,8 +190,12 @@ impl NewFile {
     /// written.
     pub(super) fn end(&mut self, date: UnixSeconds) -> bool {
         assert_eq!(self.placed(), self.extent.end(), "whole");
-        let size = self.extent.file.size;
         let has = self.written_size + self.pending.len() as u64;
+        // Nothing names the size of one whose successor is lost, too.
+        if self.extent.file.size == 0 {
+            self.extent.file.size = has.next_multiple_of(SECTOR_SIZE as u64);
+        }
+        let size = self.extent.file.size;
         if !self.is_ended {
             assert!(has <= size, "the blocks found room before");
             let zeros = usize::try_from(size - has).expect("a segment's size");

@@ -65,7 +65,7 @@ impl Point {
 pub(super) struct SegmentFile {
     /// What its first sector says.
     pub(super) header: SegmentHeader,
-    /// Synced bytes, the footer not counted.
+    /// Synced bytes, the footer not counted; 0 while nothing names them, for what did is lost.
     pub(super) size: u64,
     /// How often it was written anew since the start: what is known of the places in it, or comes of
     /// a read that is under way, is of one of these files only.
@@ -291,15 +291,22 @@ impl SegmentMap {
     }
 
     /// A segment was written anew: its blocks stand elsewhere in it.
-    pub(super) fn replace(&mut self, header: SegmentHeader, built: FooterBuilder) {
-        let number = header.segment;
+    pub(super) fn replace(&mut self, new: SegmentFile, built: FooterBuilder) {
+        let number = new.header.segment;
         self.cursors.retain(|point| point.number != number);
         self.detours.retain(|point| point.number != number);
         let first = self.first_number();
-        let file = self.files.get_mut((number - first) as usize);
+        let at = (number - first) as usize;
+        let file = self.files.get_mut(at);
         let file = file.expect("only what is kept is written anew");
-        file.header = header;
-        file.layout += 1;
+        let was = std::mem::replace(file, new);
+        file.layout = was.layout + 1;
+        assert!(was.size == new.size || was.size == 0, "others name it");
+        if was.size == 0 {
+            // The next one's header is not written yet.
+            let next = self.files.get_mut(at + 1);
+            next.expect("what grows has a size").header.previous_size = new.size;
+        }
         if self
             .last()
             .is_some_and(|last| last.header.segment == number)

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::id::{Nanos, NodeId};
+use crate::id::{Index, Nanos, NodeId};
 
 use super::Config;
 use super::ask::{Lost, Word};
@@ -29,6 +29,8 @@ pub(super) struct Wound {
     pub(super) is_held: bool,
     /// How long it waits for the try after the next.
     pause: Nanos,
+    /// There is no room for what its head should say of the log.
+    pub(super) is_mute: bool,
     /// Why it was not mended, the last time.
     refused: Option<Why>,
 }
@@ -40,6 +42,8 @@ pub(super) enum Why {
     Lost(Lost, Vec<(NodeId, Word)>),
     /// There was no room for the new file.
     Full,
+    /// The new file found no room in the old one's size.
+    Large,
     /// It was another when it was read again.
     Changed,
 }
@@ -54,6 +58,7 @@ impl Wound {
             due: now,
             is_held: false,
             pause: AGAIN_PAUSE,
+            is_mute: false,
             refused: None,
         }
     }
@@ -77,10 +82,13 @@ impl Wound {
         let (number, byte) = (self.number, self.byte);
         let text = match self.refused.as_ref()? {
             Why::Lost(lost, words) => {
-                let (first, last) = (lost.first, lost.last);
+                let last = lost.last;
+                let which = match lost.first {
+                    Index(0) => format!("up to {last}"),
+                    first => format!("{first} to {last}"),
+                };
                 let mut text = format!(
-                    "log {log}: blocks {first} to {last} are lost in segment {number}, damaged at \
-                     byte {byte}"
+                    "log {log}: blocks {which} are lost in segment {number}, damaged at byte {byte}"
                 );
                 for (node, word) in words {
                     let _ = write!(text, "; {} {word}", config.name_of(*node));
@@ -90,6 +98,10 @@ impl Wound {
             Why::Full => format!(
                 "log {log}: segment {number}, damaged at byte {byte}, cannot be mended: the disk is \
                  full"
+            ),
+            Why::Large => format!(
+                "log {log}: segment {number}, damaged at byte {byte}, is to be mended without the \
+                 state in its head, for which there is no room"
             ),
             Why::Changed => format!(
                 "log {log}: segment {number}, damaged at byte {byte}, does not read twice the same"

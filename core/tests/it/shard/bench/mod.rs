@@ -68,6 +68,8 @@ pub(super) struct Bench {
     blocks: BTreeMap<(u32, u64), Bytes>,
     /// What the peer says of blocks that it is asked for.
     pub(super) word: BlockOutcome,
+    /// Index of the first block that the peer keeps, and what it says of where its log begins.
+    pub(super) beginning: (u64, Vec<u8>),
     /// How the peer's last request for blocks ended, and what came with that.
     block_reply: Option<(BlockOutcome, Vec<u8>)>,
     /// Requests for blocks that the peer got.
@@ -212,6 +214,7 @@ impl Bench {
             matched: BTreeMap::new(),
             blocks: BTreeMap::new(),
             word: BlockOutcome::Found,
+            beginning: (1, Vec::new()),
             block_reply: None,
             ask_count: 0,
             diverged: BTreeMap::new(),

@@ -183,8 +183,17 @@ impl Bench {
                 self.ask_count += 1;
                 let group = request.group.to_native();
                 let wanted = request.first.to_native()..=request.last.to_native();
-                let is_found = self.word == BlockOutcome::Found;
+                let (first_kept, head) = &self.beginning;
+                let is_trimmed = wanted.start() < first_kept;
+                let word = match self.word {
+                    BlockOutcome::Found if is_trimmed => BlockOutcome::Trimmed,
+                    word => word,
+                };
+                let is_found = word == BlockOutcome::Found;
                 let mut payload = Vec::new();
+                if word == BlockOutcome::Trimmed {
+                    payload.clone_from(head);
+                }
                 let mut count = 0;
                 for index in wanted.filter(|_| is_found) {
                     // As much as a real peer gives at once.
@@ -198,7 +207,7 @@ impl Bench {
                     first: request.first.to_native(),
                     group,
                     count,
-                    outcome: self.word.code(),
+                    outcome: word.code(),
                 };
                 self.say(BULK, &reply, &payload);
             }
