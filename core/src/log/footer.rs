@@ -111,8 +111,8 @@ impl SegmentFooter {
             "points have a distance"
         );
         assert!(
-            self.first_index <= self.last_index,
-            "no segment is without a block"
+            self.first_index <= self.last_index.next(),
+            "a segment ends behind its beginning"
         );
         let mut bytes = [0; SEGMENT_FOOTER_SIZE];
         put_u32(&mut bytes, 0, MAGIC);
@@ -211,7 +211,7 @@ impl SegmentFooter {
         };
         self.first_index.0 > 0
             && self.last_index.0 < u64::MAX
-            && self.first_index <= self.last_index
+            && self.first_index <= self.last_index.next()
             && self.data_size.is_multiple_of(SECTOR_SIZE as u64)
             && self.points.iter().all(inner)
             && self.points.windows(2).all(ascends)

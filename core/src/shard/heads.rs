@@ -6,13 +6,19 @@
 //! - the copy in the segment's own footer, which stands where the next header says that the data end;
 //! - the footer of the segment before, wherever that stands; the state is then not known;
 //! - for the first segment of a log that still begins at its first record, that nothing was before.
+//!
+//! Where none of these is left, the segment counts as empty: it begins where the next one does, or the
+//! journal goes on. If it is not the first, its blocks count to the one before, whose size nothing
+//! names then; of the first it is said that blocks are missing between the log's start and it.
 
-use std::ops::Range;
+use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::id::{GroupId, Index, Offset, Term, UnixSeconds};
+use crate::id::{GroupId, Offset, UnixSeconds};
 use crate::limits::SECTOR_SIZE;
+use crate::log::Base;
+use crate::log::checkpoint::Checkpoint;
 use crate::log::footer::{SEGMENT_FOOTER_SIZE, SegmentFooter};
 use crate::log::segment::{
     SEGMENT_HEADER_SEARCH_SIZE, SEGMENT_HEADER_SIZE, SegmentHeader, StatePlace,
@@ -20,7 +26,8 @@ use crate::log::segment::{
 
 use super::Config;
 use super::effects::Source;
-use super::open::{Read, node_tag};
+use super::open::{MISSING, Read, node_tag};
+use super::walk::Before;
 
 /// Bytes read at a time where a footer is looked for.
 const SEARCH_SIZE: usize = 1 << 20;
@@ -30,18 +37,14 @@ const SEARCH_SIZE: usize = 1 << 20;
 pub(super) struct Heads {
     /// Of all segments, in order.
     pub(super) headers: Vec<SegmentHeader>,
-    /// Numbers of those whose first sector is not their header.
+    /// Numbers of those whose first sector is not their header, or whose end is not known.
     pub(super) lost: Vec<u32>,
 }
 
-/// A segment of which nobody can say where it begins.
+/// The header of the segment with this number is sound, and of another log, node or place. It is not
+/// written over: whoever put it there may want it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HeadsLost {
-    pub(super) number: u32,
-    /// Its header is sound, and of another log, node or place. It is not written over: whoever put
-    /// it there may want it back.
-    pub(super) is_foreign: bool,
-}
+pub(super) struct HeadForeign(pub(super) u32);
 
 struct Reader<'a, 'r> {
     config: &'a Config,
@@ -52,21 +55,21 @@ struct Reader<'a, 'r> {
 }
 
 impl Heads {
-    /// Of the segments with these numbers; `start` is where the log begins.
+    /// Of the segments that a checkpoint names up to the one before `next_number`.
     ///
     /// # Errors
-    /// [`HeadsLost`].
+    /// [`HeadForeign`].
     pub(super) fn read(
         config: &Config,
-        group: GroupId,
-        numbers: Range<u32>,
-        start: Offset,
+        checkpoint: &Checkpoint,
+        next_number: u32,
         read: &mut Read<'_>,
-    ) -> Result<Self, HeadsLost> {
+    ) -> Result<Self, HeadForeign> {
+        let numbers = checkpoint.first_segment..next_number;
         let mut reader = Reader {
             config,
-            group,
-            is_untrimmed: start == Offset(0),
+            group: checkpoint.group,
+            is_untrimmed: checkpoint.start == Offset(0),
             read,
         };
         let (mut found, mut lost) = (Vec::new(), Vec::new());
@@ -78,9 +81,9 @@ impl Heads {
             found.push(header.or_else(|| reader.second(number)));
         }
         // Each header that is known helps to find the one before, and the one behind.
-        while let Some(at) = found.iter().position(Option::is_none) {
+        loop {
             let missing = found.iter().filter(|header| header.is_none()).count();
-            for at in (at..found.len()).rev() {
+            for at in (0..found.len()).rev() {
                 if found[at].is_none() {
                     let next = found.get(at + 1).copied().flatten();
                     let number = numbers.start + at as u32;
@@ -91,35 +94,69 @@ impl Heads {
             }
             let left = found.iter().filter(|header| header.is_none()).count();
             if left == missing {
-                return Err(HeadsLost {
-                    number: numbers.start + at as u32,
-                    is_foreign: false,
-                });
+                break;
             }
         }
+        let mut headers = VecDeque::new();
+        let mut next = Before::of_base(&checkpoint.base());
+        for (number, header) in numbers.zip(found).rev() {
+            // The one behind it may be what told where it ends.
+            let is_end_known = headers
+                .front()
+                .is_none_or(|behind: &SegmentHeader| behind.previous_size > 0);
+            if !is_end_known && !lost.contains(&number) {
+                lost.push(number);
+            }
+            let header = header.unwrap_or_else(|| reader.made_up(number, &next, 0));
+            next = Before::of_segment(&header);
+            headers.push_front(header);
+        }
+        lost.sort_unstable();
         Ok(Self {
-            headers: found.into_iter().flatten().collect(),
+            headers: headers.into(),
             lost,
         })
     }
 }
 
 impl Reader<'_, '_> {
+    /// What can be read, sector by sector if it cannot be at once: zeros for what cannot. Nothing where
+    /// there is no such file, or no sector can be read.
     fn bytes(&mut self, number: u32, position: u64, size: usize) -> Bytes {
         let group = self.group;
-        // What cannot be read is lost, and what else tells of it is looked for.
-        (self.read)(Source::Segment { group, number }, position, size).unwrap_or_default()
+        let source = Source::Segment { group, number };
+        match (self.read)(source, position, size) {
+            Ok(bytes) => return bytes,
+            Err(fault) if fault.errno == MISSING => return Bytes::new(),
+            Err(_) => {}
+        }
+        let (mut bytes, mut has_any) = (BytesMut::new(), false);
+        for at in (0..size).step_by(SECTOR_SIZE) {
+            let size = SECTOR_SIZE.min(size - at);
+            match (self.read)(source, position + at as u64, size) {
+                Ok(sector) => {
+                    has_any = true;
+                    bytes.extend_from_slice(&sector);
+                    if sector.len() < size {
+                        break;
+                    }
+                }
+                Err(_) => bytes.put_bytes(0, size),
+            }
+        }
+        if has_any {
+            bytes.freeze()
+        } else {
+            Bytes::new()
+        }
     }
 
     /// What the first sector says, if it says anything.
-    fn header(&mut self, number: u32) -> Result<Option<SegmentHeader>, HeadsLost> {
+    fn header(&mut self, number: u32) -> Result<Option<SegmentHeader>, HeadForeign> {
         let bytes = self.bytes(number, 0, SEGMENT_HEADER_SIZE);
         match SegmentHeader::check(&bytes) {
             Ok(header) if self.is_ours(number, &header) => Ok(Some(header)),
-            Ok(_) => Err(HeadsLost {
-                number,
-                is_foreign: true,
-            }),
+            Ok(_) => Err(HeadForeign(number)),
             Err(_) => Ok(None),
         }
     }
@@ -168,27 +205,33 @@ impl Reader<'_, '_> {
 
     /// What the segment with this number must begin with, by what ends the one before.
     fn behind(&mut self, number: u32) -> Option<SegmentHeader> {
-        let mut header = SegmentHeader {
+        if number == 0 && self.is_untrimmed {
+            return Some(self.made_up(number, &Before::of_base(&Base::default()), 0));
+        }
+        let footer = self.last_footer(number.checked_sub(1)?)?;
+        let before = Before {
+            index: footer.last_index,
+            term: footer.last_term,
+            sum: footer.last_sum,
+            next_offset: footer.next_offset,
+        };
+        Some(self.made_up(number, &before, footer.data_size))
+    }
+
+    /// A header of which both copies are lost.
+    fn made_up(&self, number: u32, before: &Before, previous_size: u64) -> SegmentHeader {
+        SegmentHeader {
             cluster: self.config.cluster,
             node_tag: node_tag(self.config),
             group: self.group,
             segment: number,
-            first_index: Index(1),
-            first_offset: Offset(0),
-            previous_term: Term(0),
-            previous_sum: 0,
-            previous_size: 0,
+            first_index: before.index.next(),
+            first_offset: before.next_offset,
+            previous_term: before.term,
+            previous_sum: before.sum,
+            previous_size,
             made_at: UnixSeconds(0),
             state: StatePlace::NONE,
-        };
-        if number > 0 || !self.is_untrimmed {
-            let footer = self.last_footer(number.checked_sub(1)?)?;
-            header.first_index = footer.last_index.next();
-            header.first_offset = footer.next_offset;
-            header.previous_term = footer.last_term;
-            header.previous_sum = footer.last_sum;
-            header.previous_size = footer.data_size;
         }
-        Some(header)
     }
 }

@@ -317,6 +317,9 @@ impl Job {
         let Some(file) = map.file(from.number) else {
             return Step::Absent;
         };
+        if file.size < from.position {
+            return Step::Damaged(segment_damage(group, from));
+        }
         let begin = from.position & !(SECTOR_SIZE as u64 - 1);
         let rest = usize::try_from(file.size - begin).expect("a segment fits in memory");
         let size = self.read_size.min(rest);

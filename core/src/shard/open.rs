@@ -24,7 +24,7 @@ use super::ask::Asks;
 use super::carry::Carry;
 use super::encoder::Encoder;
 use super::group::Group;
-use super::heads::{Heads, HeadsLost};
+use super::heads::{HeadForeign, Heads};
 use super::holes::Holes;
 use super::liveness::Liveness;
 use super::load::Loads;
@@ -45,22 +45,19 @@ use super::{Config, Shape, Shard, Source};
 const SEGMENT_MEMORY_COUNT: usize = 2;
 
 /// The system's number for a file that is not there.
-const MISSING: i32 = 2;
+pub(super) const MISSING: i32 = 2;
 
 /// Why a shard cannot begin. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenError {
     /// The journal cannot be used.
     Journal(RecoveryError),
-    /// A segment that the journal vouches for is not this log's, or its header is lost and nothing
-    /// else tells what it was.
+    /// A segment that the journal vouches for is sound, and of another log, node or place.
     Segment {
         /// The log's group.
         group: GroupId,
         /// Number of the segment.
         number: u32,
-        /// It is sound, and of another log, node or place.
-        is_foreign: bool,
     },
     /// What is known of starts cannot be read, or is damaged twice, or another node's.
     Pins {
@@ -80,22 +77,9 @@ impl fmt::Display for OpenError {
                 "pins is damaged or another node's; put back what was there, or remove it, and the \
                  others must be told to take this directory",
             ),
-            Self::Segment {
-                group,
-                number,
-                is_foreign: true,
-            } => write!(
+            Self::Segment { group, number } => write!(
                 f,
                 "segment {number} of group {group} is another node's, or another log's"
-            ),
-            Self::Segment {
-                group,
-                number,
-                is_foreign: false,
-            } => write!(
-                f,
-                "segment {number} of group {group} is damaged, and so is what else tells where it \
-                 begins: the footer of the one before"
             ),
         }
     }
@@ -229,14 +213,9 @@ impl Shard {
                 // A log that began anew has none before its first write.
                 let is_begun = checkpoint.segment_size > 0;
                 let next_number = checkpoint.segment + u32::from(is_begun);
-                let numbers = checkpoint.first_segment..next_number;
-                let heads = Heads::read(config, group, numbers, checkpoint.start, read);
+                let heads = Heads::read(config, checkpoint, next_number, read);
                 let heads =
-                    heads.map_err(|HeadsLost { number, is_foreign }| OpenError::Segment {
-                        group,
-                        number,
-                        is_foreign,
-                    })?;
+                    heads.map_err(|HeadForeign(number)| OpenError::Segment { group, number })?;
                 lost = heads.lost;
                 let (size, sum) = (checkpoint.segment_size, checkpoint.blocks_sum);
                 SegmentMap::recovered(&heads.headers, size, sum, next_number)

@@ -7,6 +7,7 @@
 
 use crate::id::{GroupId, Index, Offset, Term};
 use crate::limits::{MEND_LOOK_SIZE, SECTOR_SIZE};
+use crate::log::Base;
 use crate::log::block::{
     BLOCK_ALIGN, BLOCK_HEADER_SIZE, Block, BlockError, BlockHeader, ITEM_HEADER_SIZE,
 };
@@ -41,6 +42,16 @@ impl Before {
             term: header.previous_term,
             sum: header.previous_sum,
             next_offset: header.first_offset,
+        }
+    }
+
+    /// The block that a log goes on behind.
+    pub(super) fn of_base(base: &Base) -> Self {
+        Self {
+            index: base.index,
+            term: base.term,
+            sum: base.sum,
+            next_offset: base.next_offset,
         }
     }
 

@@ -1,5 +1,5 @@
-//! The first segment of a trimmed log, whose oldest blocks nobody else keeps: written anew from the
-//! block on that holds the log's start.
+//! Segments of which nothing here tells where they began, and the first one of a trimmed log, whose
+//! oldest blocks nobody else keeps: written anew from the block on that holds the log's start.
 
 use ringwood_core::frame::code::{BlockOutcome, FetchOutcome};
 use ringwood_core::id::{Index, NodeId, Term};
@@ -150,7 +150,7 @@ impl Story {
 /// What a disk does to a file; its blocks begin at these places. None leaves no file.
 type Loss = fn(Vec<u8>, &[usize]) -> Option<Vec<u8>>;
 
-const LOSSES: [(&str, Loss); 3] = [
+const LOSSES: [(&str, Loss); 7] = [
     ("a block below the start", |mut file, at| {
         file[at[3] + 80] ^= 1;
         Some(file)
@@ -166,6 +166,17 @@ const LOSSES: [(&str, Loss); 3] = [
         file[head.copy_size() + SECTOR_SIZE] ^= 1;
         Some(file)
     }),
+    ("both headers, and what ends it", |mut file, at| {
+        file[..at[0]].fill(0);
+        file.truncate(at[60]);
+        Some(file)
+    }),
+    ("all but the end", |mut file, at| {
+        file[..at[40]].fill(0xA5);
+        Some(file)
+    }),
+    ("its bytes", |_, _| Some(Vec::new())),
+    ("its name", |_, _| None),
 ];
 
 #[test]
@@ -260,4 +271,83 @@ fn a_peer_is_told_where_a_trimmed_log_begins() {
     // Whose history is another one is told nothing.
     let (outcome, head) = story.bench.ask_for_blocks(LOG, 0, story.last_index(), 0);
     assert!(head.is_empty() && outcome == BlockOutcome::Absent);
+}
+
+#[test]
+fn neighbours_that_are_gone_are_written_anew() {
+    let all: [&[u32]; 6] = [
+        &[0, 1],
+        &[1, 2],
+        &[2, 3],
+        &[0, 1, 2],
+        &[1, 2, 3],
+        &[0, 1, 2, 3],
+    ];
+    for gone in all {
+        let mut story = Story::untrimmed();
+        let what = format!("{gone:?}");
+        story.bench.restart();
+        for number in gone {
+            story.bench.delete_segment(LOG, *number);
+        }
+        story.bench.restart();
+        story.assert_mended(0, &what);
+        assert_eq!(story.bench.segment_numbers(LOG), [0, 1, 2, 3], "{what}");
+        // It goes on, and is trimmed as ever.
+        story.count = story
+            .bench
+            .fill_to_segment(LOG, 4, story.count, RECORD_SIZE);
+        story.read_from(0);
+        let end = story.bench.end_offset(LOG);
+        story.bench.trim(LOG, end);
+        story.wait();
+        assert_eq!(story.bench.segment_numbers(LOG), [4], "{what}");
+    }
+}
+
+#[test]
+fn all_of_a_trimmed_log_may_be_gone() {
+    let mut story = Story::new();
+    let first = story.first();
+    story.bench.restart();
+    story.bench.delete_segment(LOG, 2);
+    story.bench.delete_segment(LOG, 3);
+    // Until somebody says where it begins, nothing of it is read, and new records are taken.
+    story.bench.beginning = (first, Vec::new());
+    story.bench.restart();
+    story.wait();
+    assert!(story.bench.fetch(LOG, story.start).is_empty());
+    assert_eq!(story.bench.fetch_outcome, FetchOutcome::Damaged.code());
+    assert!(
+        story
+            .bench
+            .complaints()
+            .concat()
+            .contains("are lost in segment 2")
+    );
+    story.count = story
+        .bench
+        .fill_to_segment(LOG, 4, story.count, RECORD_SIZE);
+    story.bench.restart();
+    story.trim_peer(first - 3);
+    story.scrub();
+    story.assert_mended(story.start, "all segments are lost");
+    assert_eq!(story.bench.segment_numbers(LOG), [2, 3, 4]);
+}
+
+#[test]
+fn a_header_is_found_beside_what_cannot_be_read() {
+    let mut story = Story::new();
+    // Nothing but its own head tells where the only segment begins.
+    let header = SegmentHeader::check(story.bench.segment(LOG, 3)).expect("a header");
+    story.bench.trim(LOG, header.first_offset.0);
+    story.wait();
+    assert_eq!(story.bench.segment_numbers(LOG), [3]);
+    let size = header.state.copy_size();
+    story.bench.word = BlockOutcome::Absent;
+    for bad in [vec![0], vec![0, SECTOR_SIZE], vec![0, size + SECTOR_SIZE]] {
+        story.bench.spoil_reads_at(&bad);
+        story.bench.restart();
+        story.read_from(header.first_offset.0);
+    }
 }

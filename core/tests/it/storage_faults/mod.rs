@@ -11,7 +11,7 @@ mod disk;
 
 use std::collections::BTreeMap;
 
-use ringwood_core::log::offline::{Audit, End, Fault, SegmentPieces};
+use ringwood_core::log::offline::{Audit, End, SegmentPieces};
 use ringwood_core::log::segment::SegmentHeader;
 
 use crate::log_disk::Rng;
@@ -19,16 +19,8 @@ use cluster::{Base, CLUSTER, Cluster, GROUP, NODE_COUNT, Reading};
 use damage::{Damage, next};
 use disk::{Disk, FileName, SECTOR, is_damaged, recovered, tag_of};
 
-/// Where the first copy of the state stands in a segment here. Both are gone with it if the file ends
-/// there.
-const STATE_SECTOR: usize = 1;
-
-/// Sectors of both copies of a segment's header and state here.
-const HEAD_SIZE: usize = 4;
-
-/// What `status` says of what cannot be had again.
-const LOST_STATE: &str = "the state in the head";
-const LOST_BLOCKS: &str = "are lost in segment";
+/// What `status` says of what cannot be had again. Here others have all that is lost on one disk.
+const LOST: [&str; 2] = ["the state in the head", "are lost in segment"];
 
 /// Cases of the plain test command.
 const SAMPLE_COUNT: usize = 250;
@@ -79,10 +71,6 @@ struct Case {
     whose: Whose,
     moment: Moment,
     hits: Vec<Hit>,
-    is_trimmed: bool,
-    /// Of a trimmed log, where the first segment that is left is hit: nothing before tells where it
-    /// begins, its state may be needed, and other nodes may have cut elsewhere.
-    first_sectors: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,9 +79,6 @@ enum Outcome {
     Unharmed,
     /// It was found and healed, and everything is whole.
     Repaired,
-    /// It was found, and `status` says what cannot be had again: the state in a head, or blocks of which
-    /// some are below the log's start. Other nodes have what is above.
-    Told,
     /// A quorum may have forgotten its votes: nobody is elected, and `status` says so.
     Unsure,
     /// A node does not start, or is not taken, and says why.
@@ -102,15 +87,9 @@ enum Outcome {
 
 /// What may come of a case.
 fn expected(case: &Case) -> &'static [Outcome] {
-    use Outcome::{Refused, Repaired, Told, Unharmed, Unsure};
+    use Outcome::{Refused, Repaired, Unharmed, Unsure};
     let is_at_rest = case.moment == Moment::AtRest;
     let is_quorum = case.hits.len() > NODE_COUNT / 2;
-    let is_first_hit = !case.first_sectors.is_empty();
-    let ends_by = |last: usize| {
-        let is_cut = case.damage == Damage::Truncated;
-        is_cut && case.first_sectors.iter().any(|sector| *sector <= last)
-    };
-    let is_in_head = case.first_sectors.iter().all(|sector| *sector < HEAD_SIZE);
     match (case.kind, case.damage) {
         // It only ever says less.
         (Kind::Persist, _) => &[Unharmed],
@@ -119,25 +98,8 @@ fn expected(case: &Case) -> &'static [Outcome] {
         // What a running node writes may make the file as long as it was.
         (Kind::Journal, Damage::Truncated | Damage::Deleted) if is_at_rest => &[Refused],
         (Kind::Journal, Damage::Truncated | Damage::Deleted) => &[Repaired, Refused],
-        // The last checkpoint may be lost, and the one before it names segments that are deleted by now.
-        (Kind::Journal, _) if case.is_trimmed && is_quorum => {
-            &[Unharmed, Repaired, Unsure, Refused]
-        }
-        (Kind::Journal, _) if case.is_trimmed => &[Unharmed, Repaired, Refused],
         (Kind::Journal, _) if is_quorum => &[Unharmed, Repaired, Unsure],
         (Kind::Journal, _) => &[Unharmed, Repaired],
-        // Nothing tells where the second one begins.
-        (Kind::Segment, Damage::DeletedPair) if is_at_rest => &[Refused],
-        (Kind::Segment, Damage::Deleted) if is_at_rest && is_first_hit => &[Refused],
-        (Kind::Segment, _) if is_at_rest && is_first_hit && ends_by(0) => &[Refused],
-        // What cannot be mended while the node runs is gone at the next start.
-        (Kind::Segment, Damage::Deleted | Damage::DeletedPair) if is_first_hit => &[Told, Refused],
-        (Kind::Segment, _) if is_first_hit && ends_by(0) => &[Told, Refused],
-        (Kind::Segment, _) if is_first_hit && ends_by(STATE_SECTOR) => &[Told],
-        // The other copy can be read.
-        (Kind::Segment, Damage::Unreadable) if is_first_hit && is_in_head => &[Repaired],
-        // It is written anew as a whole or not at all, and nobody else need have what is below the start.
-        (Kind::Segment, _) if is_first_hit => &[Unharmed, Repaired, Told],
         (Kind::Segment, _) => &[Unharmed, Repaired],
     }
 }
@@ -206,12 +168,6 @@ fn cases(base: &Base) -> Vec<Case> {
                     if !is_disjoint(kind, damage, &hits) || !is_there(base, damage, &hits) {
                         continue;
                     }
-                    let is_trimmed = base.first > 0;
-                    let is_first = |(node, name, _): &&Hit| {
-                        is_trimmed && base.disks[*node].first_segment() == Some(*name)
-                    };
-                    let first_hits = hits.iter().filter(is_first);
-                    let first_sectors: Vec<usize> = first_hits.map(|hit| hit.2).collect();
                     for moment in [Moment::AtRest, Moment::InUse] {
                         cases.push(Case {
                             kind,
@@ -219,8 +175,6 @@ fn cases(base: &Base) -> Vec<Case> {
                             whose,
                             moment,
                             hits: hits.clone(),
-                            is_trimmed,
-                            first_sectors: first_sectors.clone(),
                         });
                     }
                 }
@@ -321,12 +275,11 @@ fn heal(cluster: &mut Cluster) -> Outcome {
         return why_nobody_leads(cluster, &up);
     }
     let mut found = cluster.damaged_start_count;
-    let mut is_told = false;
     for node in up {
         // Whoever is taken by nobody gets nothing, and is told nothing.
         let is_whole = is_soon(cluster, |cluster| cluster.read(node) == Reading::Whole);
         assert!(
-            is_whole || says(cluster, node, LOST_BLOCKS) || has_refused(cluster),
+            is_whole || has_refused(cluster),
             "node {node} does not have everything"
         );
         let is_sure = is_soon(cluster, |cluster| !says(cluster, node, "is unsure"));
@@ -341,20 +294,18 @@ fn heal(cluster: &mut Cluster) -> Outcome {
         });
         // What a mend could not bring back is seen when what it wrote is read.
         let (found_count, healed_count) = cluster.scrub(node).expect("it is up");
-        assert!(
-            found_count == healed_count || says(cluster, node, LOST_BLOCKS),
-            "node {node} found {found_count} and healed {healed_count}: {:?}",
-            cluster.alarms(node)
-        );
-        found += found_count;
-        is_told |= says(cluster, node, LOST_STATE) || says(cluster, node, LOST_BLOCKS);
         let alarms = cluster.alarms(node);
-        audit(cluster.disk(node), node, &alarms);
+        assert_eq!(
+            found_count, healed_count,
+            "found and healed by node {node}: {alarms:?}"
+        );
+        let is_lost = |alarm: &String| LOST.iter().any(|words| alarm.contains(words));
+        assert!(!alarms.iter().any(is_lost), "node {node}: {alarms:?}");
+        found += found_count;
+        audit(cluster.disk(node), node);
     }
     if has_refused(cluster) {
         Outcome::Refused
-    } else if is_told {
-        Outcome::Told
     } else if found > 0 {
         Outcome::Repaired
     } else {
@@ -399,8 +350,8 @@ fn why_nobody_leads(cluster: &mut Cluster, up: &[usize]) -> Outcome {
     Outcome::Unsure
 }
 
-/// No segment that the journal vouches for has anything wrong that no alarm tells of.
-fn audit(disk: &Disk, node: usize, alarms: &[String]) {
+/// No segment that the journal vouches for has anything wrong.
+fn audit(disk: &Disk, node: usize) {
     // A journal that has lost a file under a running process is refused at the next start.
     let Ok(found) = recovered(disk, node) else {
         return;
@@ -434,12 +385,7 @@ fn audit(disk: &Disk, node: usize, alarms: &[String]) {
         });
         audit.segment(number, end, SegmentPieces::new(size as u64, read));
     }
-    let mut faults = audit.finish(Some(checkpoint.base())).faults;
-    let is_told = |fault: &Fault| {
-        let words = format!("{LOST_BLOCKS} {},", fault.number);
-        alarms.iter().any(|alarm| alarm.contains(&words))
-    };
-    faults.retain(|fault| !is_told(fault));
+    let faults = audit.finish(Some(checkpoint.base())).faults;
     assert!(faults.is_empty(), "node {node}: {faults:#?}");
 }
 
@@ -449,7 +395,7 @@ fn what_a_disk_does_is_repaired_or_refused() {
         Ok(count) => count.parse().expect("STORAGE_FAULTS is a number"),
         Err(_) => SAMPLE_COUNT,
     };
-    let mut table: BTreeMap<(Kind, Damage, Whose, Moment), [usize; 5]> = BTreeMap::new();
+    let mut table: BTreeMap<(Kind, Damage, Whose, Moment), [usize; 4]> = BTreeMap::new();
     let (mut count, mut wrong) = (0, Vec::new());
     for seed in 0.. {
         let (base, old) = make_base(seed);
@@ -479,16 +425,16 @@ fn what_a_disk_does_is_repaired_or_refused() {
             break;
         }
     }
-    println!("unharmed, repaired, told, unsure, refused");
+    println!("unharmed, repaired, unsure, refused");
     for ((kind, damage, whose, moment), counts) in &table {
         println!("{kind:?} {damage:?} {whose:?} {moment:?}: {counts:?}");
     }
     let sum =
         |outcome: Outcome| -> usize { table.values().map(|counts| counts[outcome as usize]).sum() };
     let (repaired, refused) = (sum(Outcome::Repaired), sum(Outcome::Refused));
-    let (told, unsure) = (sum(Outcome::Told), sum(Outcome::Unsure));
+    let unsure = sum(Outcome::Unsure);
     println!(
-        "{count} cases: {} unharmed, {repaired} repaired, {told} told, {unsure} unsure, {refused} refused",
+        "{count} cases: {} unharmed, {repaired} repaired, {unsure} unsure, {refused} refused",
         sum(Outcome::Unharmed)
     );
     assert!(

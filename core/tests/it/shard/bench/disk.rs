@@ -24,6 +24,8 @@ pub(super) struct Disk {
     segments: BTreeMap<(u32, u32), Vec<u8>>,
     /// The file that is to take a segment's place.
     mended: Vec<u8>,
+    /// Bytes that no segment can be read at.
+    unreadable: Vec<usize>,
 }
 
 impl Disk {
@@ -34,6 +36,7 @@ impl Disk {
             journal: vec![file; ring.file_count as usize],
             segments: BTreeMap::new(),
             mended: Vec::new(),
+            unreadable: Vec::new(),
             pins: vec![0; PINS_FILE_SIZE],
             persist: vec![0; PERSIST_FILE_SIZE],
         }
@@ -56,6 +59,10 @@ impl Disk {
         };
         let end = file.len().min(position as usize + size);
         let begin = end.min(position as usize);
+        let is_segment = matches!(source, Source::Segment { .. });
+        if is_segment && self.unreadable.iter().any(|at| (begin..end).contains(at)) {
+            return Err(DiskFault { errno: 5 });
+        }
         Ok(Bytes::copy_from_slice(&file[begin..end]))
     }
 }
@@ -224,6 +231,11 @@ impl Bench {
     /// Bytes of the file that shall take a segment's place.
     pub(crate) fn mended_size(&self) -> usize {
         self.disk.mended.len()
+    }
+
+    /// No segment can be read at these bytes.
+    pub(crate) fn spoil_reads_at(&mut self, bytes: &[usize]) {
+        self.disk.unreadable = bytes.to_vec();
     }
 
     /// A segment's file is gone.
