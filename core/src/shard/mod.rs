@@ -29,6 +29,7 @@ mod load;
 mod locate;
 mod mend;
 mod mended;
+mod mending;
 mod need;
 mod open;
 mod peer;
