@@ -4,6 +4,10 @@
 //! Few clusters, each with a story: starting one writes its journals out once, which is slow.
 
 mod diverged;
+mod failing;
+#[path = "../../../net/tests/it/file_system.rs"]
+#[allow(dead_code, reason = "nothing is filled or frozen here")]
+mod file_system;
 mod mended;
 mod offline;
 mod spoilt;
