@@ -242,7 +242,8 @@ impl Turn {
             more,
             result,
         } = completion;
-        match Job::of(token) {
+        let job = Job::of(token);
+        match job {
             Job::Accept => self.on_accepted(now, more, result),
             Job::Receive(id) => self.on_received(now, id, more, result),
             Job::Send(id) => self.on_sent(now, id, result),
@@ -253,39 +254,8 @@ impl Turn {
             Job::LinkSend { lane, generation } => {
                 self.on_link_sent(now, lane, generation, result);
             }
-            Job::Store { write, slot } => {
-                self.writes_in_flight -= 1;
-                result.map_err(|error| self.write_failure(&disk::journal_name(slot), error))?;
-                self.shard
-                    .step(now, Input::Stored(write), &mut self.effects);
-            }
-            Job::StorePins => {
-                self.writes_in_flight -= 1;
-                result.map_err(|error| self.write_failure(disk::PINS_FILE, error))?;
-                self.shard.step(now, Input::PinsStored, &mut self.effects);
-            }
-            Job::StorePersist => {
-                self.writes_in_flight -= 1;
-                result.map_err(|error| self.write_failure(disk::PERSIST_FILE, error))?;
-                self.shard
-                    .step(now, Input::PersistStored, &mut self.effects);
-            }
-            Job::SegmentWrite(write) => {
-                self.writes_in_flight -= 1;
-                let mut under_way = self.segment_writes.iter();
-                let at = under_way.position(|(id, ..)| *id == write);
-                let at = at.expect("it was begun");
-                let (_, group, number) = self.segment_writes.swap_remove(at);
-                let input = match result {
-                    Ok(_) => Input::SegmentStored(write),
-                    // The journal still holds the blocks; space freed lets the next try succeed.
-                    Err(IoError::DiskFull) => Input::SegmentRefused(write),
-                    Err(error) => {
-                        let name = disk::segment_name(number);
-                        let name = format!("{}/{name}", disk::log_name(group));
-                        return Err(self.write_failure(&name, error));
-                    }
-                };
+            Job::Store { .. } | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_) => {
+                let input = self.written(job, result.map(|_| ()))?;
                 self.shard.step(now, input, &mut self.effects);
             }
             Job::Load(load) => {
@@ -301,6 +271,46 @@ impl Turn {
             }
         }
         Ok(())
+    }
+
+    /// What the end of a write tells the shard. One that failed ends the node.
+    fn written(
+        &mut self,
+        job: Job,
+        result: Result<(), IoError>,
+    ) -> Result<Input<'static>, NodeFailure> {
+        self.writes_in_flight -= 1;
+        match job {
+            Job::Store { write, slot } => match result {
+                Ok(()) => Ok(Input::Stored(write)),
+                Err(error) => Err(self.write_failure(&disk::journal_name(slot), error)),
+            },
+            Job::StorePins => match result {
+                Ok(()) => Ok(Input::PinsStored),
+                Err(error) => Err(self.write_failure(disk::PINS_FILE, error)),
+            },
+            Job::StorePersist => match result {
+                Ok(()) => Ok(Input::PersistStored),
+                Err(error) => Err(self.write_failure(disk::PERSIST_FILE, error)),
+            },
+            Job::SegmentWrite(write) => {
+                let mut under_way = self.segment_writes.iter();
+                let at = under_way.position(|(id, ..)| *id == write);
+                let at = at.expect("it was begun");
+                let (_, group, number) = self.segment_writes.swap_remove(at);
+                match result {
+                    Ok(()) => Ok(Input::SegmentStored(write)),
+                    // The journal still holds the blocks; space freed lets the next try succeed.
+                    Err(IoError::DiskFull) => Ok(Input::SegmentRefused(write)),
+                    Err(error) => {
+                        let name = disk::segment_name(number);
+                        let name = format!("{}/{name}", disk::log_name(group));
+                        Err(self.write_failure(&name, error))
+                    }
+                }
+            }
+            _ => panic!("no write"),
+        }
     }
 
     /// Why the node ends: a write to the file of that name in its directory.
@@ -466,11 +476,13 @@ impl Turn {
                 if completion.token == Token::WAKER {
                     continue;
                 }
+                let job = Job::of(completion.token);
                 if matches!(
-                    Job::of(completion.token),
+                    job,
                     Job::Store { .. } | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_)
                 ) {
-                    self.writes_in_flight -= 1;
+                    // The shard is gone; that a write failed is still no clean stop.
+                    self.written(job, completion.result.map(|_| ()))?;
                 }
             }
             let rest = deadline.since(clock::now());
