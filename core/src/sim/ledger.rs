@@ -345,10 +345,14 @@ impl Ledger {
                 has_blocks || doubt.lacks_blocks(),
                 "lost blocks are not missed"
             );
-            let has_vote = is.hard.term > was.hard.term || is.hard == was.hard;
+            // What was on its way may have come there: a vote in the same term, or a later term.
+            let is_later = is.hard.term == was.hard.term && was.hard.vote.is_none();
+            let has_vote = is.hard.term > was.hard.term || is_later || is.hard == was.hard;
             assert!(
                 *is_whole || has_vote || doubt.vote,
-                "a lost vote is not missed"
+                "a lost vote is not missed: {:?} was {:?}",
+                is.hard,
+                was.hard
             );
             marks.losses_doubted += u64::from(doubt.is_any());
             found.push(is);
