@@ -39,10 +39,6 @@ impl Shard {
             self.reply_fetch(None, &request, FetchOutcome::UnknownLog, effects);
             return;
         };
-        if self.groups[position].agreement.is_stopped() {
-            self.reply_fetch(Some(position), &request, FetchOutcome::Damaged, effects);
-            return;
-        }
         if request.mode != ReadMode::Linearizable || bugs::is_on(Switch::B41) {
             self.serve_fetch(now, position, request, effects);
             return;

@@ -65,9 +65,6 @@ fn await_stop(dev: &Dev) {
             && alarms(&status, 2).contains("so this replica has stopped");
         if is_stopped && status["logs"][0]["leader"].is_string() {
             assert_ne!(status["logs"][0]["leader"], "node-3");
-            for other in 1..16 {
-                assert_ne!(status["logs"][other]["replicas"][2]["state"], "diverged");
-            }
             return;
         }
         assert!(started.elapsed() < PATIENCE, "{status:#}");
@@ -117,6 +114,8 @@ fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
             || told.contains("here are not those of node-3")
     );
     let appended = dev.run(&["append", "log-0", "--count", "10", "--size", "64"]);
+    assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
+    let appended = dev.run(&["append", "log-1", "--count", "10", "--size", "64"]);
     assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
     let read = dev.run(&["read", "log-0", "--from", "2510"]);
     let lines = read.stdout.iter().filter(|byte| **byte == b'\n');
