@@ -80,6 +80,8 @@ pub(super) struct Liveness {
     reason: TimeoutReason,
     heartbeat_at: Nanos,
     retune_at: Nanos,
+    /// A peer said what does not let the timeouts wait for that.
+    is_stale: bool,
     rotate_at: Nanos,
 }
 
@@ -107,6 +109,7 @@ impl Liveness {
             reason: TimeoutReason::Unmeasured,
             heartbeat_at: now,
             retune_at: now,
+            is_stale: false,
             rotate_at: now.after(WINDOW),
         }
     }
@@ -190,8 +193,9 @@ impl Liveness {
             // One that has just started may not wait for as long as our next heartbeat takes, and
             // we, if that is us, must wait for as long as theirs do.
             let is_slow = link.peer_timeout > election;
-            if link.peer_timeout < patience || is_slow && !is_measured {
-                self.retune_at = now;
+            let is_heeded = link.peer_timeout < patience || is_slow && !is_measured;
+            if link.connected && is_heeded {
+                self.is_stale = true;
             }
         }
     }
@@ -239,14 +243,19 @@ impl Liveness {
         self.heartbeat_at
     }
 
-    /// Computes the timeouts anew, at most every `RETUNE_INTERVAL`. True if it did.
+    /// Computes the timeouts anew, every `RETUNE_INTERVAL` or when a peer's word cannot wait for it.
+    /// True if it did.
     pub(super) fn maybe_retune(&mut self, now: Nanos) -> bool {
-        if now < self.retune_at {
+        if now < self.retune_at && !self.is_stale {
             return false;
         }
-        self.retune_at = now.after(RETUNE_INTERVAL);
-        let stall = std::mem::take(&mut self.stall_max);
-        self.stalls.record(stall.min(ELECTION_MAX));
+        self.is_stale = false;
+        if now >= self.retune_at {
+            // One sample of each interval: more of them would thin the long ones out.
+            self.retune_at = now.after(RETUNE_INTERVAL);
+            let stall = std::mem::take(&mut self.stall_max);
+            self.stalls.record(stall.min(ELECTION_MAX));
+        }
         if now >= self.rotate_at {
             self.rotate_at = now.after(WINDOW);
             self.stalls.rotate();
@@ -473,6 +482,7 @@ mod tests {
         new.on_heartbeat(now, A, word(slow));
         new.on_heartbeat(now, B, word(fast));
         assert!(new.maybe_retune(now), "at once");
+        assert_eq!(new.stalls.count(), 1, "stalls are counted by the time");
         assert_eq!(new.timeouts().election, slow);
         assert_eq!(new.timeouts().heartbeat, Nanos(fast.0 / 5));
         assert_eq!(new.reason(), TimeoutReason::Unmeasured);
