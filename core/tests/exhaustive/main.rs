@@ -14,12 +14,14 @@
 mod breach;
 mod cases;
 mod cluster;
+mod disk;
 mod mark;
 mod node;
 mod search;
 mod starts;
 mod symmetry;
 mod table;
+mod turn;
 mod wire;
 
 use std::collections::BTreeSet;

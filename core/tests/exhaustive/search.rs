@@ -9,8 +9,10 @@ use ringwood_core::id::{NodeId, Term};
 
 use super::breach::Breach;
 use super::cluster::{Budget, Cluster, Shared};
-use super::node::{Host, Input, Loss};
+use super::disk::Loss;
+use super::node::Input;
 use super::table::Table;
+use super::turn::Host;
 use super::wire::{Body, NODE_COUNT, Wire, digest};
 
 /// How far a search goes.

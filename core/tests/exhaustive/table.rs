@@ -14,7 +14,8 @@ use ringwood_core::id::{NodeId, Term};
 use super::breach::Breach;
 use super::cluster::{ORDERS, Shared, name};
 use super::mark::{MARK_COUNT, Mark};
-use super::node::{Host, Input, Node};
+use super::node::{Input, Node};
+use super::turn::Host;
 use super::wire::Wire;
 
 /// Locks, so that threads seldom meet.
