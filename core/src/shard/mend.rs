@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::id::Nanos;
+use crate::id::{GroupId, Nanos};
 use crate::limits::REPAIR_COUNT_MAX;
 
 use super::effects::SegmentWriteId;
@@ -32,6 +32,11 @@ pub(super) struct Mends {
 }
 
 impl Mends {
+    fn wounds(&self) -> impl Iterator<Item = &Wound> {
+        let current = self.current.iter().map(|mend| &mend.wound);
+        self.due.iter().chain(current)
+    }
+
     /// When the next one may be begun, or the one under way goes on by itself.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         match &self.current {
@@ -246,10 +251,15 @@ impl Shard {
         })
     }
 
+    /// Segments that are known to be damaged and are not mended yet, in no order.
+    pub fn wounded_segments(&self) -> impl Iterator<Item = (GroupId, u32)> + '_ {
+        let wounds = self.mends.wounds();
+        wounds.map(|wound| (self.groups[wound.position].id, wound.number))
+    }
+
     /// A sentence for each segment that cannot be mended now, for `status`.
     pub(super) fn mend_alarms(&self) -> impl Iterator<Item = String> + '_ {
-        let current = self.mends.current.iter().map(|mend| &mend.wound);
-        let all = self.mends.due.iter().chain(current);
-        all.filter_map(|wound| wound.alarm(&self.config))
+        let wounds = self.mends.wounds();
+        wounds.filter_map(|wound| wound.alarm(&self.config))
     }
 }

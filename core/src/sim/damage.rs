@@ -18,7 +18,7 @@ use super::world::{Event, World};
 use crate::id::Nanos;
 use crate::log::WriteId;
 use crate::raft::quorum;
-use crate::shard::Source;
+use crate::shard::{Shard, Source};
 
 impl World<'_> {
     pub(super) fn fill_disk(&mut self, chance: &mut Chance) {
@@ -186,10 +186,14 @@ impl World<'_> {
         sound > quorum::size(node_count)
     }
 
-    /// After a step of a node: a disk that had lost something has all again, or knows better.
+    /// After a step of a node: a disk that had lost something has all again, or knows better. A hole
+    /// in the journal may have come to stand in a segment, and a restart forgets which.
     pub(super) fn maybe_mend(&mut self, node: Party) {
-        if self.oracle.ledgers[node].take_mended() {
-            let machine = &mut self.nodes[node];
+        let machine = &mut self.nodes[node];
+        let shard = machine.process.iter().map(|process| &process.shard);
+        let is_wounded =
+            machine.disk.is_wounded() || shard.flat_map(Shard::wounded_segments).next().is_some();
+        if !is_wounded && self.oracle.ledgers[node].take_mended() {
             machine.is_damaged = false;
             machine.is_rotten = false;
             self.marks.damages_healed += 1;

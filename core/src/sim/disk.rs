@@ -5,7 +5,7 @@
 //! visible to the next one and yet not safe: a loss of power may still take it, until a sync.
 //! Knows no content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -150,6 +150,8 @@ pub(super) struct Disk {
     persist: Option<File>,
     segments: BTreeMap<(u32, u32), File>,
     mended: BTreeMap<(u32, u32), File>,
+    /// Segments that a process knew to be damaged when it ended, and that none has mended since.
+    wounded: BTreeSet<(u32, u32)>,
     /// Segments deleted in this life: who had them open reads on, and a crash may bring them back.
     removed: BTreeMap<(u32, u32), File>,
     writes: BTreeMap<u64, Write>,
@@ -171,6 +173,7 @@ impl Disk {
             persist: None,
             segments: BTreeMap::new(),
             mended: BTreeMap::new(),
+            wounded: BTreeSet::new(),
             removed: BTreeMap::new(),
             writes: BTreeMap::new(),
             next_write: 0,
@@ -262,6 +265,18 @@ impl Disk {
         let mut file = self.mended.remove(&key).expect("it was written");
         file.sync();
         self.segments.insert(key, file);
+        self.wounded.remove(&key);
+    }
+
+    /// What a process that ends knows to be damaged: the next one has to find that out.
+    pub(super) fn leave_wounds(&mut self, wounds: impl Iterator<Item = (GroupId, u32)>) {
+        self.wounded
+            .extend(wounds.map(|(group, number)| (group.0, number)));
+    }
+
+    /// Whether there are segments that a process knew to be damaged, and none has mended.
+    pub(super) fn is_wounded(&self) -> bool {
+        !self.wounded.is_empty()
     }
 
     /// A write was refused: nothing of it counts, and nothing of it was done.
@@ -479,6 +494,7 @@ impl Disk {
             .collect();
         let count = gone.len();
         self.removed.extend(gone);
+        self.wounded.retain(|key| !is_gone(key));
         count
     }
 

@@ -308,9 +308,12 @@ impl Reader {
                 self.audit = None;
                 self.is_done = true;
             }
-            FetchOutcome::Damaged if self.audit.is_none() && is_damaged => {
+            // Who reads one replica waits until it is mended.
+            FetchOutcome::Damaged if is_damaged => {
                 context.marks.damages_told += 1;
-                line.turn_to(0);
+                if self.audit.is_none() {
+                    line.turn_to(0);
+                }
             }
             outcome => panic!(
                 "a read of {} from {} ends: {outcome}",

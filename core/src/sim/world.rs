@@ -523,8 +523,9 @@ impl<'s> World<'s> {
     /// A process is gone: its machine closes what it had open, and tells the others.
     pub(super) fn end_process(&mut self, node: Party, ending: Ending) {
         let machine = &mut self.nodes[node];
-        let process = machine.process.take();
-        assert!(process.is_some(), "there was one");
+        let process = machine.process.take().expect("there was one");
+        let wounds = process.shard.wounded_segments();
+        machine.disk.leave_wounds(wounds);
         self.timers[node] = Moment::NEVER;
         let power = ending == Ending::Unpowered;
         machine.has_power = !power;
