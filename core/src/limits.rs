@@ -121,6 +121,21 @@ pub const LOAD_COUNT_MAX: usize = 256;
 /// enough not to hold up the sender's other work.
 pub const CATCH_UP_SIZE: usize = 1 << 20;
 
+/// Bytes a second of chunks for peers, at most, while the journal is written to: one chunk each 16 ms,
+/// of whose time a disk of 1 GiB/s spends a sixteenth on it. A shard at rest gives what it can.
+pub const CATCH_UP_RATE_MAX: u64 = 64 << 20;
+
+/// Besides, so many bytes of chunks for each that the journal takes: a follower must come nearer to a
+/// log however fast it grows, and two of them behind one leader still do.
+pub const CATCH_UP_APPEND_PART: u64 = 2;
+
+/// Bytes of chunks on their way to one peer, of all groups together.
+pub const CATCH_UP_WINDOW_SIZE: u64 = PEER_WINDOW_SIZE;
+
+/// Answers that wait for their turn to be read, on one shard; who asks beyond is told that it is busy.
+/// The last has its turn within what whoever asks waits for an answer.
+pub const ANSWER_COUNT_MAX: usize = 32;
+
 /// Bytes queued on one lane to one peer; beyond, frames are dropped and Raft sends again. What is
 /// queued holds arenas, and a stuck peer must not hold them all.
 pub const PEER_QUEUE_SIZE_MAX: usize = 16 << 20;
@@ -185,4 +200,8 @@ const _: () = assert!(JOURNAL_FILE_SIZE >= 16 * RUN_SIZE_MAX as u64);
 const _: () = assert!(FRAME_PAYLOAD_SIZE_MAX >= BLOCK_SIZE_MAX);
 // A window must hold one largest frame, or it could never be sent.
 const _: () = assert!(PEER_WINDOW_SIZE >= FRAME_PAYLOAD_SIZE_MAX as u64);
+// A full window of chunks must leave room on the lane for one more of another group, and for answers.
+const _: () = assert!(CATCH_UP_WINDOW_SIZE as usize + 4 * CATCH_UP_SIZE <= PEER_QUEUE_SIZE_MAX);
+// Whoever asks waits for a second.
+const _: () = assert!(ANSWER_COUNT_MAX as u64 * (CATCH_UP_SIZE as u64) < CATCH_UP_RATE_MAX);
 const _: () = assert!(JOURNAL_FILE_SIZE.is_power_of_two() && SECTOR_SIZE.is_power_of_two());

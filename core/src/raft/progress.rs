@@ -274,6 +274,12 @@ impl Progress {
         }
     }
 
+    /// Whether the shard was asked for a chunk that it has not sent.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        matches!(self.state, State::CatchUp { .. })
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }

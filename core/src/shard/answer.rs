@@ -3,7 +3,7 @@
 //!
 //! A block is named by its index and its sum, so it need not be decided to be given: who asks knows
 //! which one it lost. Whoever asks for blocks from before this log's first one is told where that
-//! begins, as a follower is that is so far behind. Keeps nothing between request and answer but the read under way. Knows no
+//! begins, as a follower is that is so far behind. Keeps nothing between request and answer: `chunks` says whose turn it is. Knows no
 //! repair; the other side of this is `ask`.
 
 use bytes::Bytes;
@@ -15,8 +15,7 @@ use crate::id::{ConnectionId, GroupId, Index, Nanos, NodeId};
 use crate::log::block::blocks;
 
 use super::group::Group;
-use super::load::Purpose;
-use super::locate::{Found, Job, Step, Want};
+use super::locate::{Found, Step};
 use super::restore::Whom;
 use super::{Effect, Effects, Shard};
 
@@ -36,6 +35,13 @@ pub(super) struct BlockRequest {
     first: Index,
     last: Index,
     sum: u32,
+}
+
+impl BlockRequest {
+    /// First and last block asked for.
+    pub(super) fn range(&self) -> (Index, Index) {
+        (self.first, self.last)
+    }
 }
 
 impl Shard {
@@ -81,10 +87,9 @@ impl Shard {
                 }
             }
             Some(position) => {
-                let want = Want::Index(request.first);
-                let job = Job::new(&self.shape, want, request.last, self.shape.catch_up_size);
-                let purpose = Purpose::Answer { position, request };
-                self.start_load(now, purpose, job, effects);
+                if !self.want_answer(position, request) {
+                    self.reply_no_blocks(&request, BlockOutcome::Busy, effects);
+                }
             }
         }
     }
@@ -95,6 +100,10 @@ impl Shard {
         step: Step,
         effects: &mut Effects,
     ) {
+        self.end_chunk(match &step {
+            Step::Found(found) => found.size(),
+            _ => 0,
+        });
         match step {
             Step::Found(found) if is_another(&found, request) => {
                 self.reply_no_blocks(request, BlockOutcome::Absent, effects);

@@ -1,6 +1,6 @@
 //! Blocks on their way to peers. What the cache holds leaves on the data lane in the turn it was
-//! sealed; what it has lost is read chunk by chunk and leaves on the bulk lane, so that a follower
-//! far behind never delays the others.
+//! sealed; what it has lost is read chunk by chunk, when `chunks` says so, and leaves on the bulk lane,
+//! so that a follower far behind never delays the others.
 
 use crate::bugs::{self, Switch};
 use crate::frame::Lane;
@@ -8,8 +8,7 @@ use crate::frame::peer::AppendEntries;
 use crate::id::{Index, Nanos, NodeId};
 
 use super::group::Replicate;
-use super::load::Purpose;
-use super::locate::{self, Found, Job, Step, Want};
+use super::locate::{self, Found, Step};
 use super::restore::Whom;
 use super::{Effects, Shard};
 
@@ -109,14 +108,7 @@ impl Shard {
             self.load_head(now, position, Whom::Follower(peer), effects);
             return;
         }
-        let last = self.groups[position].tail().last_index();
-        let job = Job::new(
-            &self.shape,
-            Want::Index(next),
-            last,
-            self.shape.catch_up_size,
-        );
-        self.start_load(now, Purpose::Peer { position, peer }, job, effects);
+        self.want_chunk(position, peer, next);
     }
 
     pub(super) fn on_peer_step(
@@ -127,14 +119,20 @@ impl Shard {
         step: Step,
         effects: &mut Effects,
     ) {
+        let size = match &step {
+            Step::Found(found) => found.size(),
+            _ => 0,
+        };
+        self.end_chunk(size);
         let group = &self.groups[position];
         if !group.raft.is_leader() && !bugs::is_on(Switch::B07) {
             return;
         }
         match step {
             Step::Found(found) => {
-                let (last, size) = (found.last, found.size() as u64);
+                let (last, size) = (found.last, size as u64);
                 self.send_blocks(position, peer, Lane::Bulk, found, effects);
+                self.note_chunk(now, position, peer, last, size);
                 self.tell_raft(now, position, effects, |raft, out| {
                     raft.caught_up(now, peer, last, size, out);
                 });

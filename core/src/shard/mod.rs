@@ -14,6 +14,7 @@ mod bounds;
 mod carry;
 mod catch_up;
 mod chain;
+mod chunks;
 mod config;
 mod consensus;
 mod door;
@@ -68,6 +69,7 @@ use crate::raft::{self, Outbox};
 use agree::Rounds;
 use ask::Asks;
 use carry::Carry;
+use chunks::Chunks;
 pub use config::{Config, LogName, Voter};
 pub use effects::{Effect, Effects, LoadId, Outgoing, SegmentWriteId, Source};
 use encoder::Encoder;
@@ -115,6 +117,7 @@ pub struct Shard {
     /// Position of the group whose block is open in the journal's open run.
     open_block: Option<usize>,
     loads: Loads,
+    chunks: Chunks,
     carry: Carry,
     rounds: Rounds,
     asks: Asks,
@@ -348,6 +351,12 @@ impl Shard {
         for position in 0..self.groups.len() {
             self.send_replicates(now, position, effects);
         }
+        if self.advance_chunks(now, effects) {
+            // What is behind a chunk from memory may be in the run just sealed.
+            for position in 0..self.groups.len() {
+                self.send_replicates(now, position, effects);
+            }
+        }
         self.store_sealed(now, effects);
         self.fetched_size = 0;
         self.undecided_size = self.groups.iter().map(Group::undecided_size).sum();
@@ -390,6 +399,7 @@ impl Shard {
             self.scrub.deadline(),
             self.holes_deadline(),
             self.persisting.deadline(),
+            self.chunks.deadline(),
         ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)

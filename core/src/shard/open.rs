@@ -22,6 +22,7 @@ use crate::raft::{self, Outbox, Raft};
 use super::agree::{Agreement, Rounds};
 use super::ask::Asks;
 use super::carry::Carry;
+use super::chunks::Chunks;
 use super::encoder::Encoder;
 use super::group::Group;
 use super::heads::{HeadForeign, Heads};
@@ -166,6 +167,7 @@ impl Shard {
             held: Vec::new(),
             open_block: None,
             loads: Loads::default(),
+            chunks: Chunks::new(now),
             carry: Carry::default(),
             questions: Vec::new(),
             undecided_size: 0,
