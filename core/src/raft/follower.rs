@@ -67,6 +67,29 @@ impl Raft {
         accepted
     }
 
+    /// As [`Raft::append_entries`], for blocks of another replica that the leader has said are its own
+    /// and decided. They must follow what is known to match; and since they are not the leader's word
+    /// that it lives, no election waits for them.
+    pub fn append_decided(
+        &mut self,
+        now: Nanos,
+        request: &AppendRequest<'_>,
+        out: &mut Outbox,
+    ) -> Option<Accepted> {
+        self.pass(now);
+        if !self.is_well_formed(request.is_plausible()) {
+            return None;
+        }
+        let leader = self.leader?;
+        let is_known = request.prev_index <= self.known_index();
+        let fits = is_known && self.matches_at(request.prev_index, request.prev_term);
+        let follows = matches!(self.role, RoleState::Follower { .. });
+        if !follows || request.term != self.hard.term || self.doubt().is_any() || !fits {
+            return None;
+        }
+        self.maybe_accept(leader, request, out)
+    }
+
     /// Second half: the entries of the copied blocks, in order. Fewer than accepted are fine: what
     /// found no room will be sent again.
     pub fn appended(&mut self, now: Nanos, entries: &[Entry], out: &mut Outbox) {

@@ -308,6 +308,30 @@ impl Raft {
         }
     }
 
+    /// The shard told a peer who else has the blocks from the chunk it was asked for through `through`,
+    /// all of them committed.
+    pub fn referred(&mut self, now: Nanos, peer: NodeId, through: Index) {
+        self.pass(now);
+        assert!(through <= self.commit, "only what is decided is given so");
+        let now = self.now;
+        if let RoleState::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.progress_mut(peer)
+        {
+            progress.referred(now, through);
+        }
+    }
+
+    /// A peer gets no more from whom it was referred to.
+    pub fn referral_ended(&mut self, now: Nanos, peer: NodeId) {
+        self.pass(now);
+        let now = self.now;
+        if let RoleState::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.progress_mut(peer)
+        {
+            progress.referral_ended(now);
+        }
+    }
+
     /// An [`Output::Replicate`] could not be sent from `first` on, for the blocks are no longer in
     /// memory: they are to be read, as a chunk. What else this turn has for the peer need not be
     /// sent: it would meet a gap.

@@ -458,7 +458,8 @@ impl Raft {
 
     /// The leader of this term is known to have everything through here: what it was seen to
     /// have, and what is committed, for every later leader has that (thesis 3.6.3).
-    fn known_index(&self) -> Index {
+    #[must_use]
+    pub fn known_index(&self) -> Index {
         self.verified.max(self.commit)
     }
 

@@ -11,7 +11,10 @@
 //!    `next` is│  │ sent one chunk          `next` is below │  │ sent one chunk
 //!    below the│  │                         the tail        │  │
 //!    tail     ▼  │                                         ▼  │
-//!           CatchUp: the shard reads the chunk from its journal or segments
+//!           CatchUp: the shard reads the chunk from its journal or segments,
+//!              │  ▲    or refers the peer to another replica
+//!              ▼  │ the other one does not give them, or nothing comes for too long
+//!           Referred: nothing is sent until the peer has what the other one gives; then Replicate
 //! ```
 
 use std::collections::VecDeque;
@@ -27,6 +30,9 @@ const PROBE_SIZE_MAX: u64 = 64 << 10;
 
 /// Silence doubles the pause before the next probe, this often at most.
 const STALL_COUNT_MAX: u32 = 4;
+
+/// So long a referred peer may get nothing: twice what it waits for one answer of the other replica.
+const REFERRED_PATIENCE: Nanos = Nanos::from_millis(2_000);
 
 // A probe is one frame.
 const _: () = assert!(PROBE_SIZE_MAX <= FRAME_PAYLOAD_SIZE_MAX as u64);
@@ -45,6 +51,11 @@ pub enum State {
     CatchUp {
         /// It was probed when the chunk was asked for, and is afterwards.
         probing: bool,
+    },
+    /// Another replica gives it blocks.
+    Referred {
+        /// Through here.
+        through: Index,
     },
 }
 
@@ -189,6 +200,9 @@ impl Progress {
         if matches!(self.state, State::Probe { .. }) && index.next() >= self.next {
             self.state = State::Replicate;
         }
+        if matches!(self.state, State::Referred { through } if index >= through) {
+            self.state = State::Replicate;
+        }
         self.next = self.next.max(index.next());
         self.assert_sound();
         true
@@ -209,6 +223,9 @@ impl Progress {
         }
         if matches!(self.state, State::Probe { .. }) && prev_index.next() != self.next {
             return false; // An answer to an earlier probe, or to a window given up since.
+        }
+        if matches!(self.state, State::Referred { .. }) {
+            return false; // To what was sent before. What it lacks comes from elsewhere, or it says so.
         }
         self.become_probe(now);
         self.next = next.min(prev_index).max(self.matched.next());
@@ -270,7 +287,10 @@ impl Progress {
                 let room = PEER_WINDOW_SIZE.saturating_sub(self.in_flight_size);
                 (room > 0).then_some(room.min(FRAME_PAYLOAD_SIZE_MAX as u64))
             }
-            State::Probe { sent: true } | State::Replicate | State::CatchUp { .. } => None,
+            State::Probe { sent: true }
+            | State::Replicate
+            | State::CatchUp { .. }
+            | State::Referred { .. } => None,
         }
     }
 
@@ -301,6 +321,7 @@ impl Progress {
                 self.next = last.next();
             }
             State::CatchUp { .. } => panic!("the shard sends to a peer that catches up"),
+            State::Referred { .. } => panic!("another replica does"),
         }
         self.assert_sound();
     }
@@ -314,6 +335,7 @@ impl Progress {
             }
             State::Replicate => false,
             State::CatchUp { .. } => panic!("a chunk was asked for already"),
+            State::Referred { .. } => panic!("another replica gives it"),
         };
         self.state = State::CatchUp { probing };
     }
@@ -321,7 +343,7 @@ impl Progress {
     /// What was sent from `first` on never left: it is no longer in memory.
     pub(super) fn missed(&mut self, first: Index) -> bool {
         let probing = match self.state {
-            State::CatchUp { .. } => return false,
+            State::CatchUp { .. } | State::Referred { .. } => return false,
             State::Probe { .. } => true,
             State::Replicate => false,
         };
@@ -360,6 +382,36 @@ impl Progress {
         self.sent(now, last, size);
     }
 
+    /// Whether the peer may be told to get what follows elsewhere: its log is known to match ours just
+    /// below `next`, unless what is on its way gets lost, which it would notice.
+    #[must_use]
+    pub fn may_be_referred(&self) -> bool {
+        match self.state {
+            State::CatchUp { probing } => !probing || self.matched.next() == self.next,
+            State::Probe { .. } | State::Replicate | State::Referred { .. } => false,
+        }
+    }
+
+    /// The shard told the peer who has the blocks through `through`, instead of sending a chunk.
+    pub(super) fn referred(&mut self, now: Nanos, through: Index) {
+        assert!(self.may_be_referred(), "it would not know what they follow");
+        self.moved_at = now;
+        self.state = if through > self.matched {
+            State::Referred { through }
+        } else {
+            State::Replicate // It has them by now, as a heartbeat said.
+        };
+        self.assert_sound();
+    }
+
+    /// The peer gets no more from whom it was referred to. What it has of it without having said so
+    /// is sent again.
+    pub(super) fn referral_ended(&mut self, now: Nanos) {
+        if matches!(self.state, State::Referred { .. }) {
+            self.become_probe(now);
+        }
+    }
+
     /// The shard told the peer that the log begins behind `base`. It answers what it has.
     pub(super) fn restore_sent(&mut self, now: Nanos, base: Index) {
         if matches!(self.state, State::CatchUp { .. }) {
@@ -387,6 +439,7 @@ impl Progress {
             State::Probe { sent } => sent,
             State::Replicate => !self.in_flight.is_empty(),
             State::CatchUp { .. } => false,
+            State::Referred { .. } => return Some(self.moved_at.after(REFERRED_PATIENCE)),
         };
         waits.then(|| {
             self.moved_at
@@ -409,7 +462,9 @@ impl Progress {
                 *sent = false;
                 self.moved_at = now;
             }
-            State::Replicate | State::CatchUp { .. } => self.become_probe(now),
+            State::Replicate | State::CatchUp { .. } | State::Referred { .. } => {
+                self.become_probe(now);
+            }
         }
         true
     }
@@ -546,6 +601,52 @@ mod tests {
             progress.took_nothing(Index(1));
             now = deadline;
         }
+    }
+
+    #[test]
+    fn a_referred_peer_is_sent_nothing_until_it_has_the_blocks_or_gets_none() {
+        let referred = || {
+            let mut progress = replicating(5);
+            assert!(progress.missed(Index(4)));
+            assert!(progress.may_be_referred());
+            progress.referred(Nanos(1), Index(90));
+            progress
+        };
+        let mut progress = referred();
+        assert!(progress.maybe_match(Nanos(2), Index(40)));
+        assert_eq!(progress.room(), None);
+        assert!(!progress.missed(Index(41)));
+        assert!(progress.maybe_match(Nanos(3), Index(90)));
+        assert_eq!(
+            (progress.state(), progress.next()),
+            (State::Replicate, Index(91))
+        );
+        let mut progress = referred();
+        progress.maybe_match(Nanos(7), Index(40));
+        let deadline = Nanos(7).after(REFERRED_PATIENCE);
+        assert_eq!(progress.deadline(&T), Some(deadline));
+        assert!(progress.maybe_stall(deadline, &T));
+        assert_eq!(progress.next(), Index(41), "what it has is not sent again");
+        let mut progress = referred();
+        progress.referral_ended(Nanos(9));
+        assert_eq!(
+            (progress.state(), progress.next()),
+            (State::Probe { sent: false }, Index(2))
+        );
+    }
+
+    #[test]
+    fn nobody_is_referred_who_may_not_match() {
+        let mut progress = Progress::new(Nanos(0), Index(9));
+        progress.become_catch_up();
+        assert!(!progress.may_be_referred());
+        let mut progress = replicating(5);
+        progress.become_probe(Nanos(1));
+        progress.become_catch_up();
+        assert!(progress.may_be_referred(), "it said that it has the first");
+        progress.maybe_match(Nanos(2), Index(7));
+        progress.referred(Nanos(2), Index(6));
+        assert_eq!(progress.state(), State::Replicate);
     }
 
     #[test]

@@ -110,7 +110,10 @@ impl Shard {
                         ReplicaState::Absent
                     } else if group.agreement.differs(voter.id) {
                         ReplicaState::Diverged
-                    } else if matches!(progress.state(), ProgressState::CatchUp { .. }) {
+                    } else if matches!(
+                        progress.state(),
+                        ProgressState::CatchUp { .. } | ProgressState::Referred { .. }
+                    ) {
                         ReplicaState::CatchUp
                     } else {
                         ReplicaState::Follower

@@ -2,6 +2,7 @@
 
 mod alone;
 mod blocks;
+mod decided;
 mod doubt;
 mod host;
 mod network;
