@@ -104,6 +104,12 @@ impl Shard {
         next: Index,
         effects: &mut Effects,
     ) {
+        if !self.liveness.is_heard(now, peer) {
+            // Nothing is read for who is not there; it is looked for again after a pause, and at once
+            // when it is heard.
+            self.tell_raft(now, position, effects, |raft, _| raft.catch_up_failed(peer));
+            return;
+        }
         if self.is_below_start(position, next) {
             self.load_head(now, position, Whom::Follower(peer), effects);
             return;
