@@ -132,6 +132,10 @@ pub const CATCH_UP_APPEND_PART: u64 = 2;
 /// Bytes of chunks on their way to one peer, of all groups together.
 pub const CATCH_UP_WINDOW_SIZE: u64 = PEER_WINDOW_SIZE;
 
+/// Logs of which a follower fetches blocks elsewhere than from their leader at a time, one chunk of each:
+/// what is on its way to it so, and what its disk has yet to store.
+pub const PULL_COUNT_MAX: usize = 4;
+
 /// Answers that wait for their turn to be read, on one shard; who asks beyond is told that it is busy.
 /// The last has its turn within what whoever asks waits for an answer.
 pub const ANSWER_COUNT_MAX: usize = 32;

@@ -21,7 +21,8 @@ use super::client::{
 use super::greeting::{Hello, LogName, NodeAddress, Refused, Welcome};
 use super::peer::{
     AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums,
-    Heartbeat, HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
+    Heartbeat, HeartbeatAck, Referral, ReferralEnd, Restore, StateReport, TimeoutNow, VoteReply,
+    VoteRequest,
 };
 use super::refusal::Refusal;
 use super::writer::BodyOut;
@@ -132,6 +133,8 @@ messages! {
     Restore: fixed::<Restore>(),
     StateReport: fixed::<StateReport>(),
     BlockSums: listed::<BlockSums, BlockSum>(GROUP_COUNT_MAX),
+    Referral: fixed::<Referral>(),
+    ReferralEnd: fixed::<ReferralEnd>(),
     Append: fixed::<Append>(),
     AppendReply: fixed::<AppendReply>(),
     Fetch: fixed::<Fetch>(),
@@ -192,6 +195,8 @@ assert_layout! {
     StateReport: 48 bytes, align 8, is_reply at 46;
     BlockSums: 8 bytes, align 4, sums at 0;
     BlockSum: 24 bytes, align 8, is_asked at 17;
+    Referral: 40 bytes, align 8, sum at 36;
+    ReferralEnd: 24 bytes, align 8, group at 16;
     Append: 40 bytes, align 8, epoch at 32;
     AppendReply: 40 bytes, align 8, durability at 38;
     Fetch: 32 bytes, align 8, mode at 28;

@@ -59,6 +59,10 @@ codes! {
         StateReport = 28 "state_report",
         /// What a replica holds at some places of its logs.
         BlockSums = 29 "block_sums",
+        /// A leader tells a follower who else has the blocks that it lacks.
+        Referral = 30 "referral",
+        /// A follower gets no more from whom it was referred to.
+        ReferralEnd = 31 "referral_end",
         /// Records for a log.
         Append = 32 "append",
         /// Answer to an append.
@@ -125,7 +129,8 @@ impl Kind {
             Self::AppendEntries => matches!(lane, Lane::Data | Lane::Bulk),
             // Tools that mend a stopped node's files ask as clients.
             Self::BlockRequest | Self::BlockReply => matches!(lane, Lane::Bulk | Lane::Client),
-            Self::Restore => matches!(lane, Lane::Bulk),
+            // A referral comes behind the blocks that its leader has sent itself.
+            Self::Restore | Self::Referral => matches!(lane, Lane::Bulk),
             Self::Heartbeat
             | Self::HeartbeatAck
             | Self::AppendEntriesAck
@@ -133,7 +138,8 @@ impl Kind {
             | Self::VoteReply
             | Self::TimeoutNow
             | Self::StateReport
-            | Self::BlockSums => matches!(lane, Lane::Control),
+            | Self::BlockSums
+            | Self::ReferralEnd => matches!(lane, Lane::Control),
             Self::Welcome
             | Self::Append
             | Self::AppendReply
@@ -263,7 +269,12 @@ mod tests {
         let on = |lane| Kind::ALL.iter().filter(move |kind| kind.travels_on(lane));
         let blocks = [Kind::Hello, Kind::Refused, Kind::AppendEntries];
         assert!(on(Lane::Data).eq(blocks.iter()));
-        let past = [Kind::BlockRequest, Kind::BlockReply, Kind::Restore];
+        let past = [
+            Kind::BlockRequest,
+            Kind::BlockReply,
+            Kind::Restore,
+            Kind::Referral,
+        ];
         assert!(on(Lane::Bulk).eq(blocks.iter().chain(&past)));
     }
 
@@ -293,6 +304,7 @@ mod tests {
             Kind::BlockRequest,
             Kind::BlockReply,
             Kind::Restore,
+            Kind::Referral,
         ];
         assert_eq!(passing(Gate::Lane(Lane::Bulk)), bulk);
         let control = [
@@ -304,6 +316,7 @@ mod tests {
             Kind::TimeoutNow,
             Kind::StateReport,
             Kind::BlockSums,
+            Kind::ReferralEnd,
         ];
         assert_eq!(passing(Gate::Lane(Lane::Control)), control);
     }
@@ -314,7 +327,7 @@ mod tests {
             assert!(Kind::from_code(code).is_none_or(|kind| kind.code() == code));
             assert!(Lane::from_code(code).is_none_or(|lane| lane.code() == code));
         }
-        assert_eq!(Kind::ALL.len(), 26);
+        assert_eq!(Kind::ALL.len(), 28);
         assert_eq!(Kind::from_code(0), None);
     }
 }

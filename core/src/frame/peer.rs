@@ -237,3 +237,35 @@ pub struct BlockSum {
     /// 1: the receiver is asked for its own.
     pub is_asked: u8,
 }
+
+/// A leader tells a follower that is far behind from whom to get what it lacks: that one holds the
+/// leader's own blocks through `last`, all of them committed. Bulk lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct Referral {
+    /// The leader's term.
+    pub term: u64,
+    /// The first block that the follower was not sent.
+    pub first: u64,
+    /// The last one that it may take so.
+    pub last: u64,
+    /// Who has them.
+    pub source: u64,
+    /// Group.
+    pub group: u32,
+    /// Sum of the last, and so, by what each block names before it, of all.
+    pub sum: u32,
+}
+
+/// A follower does not get on by a referral: its leader is to send what is missing. If it has come to
+/// the end, nothing is said but the acknowledgement of the last block. Control lane.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct ReferralEnd {
+    /// The leader's term.
+    pub term: u64,
+    /// `Referral::source`, unchanged.
+    pub source: u64,
+    /// Group.
+    pub group: u32,
+}

@@ -57,6 +57,8 @@ struct Peer {
     node: NodeId,
     /// Through here it holds the same.
     agreed: Index,
+    /// Sum of the block there.
+    agreed_sum: u32,
     /// It holds something else here, and so from here on. Above `agreed`.
     differs: Option<Index>,
     /// What it told of a block that was not committed here.
@@ -140,12 +142,21 @@ impl Agreement {
         peers.any(|peer| peer.node == node && peer.differs.is_some())
     }
 
+    /// Through where a peer is known to hold what this node holds, and the sum of that block. All of it
+    /// is committed; none if the peer holds something else anywhere.
+    pub(super) fn agreed(&self, node: NodeId) -> Option<(Index, u32)> {
+        let mut peers = self.peers.iter();
+        let peer = peers.find(|peer| peer.node == node && peer.differs.is_none())?;
+        (peer.agreed > Index(0)).then_some((peer.agreed, peer.agreed_sum))
+    }
+
     fn peer(&mut self, node: NodeId) -> &mut Peer {
         let at = self.peers.iter().position(|peer| peer.node == node);
         let at = at.unwrap_or_else(|| {
             self.peers.push(Peer {
                 node,
                 agreed: Index(0),
+                agreed_sum: 0,
                 differs: None,
                 ahead: None,
                 asked: None,
@@ -181,12 +192,14 @@ impl Agreement {
 
 impl Peer {
     /// It holds the same there, or not. True if that is news.
-    fn note(&mut self, index: Index, is_same: bool) -> bool {
+    fn note(&mut self, index: Index, sum: u32, is_same: bool) -> bool {
         if self.asked.is_some_and(|(asked, _)| asked == index) {
             (self.asked, self.try_count) = (None, 0);
         }
         if is_same {
-            self.agreed = self.agreed.max(index);
+            if index > self.agreed {
+                (self.agreed, self.agreed_sum) = (index, sum);
+            }
             // Another directory came in place of the one that differed.
             self.differs = self.differs.filter(|differs| *differs > index);
             return false;
@@ -336,7 +349,7 @@ impl Shard {
             poll.note(from, sum);
         }
         let was_exact = agreement.is_exact();
-        let is_news = agreement.peer(from).note(index, sum == own);
+        let is_news = agreement.peer(from).note(index, own, sum == own);
         let is_found = agreement.is_exact() && !was_exact;
         agreement.is_due |= agreement.poll.is_some() || agreement.differs(from);
         let is_judged = agreement.stopped == Some(Stopped::Odd);

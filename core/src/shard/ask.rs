@@ -26,13 +26,14 @@ use crate::frame::code::BlockOutcome;
 use crate::frame::peer::{ArchivedBlockReply, BlockRequest};
 use crate::id::{GroupId, Index, Nanos, NodeId};
 use crate::limits::{ASK_COUNT_MAX, ASK_SIZE_MAX};
+use crate::log::block::Block;
 
 use super::chain::Link;
 use super::peer::check_blocks;
 use super::{Effects, Shard};
 
 /// A peer that has not answered for so long is silent: a read and a megabyte take far less.
-const PATIENCE: Nanos = Nanos::from_millis(1_000);
+pub(super) const PATIENCE: Nanos = Nanos::from_millis(1_000);
 
 /// Blocks of a log, named so that no others can be taken for them. From 0 on nobody has them: that
 /// asks where the logs of peers begin.
@@ -152,6 +153,12 @@ impl Asks {
         }
     }
 
+    /// A number that no other question has, of this process or an earlier one.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
     /// When the next peer counts as silent.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         self.list.iter().map(|ask| ask.due).min()
@@ -175,13 +182,9 @@ impl Ask {
         if last.index > self.lost.last {
             return Err(Word::Wrong);
         }
-        let mut link = self.link;
-        for block in &blocks {
-            // Sound, but of another history: whoever sent it has others in their place.
-            if link.is_some_and(|sum| sum != block.header().previous_sum) {
-                return Err(Word::Absent);
-            }
-            link = Some(block.header().sum);
+        // Sound, but of another history: whoever sent it has others in their place.
+        if !are_linked(&blocks, self.link) {
+            return Err(Word::Absent);
         }
         if last.index == self.lost.last && last.sum != self.lost.sum {
             return Err(Word::Absent);
@@ -189,7 +192,7 @@ impl Ask {
         self.blocks.push(Bytes::copy_from_slice(payload));
         self.size += payload.len();
         self.next = last.index.next();
-        self.link = link;
+        self.link = Some(last.sum);
         Ok(())
     }
 
@@ -254,8 +257,7 @@ impl Shard {
     }
 
     fn send_ask(&mut self, now: Nanos, mut ask: Ask, effects: &mut Effects) {
-        self.asks.last_number += 1;
-        ask.number = self.asks.last_number;
+        ask.number = self.asks.next_number();
         ask.due = now.after(PATIENCE);
         let frame = self.encoder.frame(&BlockRequest {
             number: ask.number,
@@ -291,6 +293,9 @@ impl Shard {
         frame: &Frame<'_>,
         effects: &mut Effects,
     ) {
+        if self.on_pull_reply(now, from, body, frame, effects) {
+            return;
+        }
         let number = body.number.to_native();
         let mut list = self.asks.list.iter();
         // Late, twice, or not from whom was asked: it counts no more.
@@ -340,4 +345,15 @@ impl Shard {
             self.ask_next(now, ask, effects);
         }
     }
+}
+
+/// Whether each block names the sum of the one before it, the first that of the one before all.
+pub(super) fn are_linked(blocks: &[Block<'_>], before: Option<u32>) -> bool {
+    let mut link = before;
+    blocks.iter().all(|block| {
+        let header = block.header();
+        let is_linked = link.is_none_or(|sum| sum == header.previous_sum);
+        link = Some(header.sum);
+        is_linked
+    })
 }

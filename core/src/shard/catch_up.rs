@@ -1,6 +1,6 @@
 //! Blocks on their way to peers. What the cache holds leaves on the data lane in the turn it was
 //! sealed; what it has lost is read chunk by chunk, when `chunks` says so, and leaves on the bulk lane,
-//! so that a follower far behind never delays the others.
+//! so that a follower far behind never delays the others. Often it is not read at all: `refer`.
 
 use crate::bugs::{self, Switch};
 use crate::frame::Lane;
@@ -114,7 +114,9 @@ impl Shard {
             self.load_head(now, position, Whom::Follower(peer), effects);
             return;
         }
-        self.want_chunk(position, peer, next);
+        if !self.refer(now, position, peer, next, effects) {
+            self.want_chunk(position, peer, next);
+        }
     }
 
     pub(super) fn on_peer_step(

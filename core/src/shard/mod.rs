@@ -36,6 +36,8 @@ mod open;
 mod peer;
 mod persist;
 mod pins;
+mod pull;
+mod refer;
 mod repair;
 mod restore;
 mod retries;
@@ -81,6 +83,8 @@ use mend::Mends;
 pub use open::{OpenError, Read, directory_tag};
 use persist::Persisting;
 use pins::Known;
+use pull::Pulls;
+use refer::Referrals;
 use repair::Repairs;
 use room::RoomQueue;
 use scrub::Scrub;
@@ -118,6 +122,8 @@ pub struct Shard {
     open_block: Option<usize>,
     loads: Loads,
     chunks: Chunks,
+    referrals: Referrals,
+    pulls: Pulls,
     carry: Carry,
     rounds: Rounds,
     asks: Asks,
@@ -201,6 +207,12 @@ impl Shard {
         groups.all(|group| group.agreement.is_calm())
     }
 
+    /// Chunks that came from another replica than the leader, since the start.
+    #[cfg(feature = "sim")]
+    pub(crate) fn pulled_count(&self) -> u64 {
+        self.pulls.taken_count
+    }
+
     /// Whether what was recovered counts as durable by now. Until then the shard only writes the
     /// flush that opens its journal's new life; whatever comes in counts as lost.
     #[must_use]
@@ -237,6 +249,7 @@ impl Shard {
         // It may have just started, and know of no leader nor of how long to wait for one.
         self.liveness.hurry_heartbeat(now);
         self.tell_sums_again();
+        self.referrals.forget(peer);
         for group in &mut self.groups {
             group.raft.on_peer_connected(peer);
             group.is_dirty = true;
@@ -331,6 +344,7 @@ impl Shard {
         let store = |(position, sector)| Effect::StorePersist { position, sector };
         effects.list.extend(record.map(store));
         self.advance_asks(now, effects);
+        self.advance_pulls(now, effects);
         self.advance_repairs(now, effects);
         self.advance_stall(now, effects);
         self.advance_mends(now, effects);
@@ -400,6 +414,7 @@ impl Shard {
             self.holes_deadline(),
             self.persisting.deadline(),
             self.chunks.deadline(),
+            self.pulls.deadline(),
         ];
         let own = own.into_iter().flatten().min();
         own.map_or(deadline, |own| deadline.min(own)).max(now)

@@ -32,6 +32,8 @@ use super::load::Loads;
 use super::mend::Mends;
 use super::persist::Persisting;
 use super::pins::Known;
+use super::pull::Pulls;
+use super::refer::Referrals;
 use super::repair::Repairs;
 use super::room::RoomQueue;
 use super::scrub::Scrub;
@@ -168,6 +170,8 @@ impl Shard {
             open_block: None,
             loads: Loads::default(),
             chunks: Chunks::new(now),
+            referrals: Referrals::default(),
+            pulls: Pulls::default(),
             carry: Carry::default(),
             questions: Vec::new(),
             undecided_size: 0,

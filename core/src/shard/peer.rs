@@ -88,6 +88,8 @@ impl Shard {
                 self.on_raft_message(now, from, body.group.to_native(), message, effects);
             }
             Message::BlockSums(body) => self.on_block_sums(now, from, body, effects),
+            Message::Referral(body) => self.on_referral(now, from, body, effects),
+            Message::ReferralEnd(body) => self.on_referral_end(now, from, body, effects),
             _ => unreachable!("nothing else passes a peer's gate"),
         }
     }
@@ -243,6 +245,29 @@ impl Shard {
             self.peer_fault_count += 1;
             return;
         };
+        if let Some(last) = checked.last() {
+            let first = prev_index.next();
+            self.pulls.on_sent(position, first, last.header().index);
+        }
+        let claim = Claim {
+            giver: Giver::Leader(from),
+            term: Term(body.term.to_native()),
+            prev_index,
+            prev_term: Term(body.prev_term.to_native()),
+            commit: Index(body.commit.to_native()),
+        };
+        self.take_blocks(now, position, &claim, &checked, effects);
+    }
+
+    /// Tells Raft of checked blocks, and copies those that are new.
+    pub(super) fn take_blocks(
+        &mut self,
+        now: Nanos,
+        position: usize,
+        claim: &Claim,
+        checked: &[Block<'_>],
+        effects: &mut Effects,
+    ) {
         // Where there is no room Raft is told only of blocks that are here already, and of what is
         // decided. It would cut what contradicts the others, and nothing would stand in its place.
         // Of those that are here it must be told: else a node whose journal is full of blocks that
@@ -268,15 +293,18 @@ impl Shard {
             })
             .collect();
         let request = AppendRequest {
-            term: Term(body.term.to_native()),
-            prev_index,
-            prev_term: Term(body.prev_term.to_native()),
-            commit: Index(body.commit.to_native()),
+            term: claim.term,
+            prev_index: claim.prev_index,
+            prev_term: claim.prev_term,
+            commit: claim.commit,
             blocks: &ids,
         };
         let mut accepted = None;
         self.pass_to_raft(now, position, request.term, effects, |raft, out| {
-            accepted = raft.append_entries(now, from, &request, out);
+            accepted = match claim.giver {
+                Giver::Leader(leader) => raft.append_entries(now, leader, &request, out),
+                Giver::Source => raft.append_decided(now, &request, out),
+            };
         });
         let mut is_short =
             count < checked.len() && request.term == self.groups[position].raft.term();
@@ -369,6 +397,25 @@ impl Shard {
             self.send(self.peers[position], Lane::Control, frame.clone(), effects);
         }
     }
+}
+
+/// Who gave blocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Giver {
+    /// The leader: that is its word, too.
+    Leader(NodeId),
+    /// Another replica, by the leader's word.
+    Source,
+}
+
+/// What a leader says of blocks, of its own or of another replica's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) giver: Giver,
+    pub(super) term: Term,
+    pub(super) prev_index: Index,
+    pub(super) prev_term: Term,
+    pub(super) commit: Index,
 }
 
 /// What is wrong with a payload of blocks.

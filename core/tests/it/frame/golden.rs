@@ -141,6 +141,8 @@ fn written_back(frame: &Frame<'_>) -> Vec<u8> {
         peer::Restore,
         peer::StateReport,
         peer::BlockSums,
+        peer::Referral,
+        peer::ReferralEnd,
         client::Append,
         client::AppendReply,
         client::Fetch,

@@ -16,7 +16,8 @@ use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::Body;
 use ringwood_core::frame::peer::{
     AppendEntries, AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums,
-    Heartbeat, HeartbeatAck, Restore, StateReport, TimeoutNow, VoteReply, VoteRequest,
+    Heartbeat, HeartbeatAck, Referral, ReferralEnd, Restore, StateReport, TimeoutNow, VoteReply,
+    VoteRequest,
 };
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
@@ -262,6 +263,25 @@ fn between_nodes() -> Vec<Sample> {
         frame(
             &BlockSums {
                 sums: vec![told, asked],
+            },
+            &[],
+        ),
+        frame(
+            &Referral {
+                term: 6,
+                first: 90,
+                last: 970,
+                source: 3,
+                group: 1,
+                sum: 0x5152_5354,
+            },
+            &[],
+        ),
+        frame(
+            &ReferralEnd {
+                term: 6,
+                source: 3,
+                group: 1,
             },
             &[],
         ),

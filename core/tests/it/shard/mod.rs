@@ -9,6 +9,8 @@ mod hole;
 mod journaled;
 mod late;
 mod mend;
+mod pulled;
+mod referred;
 mod repair;
 mod restored;
 mod room;

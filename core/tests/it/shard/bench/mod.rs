@@ -17,7 +17,7 @@ use ringwood_core::frame::code::{BlockOutcome, FetchOutcome, ReadMode};
 use ringwood_core::frame::greeting::Hello;
 use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::message::Body;
-use ringwood_core::frame::peer::Restore;
+use ringwood_core::frame::peer::{BlockRequest, Referral, ReferralEnd, Restore};
 use ringwood_core::frame::sum::crc32c;
 use ringwood_core::frame::writer::{FrameWriter, PayloadClaim, padding};
 use ringwood_core::frame::{Frame, Lane};
@@ -35,9 +35,10 @@ use disk::Disk;
 
 const CLUSTER: ClusterId = ClusterId(77);
 pub(super) const PEER: ConnectionId = ConnectionId(1);
-const THIRD: ConnectionId = ConnectionId(3);
+pub(super) const THIRD: ConnectionId = ConnectionId(3);
 const CLIENT: ConnectionId = ConnectionId(2);
 pub(super) const BULK: ConnectionId = ConnectionId(9);
+pub(super) const THIRD_BULK: ConnectionId = ConnectionId(10);
 const TURN: Nanos = Nanos::from_millis(1);
 
 pub(super) const RING: Ring = Ring {
@@ -65,7 +66,18 @@ pub(super) struct Bench {
     /// Whether the peer says nothing at all.
     pub(super) is_alone: bool,
     /// Blocks that the peer was sent, by group and index.
-    blocks: BTreeMap<(u32, u64), Bytes>,
+    pub(super) blocks: BTreeMap<(u32, u64), Bytes>,
+    /// A voter that hears nothing.
+    pub(super) away: Option<NodeId>,
+    /// What the peers were told of who else has blocks, and who said that it gets no more so.
+    pub(super) referrals: Vec<Referral>,
+    pub(super) referrals_ended: Vec<ReferralEnd>,
+    /// Frames of blocks that the shard sent on the bulk lane, each with its first index.
+    pub(super) chunks: Vec<u64>,
+    /// Who was asked for which blocks.
+    pub(super) asked: Vec<(NodeId, BlockRequest)>,
+    /// Whether requests for blocks get no answer.
+    pub(super) is_source_mute: bool,
     /// What the peer says of blocks that it is asked for.
     pub(super) word: BlockOutcome,
     /// Index of the first block that the peer keeps, and what it says of where its log begins.
@@ -213,6 +225,12 @@ impl Bench {
             is_alone: false,
             matched: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            away: None,
+            referrals: Vec::new(),
+            referrals_ended: Vec::new(),
+            chunks: Vec::new(),
+            asked: Vec::new(),
+            is_source_mute: false,
             word: BlockOutcome::Found,
             beginning: (1, Vec::new()),
             block_reply: None,
@@ -347,9 +365,9 @@ impl Bench {
     fn perform(&mut self, effects: Effects) {
         for effect in effects.list {
             match effect {
-                Effect::Send { to, frame, .. } if to == NodeId(2) || self.has_third => {
+                Effect::Send { to, lane, frame } if to == NodeId(2) || self.has_third => {
                     if !self.is_alone {
-                        self.answer(to, &frame);
+                        self.answer(to, lane, &frame);
                     }
                 }
                 Effect::Send { frame, .. } => self.hear_third(&frame),

@@ -8,15 +8,15 @@ use ringwood_core::frame::Lane;
 use ringwood_core::frame::code::BlockOutcome;
 use ringwood_core::frame::message::{Body, Message};
 use ringwood_core::frame::peer::{
-    AppendEntriesAck, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums, Heartbeat,
-    HeartbeatAck, Restore, VoteReply,
+    AppendEntriesAck, Beat, BeatAck, BlockReply, BlockRequest, BlockSum, BlockSums, Heartbeat,
+    HeartbeatAck, Referral, ReferralEnd, Restore, VoteReply,
 };
 use ringwood_core::id::{ConnectionId, Nanos, NodeId};
 use ringwood_core::log::block::blocks;
 use ringwood_core::log::segment::SegmentHeader;
 use ringwood_core::shard::{Input, Outgoing};
 
-use super::{BULK, Bench, PEER, SHAPE, THIRD, assembler_of, frame_of};
+use super::{BULK, Bench, PEER, SHAPE, THIRD, THIRD_BULK, assembler_of, frame_of};
 
 impl Bench {
     /// A block that the peer was sent.
@@ -42,6 +42,7 @@ impl Bench {
     pub(crate) fn join_third(&mut self) {
         self.has_third = true;
         self.greet(THIRD, 3);
+        self.greet_on(THIRD_BULK, 3, Lane::Bulk);
         self.step(Input::PeerConnected(NodeId(3)));
         self.turns(200);
     }
@@ -50,6 +51,44 @@ impl Bench {
     pub(crate) fn last_block(&self, group: u32) -> Bytes {
         let mut sent = self.blocks.range((group, 0)..=(group, u64::MAX));
         sent.next_back().expect("it was sent some").1.clone()
+    }
+
+    /// The second node leads, and has all through `commit`.
+    pub(crate) fn say_beat(&mut self, term: u64, group: u32, commit: u64) {
+        let beat = Beat {
+            term,
+            commit,
+            durable: commit,
+            round: 0,
+            group,
+        };
+        let heartbeat = Heartbeat {
+            sent_at: self.now.0,
+            timeout: Nanos::from_millis(30).0,
+            write_age: 0,
+            write_span: self.write_span.0,
+            beats: vec![beat],
+        };
+        self.say(PEER, &heartbeat, &[]);
+    }
+
+    /// The links to the peer are new.
+    pub(crate) fn reconnect_peer(&mut self) {
+        self.step(Input::PeerConnected(NodeId(2)));
+    }
+
+    /// The peer says that it has all of a log through here.
+    pub(crate) fn say_matched(&mut self, referral: &Referral, index: u64) {
+        self.matched.insert((NodeId(2), referral.group), index);
+        let ack = AppendEntriesAck {
+            term: referral.term,
+            index,
+            conflict_term: 0,
+            prev_index: index,
+            group: referral.group,
+            matched: 1,
+        };
+        self.say(PEER, &ack, &[]);
     }
 
     /// What the peers say unasked.
@@ -61,12 +100,17 @@ impl Bench {
             write_span: self.write_span.0,
             beats: Vec::new(),
         };
-        self.say(PEER, &heartbeat, &[]);
+        if self.away != Some(NodeId(2)) {
+            self.say(PEER, &heartbeat, &[]);
+        }
         self.say(THIRD, &heartbeat, &[]);
     }
 
     /// What a peer says to a frame.
-    pub(super) fn answer(&mut self, node: NodeId, frame: &Outgoing) {
+    pub(super) fn answer(&mut self, node: NodeId, lane: Lane, frame: &Outgoing) {
+        if self.away == Some(node) {
+            return;
+        }
         let peer = if node == NodeId(2) { PEER } else { THIRD };
         let bytes = [&frame.head[..], &frame.payload.concat()[..]].concat();
         let mut assembler = assembler_of(Bytes::from(bytes));
@@ -136,6 +180,9 @@ impl Bench {
             Message::AppendEntries(request) => {
                 let group = request.group.to_native();
                 let count = request.count.to_native();
+                if lane == Lane::Bulk {
+                    self.chunks.push(request.prev_index.to_native() + 1);
+                }
                 assert_eq!(
                     blocks(&frame.payload().contiguous())
                         .filter(Result::is_ok)
@@ -179,8 +226,21 @@ impl Bench {
                     self.tell_sum(node, word.group.to_native(), word.index.to_native());
                 }
             }
+            Message::Referral(body) => {
+                self.referrals
+                    .push(Referral::owned(body).expect("a good body"));
+            }
+            Message::ReferralEnd(body) => {
+                let body = ReferralEnd::owned(body).expect("a good body");
+                self.referrals_ended.push(body);
+            }
             Message::BlockRequest(request) => {
                 self.ask_count += 1;
+                let request_owned = BlockRequest::owned(request).expect("a good body");
+                self.asked.push((node, request_owned));
+                if self.is_source_mute {
+                    return;
+                }
                 let group = request.group.to_native();
                 let wanted = request.first.to_native()..=request.last.to_native();
                 let (first_kept, head) = &self.beginning;
@@ -197,10 +257,11 @@ impl Bench {
                 let mut count = 0;
                 for index in wanted.filter(|_| is_found) {
                     // As much as a real peer gives at once.
-                    if payload.len() < SHAPE.catch_up_size {
-                        payload.extend_from_slice(&self.blocks[&(group, index)]);
-                        count += 1;
+                    if payload.len() >= SHAPE.catch_up_size {
+                        break;
                     }
+                    payload.extend_from_slice(&self.blocks[&(group, index)]);
+                    count += 1;
                 }
                 let reply = BlockReply {
                     number: request.number.to_native(),
@@ -209,7 +270,8 @@ impl Bench {
                     count,
                     outcome: word.code(),
                 };
-                self.say(BULK, &reply, &payload);
+                let bulk = if node == NodeId(2) { BULK } else { THIRD_BULK };
+                self.say(bulk, &reply, &payload);
             }
             _ => {}
         }
