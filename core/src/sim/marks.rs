@@ -152,6 +152,12 @@ marks! {
     loads,
     /// Frames of blocks on the bulk lane.
     catch_ups,
+    /// Followers that were told to get blocks from another replica.
+    referrals,
+    /// Chunks that came so.
+    chunks_pulled,
+    /// Those that got no more that way, and told their leader.
+    referrals_ended,
     /// Blocks committed.
     committed,
     /// Appends acknowledged to their producer.

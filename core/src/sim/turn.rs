@@ -11,9 +11,9 @@ use super::runs;
 use super::trace::{self, Standing};
 use super::trims;
 use super::world::{Event, PendingRead, World};
-use crate::frame::Lane;
 use crate::frame::header::FrameHeader;
 use crate::frame::refusal::Refusal;
+use crate::frame::{Kind, Lane};
 use crate::id::{ConnectionId, Nanos, NodeId};
 use crate::shard::{Effect, Input, Outgoing, SegmentWriteId, Source};
 
@@ -129,7 +129,9 @@ impl World<'_> {
         } = self;
         let process = nodes[node].process.as_mut().expect("its turn is under way");
         let local = process.clock.local(*now);
+        let pulled = process.shard.pulled_count();
         process.shard.step(local, input, &mut process.effects);
+        marks.chunks_pulled += process.shard.pulled_count() - pulled;
         marks.steps += 1;
         let restores = marks.restores;
         oracle.check(node, &process.shard, marks);
@@ -449,6 +451,8 @@ impl World<'_> {
         );
         self.oracle.on_sent(node, to, &header, &frame.head);
         self.marks.catch_ups += u64::from(lane == Lane::Bulk);
+        self.marks.referrals += u64::from(header.kind == Kind::Referral);
+        self.marks.referrals_ended += u64::from(header.kind == Kind::ReferralEnd);
         self.nodes[node].sent_count += 1;
         let peer = party_of(to);
         assert!(LANES.contains(&lane), "peers talk on their lanes");
