@@ -153,7 +153,8 @@ impl Story {
     }
 }
 
-fn sum_of(block: &[u8]) -> u32 {
+/// A block's own sum.
+pub(super) fn sum_of(block: &[u8]) -> u32 {
     Block::check(block).expect("a sound block").header().sum
 }
 

@@ -3,6 +3,7 @@
 mod agree;
 mod beginning;
 mod bench;
+mod chunked;
 mod forged;
 mod heads;
 mod hole;

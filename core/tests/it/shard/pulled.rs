@@ -8,9 +8,9 @@ use ringwood_core::frame::peer::{
     AppendEntries, Beat, BlockReply, BlockRequest, Heartbeat, Referral,
 };
 use ringwood_core::id::NodeId;
-use ringwood_core::log::block::blocks;
 
 use super::bench::{BULK, Bench, THIRD, THIRD_BULK, record};
+use super::forged::sum_of;
 
 const LOG: u32 = 1;
 const RECORD_SIZE: usize = 20_000;
@@ -27,11 +27,6 @@ fn history(fill: u8) -> BTreeMap<(u32, u64), Bytes> {
         assert!(bench.commits(LOG, at, &record(RECORD_SIZE, fill + at as u8)));
     }
     bench.blocks
-}
-
-fn sum_of(block: &[u8]) -> u32 {
-    let block = blocks(block).next().expect("one block");
-    block.expect("a good one").header().sum
 }
 
 /// A node that follows the second, whose log it shares through the no-op; the third has all blocks.

@@ -76,6 +76,8 @@ pub(super) struct Bench {
     pub(super) chunks: Vec<u64>,
     /// Who was asked for which blocks.
     pub(super) asked: Vec<(NodeId, BlockRequest)>,
+    /// How the shard answered requests for blocks.
+    pub(super) given: Vec<BlockOutcome>,
     /// Whether requests for blocks get no answer.
     pub(super) is_source_mute: bool,
     /// What the peer says of blocks that it is asked for.
@@ -230,6 +232,7 @@ impl Bench {
             referrals_ended: Vec::new(),
             chunks: Vec::new(),
             asked: Vec::new(),
+            given: Vec::new(),
             is_source_mute: false,
             word: BlockOutcome::Found,
             beginning: (1, Vec::new()),

@@ -218,6 +218,7 @@ impl Bench {
             Message::BlockReply(reply) => {
                 let outcome = BlockOutcome::from_code(reply.outcome).expect("a known outcome");
                 let payload = frame.payload().contiguous().into_owned();
+                self.given.push(outcome);
                 self.block_reply = Some((outcome, payload));
             }
             Message::BlockSums(body) => {
