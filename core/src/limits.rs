@@ -132,6 +132,11 @@ pub const CATCH_UP_APPEND_PART: u64 = 2;
 /// Bytes of chunks on their way to one peer, of all groups together.
 pub const CATCH_UP_WINDOW_SIZE: u64 = PEER_WINDOW_SIZE;
 
+/// A follower gets a chunk for each round trip from another replica. Where that takes longer than the
+/// budget takes for a chunk, the leader itself is quicker: it sends a window ahead of the answers.
+pub const REFERRAL_ROUND_TRIP_MAX: Nanos =
+    Nanos(CATCH_UP_SIZE as u64 * 1_000_000_000 / CATCH_UP_RATE_MAX);
+
 /// Logs of which a follower fetches blocks elsewhere than from their leader at a time, one chunk of each:
 /// what is on its way to it so, and what its disk has yet to store.
 pub const PULL_COUNT_MAX: usize = 4;

@@ -24,7 +24,7 @@
 use crate::frame::Lane;
 use crate::frame::peer::{ArchivedReferralEnd, Referral};
 use crate::id::{GroupId, Index, Nanos, NodeId, Term};
-use crate::limits::PULL_COUNT_MAX;
+use crate::limits::{PULL_COUNT_MAX, REFERRAL_ROUND_TRIP_MAX};
 use crate::raft::ProgressState;
 
 use super::{Effects, Shard};
@@ -111,7 +111,7 @@ impl Shard {
         let progress = raft
             .progress(peer)
             .filter(|progress| progress.may_be_referred());
-        if progress.is_none() {
+        if progress.is_none() || !self.is_near(peer) {
             return false;
         }
         self.settle_referrals(now);
@@ -162,7 +162,8 @@ impl Shard {
                 progress.state() == ProgressState::Replicate && progress.matched() >= last;
             let is_there = self.liveness.is_heard(now, source);
             let is_vain = self.referrals.is_vain(now, position, peer, source);
-            let is_fit = next <= last && is_durable && is_there && !is_vain;
+            let is_at_hand = is_there && self.is_near(source);
+            let is_fit = next <= last && is_durable && is_at_hand && !is_vain;
             is_fit.then_some((source, last, sum))
         });
         known.min_by_key(|(source, ..)| {
@@ -171,6 +172,12 @@ impl Shard {
                 .filter(|referred| referred.source == *source)
                 .count()
         })
+    }
+
+    /// Whether a node's round trips are short. Two that are near this node are near each other.
+    fn is_near(&self, node: NodeId) -> bool {
+        let span = self.liveness.round_trip(node);
+        span > Nanos(0) && span <= REFERRAL_ROUND_TRIP_MAX
     }
 
     /// Those that have what they were referred for do not count any more, nor those that wait no more.

@@ -2,7 +2,7 @@
 //! itself.
 
 use ringwood_core::frame::peer::{Referral, ReferralEnd};
-use ringwood_core::id::NodeId;
+use ringwood_core::id::{Nanos, NodeId};
 
 use super::bench::{Bench, PEER, record};
 
@@ -11,10 +11,16 @@ const RECORD_SIZE: usize = 40_000;
 /// More than memory keeps, and than the journal's ring holds.
 const COUNT: u64 = 60;
 
-/// A leader, a node that has all that is decided and says so, and one that was away and is back now:
-/// what it has through where.
+/// A leader, a node that has all that is decided and says so, and one that is away; and what that has
+/// through where.
 fn leader(says_so: bool) -> (Bench, u64) {
+    leader_at(says_so, Nanos(0))
+}
+
+/// As `leader`, of nodes that are so far from one another.
+fn leader_at(says_so: bool, distance: Nanos) -> (Bench, u64) {
     let mut bench = Bench::new();
+    bench.distance = distance;
     bench.join_third();
     for at in 0..4 {
         assert!(bench.commits(LOG, at, &record(RECORD_SIZE, at as u8)));
@@ -129,6 +135,16 @@ fn nothing_is_read_for_who_is_not_there() {
     // Nor is the wait for it long once it is.
     back(&mut bench);
     assert_eq!(bench.referrals.len(), 1);
+}
+
+#[test]
+fn nobody_is_referred_across_a_long_way() {
+    let (mut bench, has) = leader_at(true, Nanos::from_millis(30));
+    back(&mut bench);
+    bench.turns(400);
+    assert!(bench.referrals.is_empty());
+    assert_eq!(bench.chunks[0], has + 1);
+    assert_eq!(bench.matched(LOG), COUNT + 1);
 }
 
 #[test]

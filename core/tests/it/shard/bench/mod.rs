@@ -67,6 +67,8 @@ pub(super) struct Bench {
     pub(super) is_alone: bool,
     /// Blocks that the peer was sent, by group and index.
     pub(super) blocks: BTreeMap<(u32, u64), Bytes>,
+    /// How long heartbeats seem to take to the voters and back, beyond a turn.
+    pub(super) distance: Nanos,
     /// A voter that hears nothing.
     pub(super) away: Option<NodeId>,
     /// What the peers were told of who else has blocks, and who said that it gets no more so.
@@ -227,6 +229,7 @@ impl Bench {
             is_alone: false,
             matched: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            distance: Nanos(0),
             away: None,
             referrals: Vec::new(),
             referrals_ended: Vec::new(),

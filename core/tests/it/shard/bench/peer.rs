@@ -175,6 +175,7 @@ impl Bench {
                 };
                 let acks = heartbeat.beats.iter().map(ack).collect();
                 let echo = heartbeat.sent_at.to_native();
+                let echo = echo.saturating_sub(self.distance.0);
                 self.say(peer, &HeartbeatAck { echo, acks }, &[]);
             }
             Message::AppendEntries(request) => {
