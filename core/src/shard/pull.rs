@@ -1,14 +1,14 @@
 //! Blocks that a follower gets from another replica, because its leader said that that one has them.
 //!
 //! Keeps for each such log whom it asks and how far that goes. One chunk of a log is asked for at a
-//! time, and the next when it is durable here: a disk that is slower than the source is not flooded,
-//! and when source, link or leader are lost, one chunk is lost. Why the blocks are the leader's is
+//! time, and the next when less than a chunk waits for the disk here: one that is slower than the source
+//! is not flooded, and when source, link or leader are lost, one chunk is lost. Why the blocks are the leader's is
 //! told in `refer`, which is the other half. Knows no disk.
 //!
 //! ```text
 //!  Referral ─▶ asked ─▶ blocks: their sums, each linked to the one before, the last the one named
 //!               ▲  │        └─▶ Raft, as decided blocks of its leader ─▶ storing ─┐
-//!               │  │                                                              │ durable
+//!               │  │                                               nearly durable │
 //!               └──┼──────────────────────────────────────────────────────────────┤
 //!                  │ silence, another word, other blocks, no room                 └─▶ all are here
 //!                  └─▶ ReferralEnd: the leader goes on
@@ -34,7 +34,7 @@ enum Stage {
         number: u64,
         due: Nanos,
     },
-    /// What came ends here, and is not durable yet.
+    /// What came ends here, and the disk may not have it yet.
     Storing { last: Index },
 }
 
@@ -249,7 +249,14 @@ impl Shard {
         is_here.then_some(known)
     }
 
-    /// At a turn's end: goes on where a chunk is durable, and gives up where none came.
+    /// Whether less than a chunk, of what ends at `last`, waits for the disk.
+    fn is_stored_so_far(&self, position: usize, last: Index) -> bool {
+        let group = &self.groups[position];
+        let waiting = group.tail().size_between(group.raft.durable(), last);
+        waiting < self.shape.catch_up_size as u64
+    }
+
+    /// At a turn's end: goes on where the disk keeps up, and gives up where nothing came.
     pub(super) fn advance_pulls(&mut self, now: Nanos, effects: &mut Effects) {
         for pull in std::mem::take(&mut self.pulls.list) {
             if !self.is_led_so(&pull) {
@@ -257,7 +264,7 @@ impl Shard {
             }
             match pull.stage {
                 Stage::Asked { due, .. } if due <= now => self.end_pull(pull, effects),
-                Stage::Storing { last } if self.groups[pull.position].raft.durable() >= last => {
+                Stage::Storing { last } if self.is_stored_so_far(pull.position, last) => {
                     self.ask_source(now, pull, effects);
                 }
                 Stage::Asked { .. } | Stage::Storing { .. } => self.pulls.list.push(pull),
