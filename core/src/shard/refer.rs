@@ -18,6 +18,9 @@
 //! leader would have brought, and committed besides: should the leader be replaced meanwhile, it is in
 //! the next one's log too. What the source does not have right is refused by sums.
 //!
+//! Nobody is referred who is far away: a follower gets a chunk for each round trip to the source, and
+//! the leader sends a window ahead of the answers.
+//!
 //! Unit of all this is the block. A follower asks for what follows its last one, so nothing that it
 //! has is sent again when source, link or leader change; only what was on its way may come twice.
 
