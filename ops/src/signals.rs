@@ -22,6 +22,17 @@ pub(crate) fn end_at_once() -> Result<(), Failure> {
         .map_err(refused)
 }
 
+/// From now on a first Ctrl-C raises the flag, and a second one ends the process with 130.
+pub(crate) fn raise_at_first() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    // Actions run in the order in which they were registered: a first Ctrl-C finds the flag down and
+    // raises it, a second finds it up.
+    flag::register_conditional_shutdown(SIGINT, Exit::Interrupted as i32, Arc::clone(&flag))
+        .and_then(|_| flag::register(SIGINT, Arc::clone(&flag)))
+        .map(|_| flag)
+        .map_err(refused)
+}
+
 /// Who asked us to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -42,12 +53,7 @@ impl Stop {
     /// From now on the first Ctrl-C or SIGTERM is delivered by `asked`, and a second Ctrl-C ends
     /// the process with 130 however busy it is. Needs a runtime.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let armed = Arc::new(AtomicBool::new(false));
-        // Actions run in the order in which they were registered: a first Ctrl-C finds the flag
-        // down and raises it, a second finds it up.
-        flag::register_conditional_shutdown(SIGINT, Exit::Interrupted as i32, Arc::clone(&armed))
-            .and_then(|_| flag::register(SIGINT, armed))
-            .map_err(refused)?;
+        raise_at_first()?;
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
             terminate: signal(SignalKind::terminate()).map_err(refused)?,

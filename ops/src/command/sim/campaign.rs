@@ -46,8 +46,8 @@ struct Outcome {
 }
 
 impl Campaign {
-    /// Plays them all, or until one fails.
-    pub(super) fn play(&self, change: &Change) -> Totals {
+    /// Plays them all, or until one fails or nobody wants more: what was begun is played to its end.
+    pub(super) fn play(&self, change: &Change, is_enough: &AtomicBool) -> Totals {
         let started = Instant::now();
         let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         let (sender, outcomes) = mpsc::channel();
@@ -59,7 +59,7 @@ impl Campaign {
                 scope.spawn(|| {
                     let sender = sender;
                     change.arm();
-                    while !is_over.load(Ordering::Relaxed) {
+                    while !is_over.load(Ordering::Relaxed) && !is_enough.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= self.count {
                             break;
@@ -157,11 +157,12 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Size;
     use super::*;
 
     fn change() -> Change {
         Change {
-            is_whole: false,
+            size: Size::Quick,
             span: Some(ringwood_core::id::Nanos(50_000_000)),
             node_count: None,
             without: Vec::new(),
@@ -179,7 +180,7 @@ mod tests {
                     count: 12,
                     thread_count,
                 };
-                let totals = campaign.play(&change());
+                let totals = campaign.play(&change(), &AtomicBool::new(false));
                 assert!(totals.failure.is_none(), "{:?}", totals.failure);
                 assert_eq!(totals.seed_count, 12);
                 (totals.trace_sum, totals.event_count)
@@ -191,6 +192,9 @@ mod tests {
             count: 12,
             thread_count: 2,
         };
-        assert_ne!(other.play(&change()).trace_sum, sums[0].0);
+        let totals = other.play(&change(), &AtomicBool::new(false));
+        assert_ne!(totals.trace_sum, sums[0].0);
+        let totals = other.play(&change(), &AtomicBool::new(true));
+        assert_eq!(totals.seed_count, 0, "nobody wants any");
     }
 }

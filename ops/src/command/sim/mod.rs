@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -76,9 +77,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S", group = "one")]
     seed: Option<u64>,
 
-    /// Ten minutes each, most of them quiet, with bursts of faults between
-    #[arg(long)]
+    /// Ten minutes each, most of them quiet, with bursts of faults between [default: four of five]
+    #[arg(long, conflicts_with = "quick")]
     whole: bool,
+
+    /// A second or two each, most of it trouble
+    #[arg(long)]
+    quick: bool,
 
     /// Minutes of faults in each, instead of what its seed chose
     #[arg(long, value_name = "M", conflicts_with = "span")]
@@ -113,11 +118,11 @@ pub(crate) struct Args {
 
     /// Play a story by its name, or the script in a file
     #[arg(long, value_name = "NAME", group = "one")]
-    #[arg(conflicts_with_all = ["seeds", "whole", "minutes", "span", "nodes", "without", "threads"])]
+    #[arg(conflicts_with_all = ["seeds", "whole", "quick", "minutes", "span", "nodes", "without", "threads"])]
     scenario: Option<String>,
 
     /// List the stories that have a name
-    #[arg(long, conflicts_with_all = ["one", "seeds", "whole", "minutes", "span", "nodes", "without", "threads"])]
+    #[arg(long, conflicts_with_all = ["one", "seeds", "whole", "quick", "minutes", "span", "nodes", "without", "threads"])]
     list: bool,
 
     /// Runs played side by side [default: one a core]
@@ -128,7 +133,12 @@ pub(crate) struct Args {
 
 /// Plays what was asked for, and says what came of it.
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
-    signals::end_at_once()?;
+    let is_enough = if args.is_campaign() {
+        signals::raise_at_first()?
+    } else {
+        signals::end_at_once()?;
+        Arc::default()
+    };
     if args.list {
         return scenarios::list(global.output);
     }
@@ -150,7 +160,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
             .threads
             .unwrap_or_else(|| thread::available_parallelism().map_or(1, std::num::NonZero::get)),
     };
-    let totals = campaign.play(&change);
+    let totals = campaign.play(&change, &is_enough);
     let found = totals
         .failure
         .as_ref()
@@ -160,6 +170,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
         Output::Json => output::print_json(&document(&campaign, &totals, found.as_ref()))?,
         Output::Table => output::print(&page(&campaign, &totals, found.as_ref()))?,
     };
+    if found.is_none() && totals.seed_count < campaign.count {
+        return Ok(Exit::Interrupted);
+    }
     let never = totals.never();
     if found.is_none() && args.all_marks && !never.is_empty() {
         let cause = format!("never happened: {}", never.join(", "));
@@ -173,10 +186,19 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, exit::Failure> {
     })
 }
 
+/// How long the runs are.
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    /// Each its seed's own.
+    Mixed,
+    Whole,
+    Quick,
+}
+
 /// What the command line changes of every run.
 #[derive(Debug)]
 struct Change {
-    is_whole: bool,
+    size: Size,
     span: Option<Nanos>,
     node_count: Option<usize>,
     without: Vec<String>,
@@ -185,6 +207,11 @@ struct Change {
 }
 
 impl Args {
+    /// Whether runs are played for what they come to, and not told.
+    fn is_campaign(&self) -> bool {
+        !self.list && self.scenario.is_none() && !self.trace
+    }
+
     fn change(&self) -> Result<Change, exit::Failure> {
         for name in &self.without {
             check_trouble(name)?;
@@ -194,7 +221,11 @@ impl Args {
             .map(|minutes| Duration::from_secs(60 * minutes));
         let span = self.span.or(minutes);
         let change = Change {
-            is_whole: self.whole,
+            size: match (self.whole, self.quick) {
+                (true, _) => Size::Whole,
+                (_, true) => Size::Quick,
+                _ => Size::Mixed,
+            },
             span: span.map(|span| Nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))),
             node_count: self.nodes,
             without: self.without.clone(),
@@ -258,10 +289,10 @@ impl Change {
 
     /// The run of a seed, changed.
     fn applied(&self, seed: u64) -> Swarm {
-        let mut swarm = if self.is_whole {
-            Swarm::whole(seed)
-        } else {
-            Swarm::new(seed)
+        let mut swarm = match self.size {
+            Size::Mixed => Swarm::mixed(seed),
+            Size::Whole => Swarm::whole(seed),
+            Size::Quick => Swarm::new(seed),
         };
         swarm.fault_span = self.span.unwrap_or(swarm.fault_span);
         swarm.node_count = self.node_count.unwrap_or(swarm.node_count);
@@ -356,8 +387,10 @@ impl Found {
             .map(|(before, _)| before.name)
             .collect();
         let mut command = format!("{} sim --seed {}", output::program(), met.seed);
-        if change.is_whole {
-            command += " --whole";
+        match change.size {
+            Size::Mixed => {}
+            Size::Whole => command += " --whole",
+            Size::Quick => command += " --quick",
         }
         if let Some(node_count) = change.node_count {
             command += &format!(" --nodes {node_count}");
@@ -466,6 +499,8 @@ fn page(campaign: &Campaign, totals: &Totals, found: Option<&Found>) -> String {
         campaign.first,
         if found.is_some() {
             "one broken"
+        } else if totals.seed_count < campaign.count {
+            "all whole, and then interrupted"
         } else {
             "all whole"
         },
