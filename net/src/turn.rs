@@ -459,10 +459,13 @@ impl Turn {
         if let Some(socket) = socket {
             self.ring.close(&socket);
         }
+        // Whether a peer is there is what heartbeats say, which travel on the control lane. Another one
+        // may be refused by a process that is gone when this one has reached the next already.
+        if LANES[id.lane] != Lane::Control {
+            return;
+        }
         let input = match loss {
             Loss::Refused => Input::PeerRefused(peer),
-            // Whether a peer is there is what heartbeats say, which travel on the control lane.
-            Loss::Silent if LANES[id.lane] != Lane::Control => return,
             Loss::Silent => Input::PeerLost(peer),
         };
         self.shard.step(now, input, &mut self.effects);

@@ -49,9 +49,9 @@ pub enum Input<'a> {
         /// Why, in the words of whoever answered.
         why: &'a str,
     },
-    /// A link to this peer ended, or could not be made; nothing is known of its process.
+    /// The control link to this peer ended, or could not be made; nothing is known of its process.
     PeerLost(NodeId),
-    /// A peer's connection closed and the redial was refused: its process is gone.
+    /// The control link closed and the redial was refused: the peer's process is gone.
     PeerRefused(NodeId),
     /// A journal write is durable.
     Stored(WriteId),

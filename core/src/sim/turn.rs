@@ -184,13 +184,17 @@ impl World<'_> {
                 link.on_lost(now);
                 let (peer, lane) = (node_id(link.peer), link.lane);
                 self.close(stream, Way::Forth);
-                let input = match (refused, lane) {
-                    (true, _) => Input::PeerRefused(peer),
-                    (false, Lane::Control) => Input::PeerLost(peer),
-                    // Whether a peer is there is what heartbeats say.
-                    (false, _) => return Ok(()),
-                };
-                self.step(node, input)
+                // Whether a peer is there is what heartbeats say, which travel on the control lane.
+                if lane != Lane::Control {
+                    return Ok(());
+                }
+                self.step(
+                    node,
+                    match refused {
+                        true => Input::PeerRefused(peer),
+                        false => Input::PeerLost(peer),
+                    },
+                )
             }
             Arrival::Answered(stream, bytes) => {
                 let Some(link) = self.find_link(node, stream) else {
