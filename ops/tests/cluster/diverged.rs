@@ -28,14 +28,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The cluster goes on: it starts, takes so many records, and ends.
-fn live(home: &Path, count: &str) {
+/// The cluster goes on: it starts, takes so many records, and ends. Gives the logs' terms.
+fn live(home: &Path, count: u64) -> Vec<u64> {
     let dev = Dev::start(home, &[]);
-    let append = [&["append", "log-0", "--count", count][..], &SIZE].concat();
+    let count = count.to_string();
+    let append = [&["append", "log-0", "--count", &count][..], &SIZE].concat();
     let appended = dev.run(&append);
     assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
-    dev.await_status(0);
+    let status = dev.await_status(0);
     assert_eq!(dev.end(Signal::TERM), Some(0));
+    let logs = status["logs"].as_array().expect("a list");
+    let term = |log: &Value| log["term"].as_str()?.parse().ok();
+    let terms: Option<_> = logs.iter().map(term).collect();
+    terms.expect("each log has a term")
 }
 
 fn unpin(home: &Path, node: &str, other: &str) {
@@ -76,11 +81,11 @@ fn await_stop(dev: &Dev) {
 fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
     let (home, kept) = (tempdir(), tempdir());
     let (home, kept) = (home.path(), kept.path());
-    live(home, "10");
+    live(home, 10);
     for node in ["node-1", "node-2", "node-3"] {
         copy(&home.join(node), &kept.join(node));
     }
-    live(home, "2000");
+    let others = live(home, 2_000);
     let other = kept.join("other");
     fs::rename(home.join("node-3"), &other).expect("the same disk");
     for node in ["node-1", "node-2"] {
@@ -88,9 +93,12 @@ fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
         fs::rename(kept.join(node), home.join(node)).expect("the same disk");
     }
     fs::rename(kept.join("node-3"), home.join("node-3")).expect("the same disk");
-    // In later terms than the other, which so can never lead.
-    for count in ["2300", "100", "100"] {
-        live(home, count);
+    // Until all is in later terms than the other's, which so can never lead.
+    let mut terms = live(home, 2_300);
+    let mut count = 2_310;
+    while terms.iter().zip(&others).any(|(term, other)| term <= other) {
+        terms = live(home, 100);
+        count += 100;
     }
 
     // What no node would do by itself: everybody is told to take the other for what it says it is.
@@ -117,7 +125,7 @@ fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
     assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
     let appended = dev.run(&["append", "log-1", "--count", "10", "--size", "64"]);
     assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
-    let read = dev.run(&["read", "log-0", "--from", "2510"]);
+    let read = dev.run(&["read", "log-0", "--from", &count.to_string()]);
     let lines = read.stdout.iter().filter(|byte| **byte == b'\n');
     assert_eq!(lines.count(), 10, "{}", stderr(&read));
     assert_eq!(dev.end(Signal::TERM), Some(0));

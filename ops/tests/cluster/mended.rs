@@ -56,6 +56,18 @@ fn size_of(path: &Path) -> u64 {
     fs::metadata(path).expect("it is there").len()
 }
 
+/// Waits until a file has at least so many bytes, and says how many they are.
+fn await_growth(path: &Path, size: u64) -> u64 {
+    let began = Instant::now();
+    loop {
+        match fs::metadata(path).map_or(0, |file| file.len()) {
+            grown if grown >= size => return grown,
+            _ => assert!(began.elapsed() < PATIENCE, "enough for two segments"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// One way to spoil a segment.
 type Spoil = fn(&Path);
 
@@ -72,11 +84,12 @@ fn a_stopped_nodes_segments_are_mended_from_those_that_run() {
     let node = home.path().join(name);
     let segment = |number: u32| node.join(format!("log-1/segment-{number:08}"));
     let (first, second) = (segment(0), segment(1));
-    let began = Instant::now();
-    while fs::metadata(&second).map_or(0, |file| file.len()) < 1 << 20 {
-        assert!(began.elapsed() < PATIENCE, "enough for two segments");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let grown = await_growth(&second, 1 << 20);
+    // The journal vouches for a segment's blocks before it grows again.
+    let words = ["append", "log-0", "--count", "8000", "--size", "1KiB"];
+    let appended = dev.run(&words);
+    assert_eq!(appended.status.code(), Some(0), "{}", stderr(&appended));
+    await_growth(&second, grown + 1);
     kill_process(*pid, Signal::KILL).expect("it lives");
     await_death(*pid);
 
@@ -123,7 +136,7 @@ fn a_stopped_nodes_segments_are_mended_from_those_that_run() {
     killed_at_any_moment(&node, &first, &donors);
 
     // The one that grows, near its beginning: its end may be nothing that the journal vouches for.
-    fill(&second, size_of(&second) / 8, 9_000);
+    fill(&second, grown / 8, 9_000);
     let mended = verified(&node, &donors, 0);
     assert_eq!(files(&mended, "mended"), ["log-1/segment-00000001"]);
     // And no file: its state was on this disk alone, and its head says that it is not known.
