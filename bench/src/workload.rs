@@ -31,7 +31,7 @@ use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 use crate::line::Line;
-use crate::schedule::{Schedule, Window, after};
+use crate::schedule::{Arrivals, Schedule, Window, after};
 use crate::tally::Tally;
 use crate::target::Target;
 use crate::wait::{Look, Timer};
@@ -82,6 +82,8 @@ pub enum Mode {
     Open {
         /// Appends a second, 1 to `RATE_MAX`.
         rate_per_s: u64,
+        /// How they are spread.
+        arrivals: Arrivals,
     },
     /// The end of one before, with this many in flight.
     Closed {
@@ -116,8 +118,17 @@ pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
     let window = Window::new(started, plan.warmup, plan.duration);
     let line = RefCell::new(Line::new(window, plan.log_count));
     let mut look = Look::new(plan.spin);
+    let schedule = match plan.mode {
+        Mode::Open {
+            rate_per_s,
+            arrivals,
+        } => Some(Schedule::new(started, rate_per_s, arrivals)),
+        Mode::Closed { .. } => None,
+    };
+    let schedule = RefCell::new(schedule);
     let producer = Producer {
         target,
+        schedule: &schedule,
         line: &line,
         source: Source::new(plan.payload_size),
         log_count: plan.log_count,
@@ -128,7 +139,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
         Mode::Open { .. } => plan.warmup + plan.duration + LATE + plan.drain,
         Mode::Closed { .. } => plan.warmup + plan.duration,
     };
-    let mut produced = pin!(producer.produce(plan.mode, started));
+    let mut produced = pin!(producer.produce(plan.mode));
     let all = poll_fn(|context| turn(&line, &mut look, context, |at| produced.as_mut().poll(at)));
     if let Ok(over) = timeout(patience, unconstrained(all)).await {
         over?;
@@ -142,20 +153,17 @@ pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
     let _ = timeout(plan.drain, unconstrained(rest)).await;
     let ended = clock::now();
     let sent_count = line.borrow().sent_count();
-    let planned_count = match plan.mode {
-        Mode::Open { rate_per_s } => {
-            let schedule = Schedule::new(started, rate_per_s);
-            schedule.count_before(window.until) - schedule.count_before(window.measured_from)
-        }
-        Mode::Closed { .. } => sent_count,
-    };
+    // What was planned and never sent is missing, and must be seen to be.
+    let unsent_count = schedule
+        .take()
+        .map_or(0, |schedule| schedule.rest_count(window));
     let tally = line
         .replace(Line::new(window, plan.log_count))
         .give_up(ended);
     Ok(Measured {
         window,
         tally,
-        planned_count,
+        planned_count: sent_count + unsent_count,
         sent_count,
         cpu: thread_cpu().saturating_sub(cpu),
         elapsed: Duration::from_nanos(ended.since(started).0),
@@ -189,6 +197,8 @@ fn turn<P: Future<Output = Outcome> + Unpin, R>(
 
 struct Producer<'a, T: Target> {
     target: &'a T,
+    /// Of an open loop; stands at the first append that was not sent.
+    schedule: &'a RefCell<Option<Schedule>>,
     line: &'a RefCell<Line<T::Pending>>,
     source: Source,
     log_count: usize,
@@ -196,12 +206,9 @@ struct Producer<'a, T: Target> {
 }
 
 impl<T: Target> Producer<'_, T> {
-    async fn produce(&self, mode: Mode, started: Nanos) -> io::Result<()> {
+    async fn produce(&self, mode: Mode) -> io::Result<()> {
         match mode {
-            Mode::Open { rate_per_s } => {
-                let schedule = Schedule::new(started, rate_per_s);
-                self.produce_open(&schedule, &Timer::new()?).await
-            }
+            Mode::Open { .. } => self.produce_open(&Timer::new()?).await,
             Mode::Closed { concurrency } => {
                 self.produce_closed(concurrency).await;
                 Ok(())
@@ -209,31 +216,39 @@ impl<T: Target> Producer<'_, T> {
         }
     }
 
-    async fn produce_open(&self, schedule: &Schedule, timer: &Timer) -> io::Result<()> {
-        let end = schedule.count_before(self.window.until);
+    async fn produce_open(&self, timer: &Timer) -> io::Result<()> {
         let given_up = after(self.window.until, LATE);
-        let mut number = 0;
-        while number < end {
+        loop {
             let now = clock::now();
-            if now >= given_up {
-                break;
+            let (_, planned) = self.next();
+            if planned >= self.window.until || now >= given_up {
+                return Ok(());
             }
-            // The instant itself is due: one more than what is planned before it.
-            let due = schedule.count_before(Nanos(now.0 + 1)).min(end);
-            if number == due {
+            if planned > now {
                 let pace = after(now, PACE);
-                timer
-                    .sleep_until(schedule.planned(number).max(pace))
-                    .await?;
+                timer.sleep_until(planned.max(pace)).await?;
                 continue;
             }
-            for _ in 0..(due - number).min(BURST_COUNT) {
-                self.offer(number, Some(schedule.planned(number))).await;
-                number += 1;
+            for _ in 0..BURST_COUNT {
+                let (number, planned) = self.next();
+                if planned > now || planned >= self.window.until {
+                    break;
+                }
+                self.offer(number, Some(planned)).await;
+                self.with_schedule(Schedule::advance);
             }
             step_aside().await;
         }
-        Ok(())
+    }
+
+    /// Number and instant of the append that is to be sent next.
+    fn next(&self) -> (u64, Nanos) {
+        self.with_schedule(|schedule| (schedule.number(), schedule.planned()))
+    }
+
+    fn with_schedule<R>(&self, look: impl FnOnce(&mut Schedule) -> R) -> R {
+        let mut schedule = self.schedule.borrow_mut();
+        look(schedule.as_mut().expect("an open loop has a schedule"))
     }
 
     async fn produce_closed(&self, concurrency: usize) {
@@ -346,7 +361,10 @@ mod tests {
         Some(Stall { after_count, span })
     }
 
-    const OPEN: Mode = Mode::Open { rate_per_s: 10_000 };
+    const OPEN: Mode = Mode::Open {
+        rate_per_s: 10_000,
+        arrivals: Arrivals::Even,
+    };
 
     #[test]
     fn a_stall_of_the_target_is_charged_to_all_who_would_have_met_it() {

@@ -11,7 +11,7 @@ use ringwood_bench::environment::{Environment, command_line};
 use ringwood_bench::floor::{self, FloorError, FloorOptions};
 use ringwood_bench::floor_report::FloorReport;
 use ringwood_bench::report::Report;
-use ringwood_bench::schedule::RATE_MAX;
+use ringwood_bench::schedule::{Arrivals, BURST_SIZE_MAX, RATE_MAX};
 use ringwood_bench::target::ClusterTarget;
 use ringwood_bench::workload::{self, Mode, Plan};
 use ringwood_core::limits::RECORD_SIZE_MAX;
@@ -59,21 +59,35 @@ Examples:
   ringwood bench --floor --dir /var/lib/ringwood"
 )]
 pub(crate) struct Args {
-    /// Appends a second, by schedule
+    /// Appends a second by schedule, 1 to 100000000
     #[arg(long, value_name = "N", default_value = "10000")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=RATE_MAX))]
     rate: u64,
+
+    /// How they are spread: even; poisson, as those of many users; bursts:N, N at once, 1 to 1048576
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "even",
+        conflicts_with = "closed"
+    )]
+    #[arg(value_parser = parse_spread)]
+    arrivals: Spread,
+
+    /// Seed of all that is left to chance, any whole number: the same seed plans the same
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
 
     /// Keep appends in flight instead of following a schedule
     #[arg(long, conflicts_with = "rate")]
     closed: bool,
 
-    /// Appends to keep in flight
+    /// Appends to keep in flight, 1 to 1048576
     #[arg(long, value_name = "N", default_value = "1", requires = "closed")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONCURRENCY_MAX))]
     concurrency: usize,
 
-    /// Size of a record
+    /// Size of a record, 0 to 1MiB
     #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_payload)]
     payload: u64,
 
@@ -97,12 +111,20 @@ pub(crate) struct Args {
 
     /// Measure this machine instead of a cluster
     #[arg(long)]
-    #[arg(conflicts_with_all = ["rate", "closed", "payload", "duration", "warmup", "log"])]
+    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log"])]
     floor: bool,
 
     /// Where to write for --floor: a directory on the disk that nodes would use
     #[arg(long, value_name = "DIR", default_value = ".", requires = "floor")]
     dir: PathBuf,
+}
+
+/// `Arrivals` before the seed is known.
+#[derive(Clone, Copy, Debug)]
+enum Spread {
+    Even,
+    Poisson,
+    Bursts(u64),
 }
 
 impl Args {
@@ -114,6 +136,11 @@ impl Args {
                 },
                 false => Mode::Open {
                     rate_per_s: self.rate,
+                    arrivals: match self.arrivals {
+                        Spread::Even => Arrivals::Even,
+                        Spread::Poisson => Arrivals::Poisson { seed: self.seed },
+                        Spread::Bursts(size) => Arrivals::Bursts { size },
+                    },
                 },
             },
             payload_size: usize::try_from(self.payload).expect("judged when it was read"),
@@ -198,6 +225,17 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("nothing can be measured in no time".into()),
         duration => Ok(duration),
+    }
+}
+
+fn parse_spread(text: &str) -> Result<Spread, String> {
+    match (text, text.strip_prefix("bursts:").map(str::parse)) {
+        ("even", _) => Ok(Spread::Even),
+        ("poisson", _) => Ok(Spread::Poisson),
+        (_, Some(Ok(size))) if (1..=BURST_SIZE_MAX).contains(&size) => Ok(Spread::Bursts(size)),
+        _ => Err(format!(
+            "write even, poisson, or bursts:N with an N of 1 to {BURST_SIZE_MAX}"
+        )),
     }
 }
 
