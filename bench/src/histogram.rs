@@ -3,6 +3,8 @@
 //! Three digits from a nanosecond to an hour, in constant memory. Knows not what was timed. Off
 //! the data path.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 use ringwood_core::id::Nanos;
 use serde::Serialize;
@@ -69,6 +71,16 @@ impl Latencies {
             .expect("all have the same bounds");
     }
 
+    /// What is left without `part`, whose samples are all in here, too.
+    #[must_use]
+    pub fn without(&self, part: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.histogram
+            .subtract(&part.histogram)
+            .expect("a part of the whole, in the same bounds");
+        rest
+    }
+
     /// Samples so far.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -123,6 +135,28 @@ impl Latencies {
             p999_us: told(Share::P999),
             p9999_us: told(Share::P9999),
             max_us: micros(self.max()),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    /// As people write it: `p99.9`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", f64::from(self.0) / 1_000.0)
+    }
+}
+
+impl Summary {
+    /// One of the percentiles of a summary; `None` of another, or with too few samples above it.
+    #[must_use]
+    pub fn at(&self, share: Share) -> Option<f64> {
+        match share {
+            Share::P50 => self.p50_us,
+            Share::P90 => self.p90_us,
+            Share::P99 => self.p99_us,
+            Share::P999 => self.p999_us,
+            Share::P9999 => self.p9999_us,
+            Share(_) => None,
         }
     }
 }
@@ -199,10 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_named_as_people_write_it() {
+        let shares = [Share::P50, Share::P999, Share::P9999];
+        assert_eq!(
+            shares.map(|share| share.to_string()),
+            ["p50", "p99.9", "p99.99"]
+        );
+    }
+
+    #[test]
     fn adding_counts_both() {
         let mut both = up_to(300);
         both.add(&up_to(100));
         assert_eq!(both.count(), 400);
         assert_eq!(both.at(Share::P50), Some(Nanos(100)));
+        let rest = both.without(&up_to(300));
+        assert_eq!((rest.count(), rest.max()), (100, Nanos(100)));
     }
 }

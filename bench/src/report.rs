@@ -22,8 +22,17 @@ const ACHIEVED_MIN: f64 = 0.999;
 /// A schedule slip beyond this share of the response means that the generator is part of it.
 const SLIP_SHARE_MAX: f64 = 0.1;
 
-/// A thread busier than this may be what limits the rate.
-const CPU_SHARE_MAX: f64 = 0.9;
+/// A thread busier than this is what limits the rate.
+const BUSY_SHARE_MAX: f64 = 0.9;
+
+/// Halves of a run whose medians differ by a larger factor are of two different loads or clusters.
+const HALVES_P50_FACTOR_MAX: f64 = 1.25;
+
+/// The same of their 99th percentiles, which chance moves more.
+const HALVES_P99_FACTOR_MAX: f64 = 1.5;
+
+/// The same of what they acknowledged; of an open loop it is the same by its schedule.
+const HALVES_ACKED_FACTOR_MAX: f64 = 1.1;
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -57,6 +66,8 @@ pub struct Report {
     pub p99_us: Option<f64>,
     pub p999_us: Option<f64>,
     pub max_us: Option<f64>,
+    /// How late the generator itself sent, of which the response has its part.
+    pub slip_p99_us: Option<f64>,
     /// Which of the percentiles above have too few samples above them to mean anything.
     pub few_samples: Vec<&'static str>,
     pub errors: u64,
@@ -66,6 +77,8 @@ pub struct Report {
     pub longest_gap_ms: f64,
     /// When it began, in seconds after the first measured instant.
     pub longest_gap_at_s: f64,
+    /// What was planned in the first and in the second half of the window.
+    pub halves: [Half; 2],
     /// Planned to acknowledged.
     pub response: Summary,
     /// Sent to acknowledged.
@@ -77,13 +90,25 @@ pub struct Report {
     pub environment: Environment,
 }
 
+/// A half of a run: where they differ, the run has not come to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names say it, units included")]
+pub struct Half {
+    pub acked: u64,
+    /// Planned to acknowledged; `None` has too few samples above it.
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+}
+
 /// What the side that measures cost.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Generator {
     /// CPU time of the one thread of generator and client, warm-up and drain included.
     pub cpu_s: f64,
-    /// The share of the run that it was busy.
+    /// The share of the run that it ran.
     pub cpu_share: f64,
+    /// The same without the time in which it only looked for news: the share that it needed.
+    pub busy_share: f64,
     /// CPU time for each append, client included.
     pub cpu_us_per_append: Option<f64>,
 }
@@ -146,12 +171,14 @@ impl Report {
             p99_us: at(Share::P99),
             p999_us: at(Share::P999),
             max_us: at(Share::P50).map(|_| micros(response.max())),
+            slip_p99_us: tally.slip.at(Share::P99).map(micros),
             few_samples: few.map(|(name, _)| *name).collect(),
             errors: tally.error_count(),
             errors_by,
             leader_changes: tally.leader_change_count,
             longest_gap_ms: micros(tally.longest_gap.span) / 1_000.0,
             longest_gap_at_s: micros(tally.longest_gap.began_after) / 1e6,
+            halves: halves_of(measured),
             response: response.summary(),
             service: tally.service.summary(),
             slip: tally.slip.summary(),
@@ -171,25 +198,45 @@ impl Report {
                     .into(),
             );
         }
-        if let (Some(slip), Some(response)) = (self.slip.p99_us, self.response.p99_us)
-            && slip > response * SLIP_SHARE_MAX
-        {
-            self.cautions.push(format!(
-                "the generator itself was late: slip p99 {slip} us, which the response includes"
-            ));
-        }
-        if self.generator.cpu_share > CPU_SHARE_MAX {
-            self.cautions.push(format!(
-                "the generator's thread was busy {:.0} % of the time: it may be the limit",
-                self.generator.cpu_share * 100.0
-            ));
+        let [first, second] = self.halves;
+        let differs = |a: Option<f64>, b: Option<f64>, factor_max| match (a, b) {
+            (Some(a), Some(b)) => a.max(b) > a.min(b) * factor_max,
+            _ => false,
+        };
+        let acked = |half: Half| Some(half.acked as f64);
+        for (name, a, b, factor_max) in [
+            ("p50 us", first.p50_us, second.p50_us, HALVES_P50_FACTOR_MAX),
+            ("p99 us", first.p99_us, second.p99_us, HALVES_P99_FACTOR_MAX),
+            (
+                "appends",
+                acked(first),
+                acked(second),
+                HALVES_ACKED_FACTOR_MAX,
+            ),
+        ] {
+            if let (true, Some(a), Some(b)) = (differs(a, b, factor_max), a, b) {
+                self.cautions.push(format!(
+                    "the halves differ, so this is no steady state: {name} {a}, then {b}"
+                ));
+            }
         }
     }
 
+    /// All that forbids to quote the run.
     fn invalidity(&self) -> Option<String> {
         if self.acked == 0 {
             return Some("no append was acknowledged".into());
         }
+        let causes = [
+            self.missed_rate(),
+            self.late_generator(),
+            self.busy_generator(),
+        ];
+        let causes: Vec<String> = causes.into_iter().flatten().collect();
+        (!causes.is_empty()).then(|| causes.join("; "))
+    }
+
+    fn missed_rate(&self) -> Option<String> {
         let rate = self.offered_per_s?;
         (self.acked_per_s < rate * ACHIEVED_MIN).then(|| {
             format!(
@@ -200,19 +247,52 @@ impl Report {
             )
         })
     }
+
+    /// Judged by the samples there are, few or not: nobody else vouches for the generator.
+    fn late_generator(&self) -> Option<String> {
+        let (slip, response) = (self.slip_p99_us?, self.p99_us?);
+        (slip > response * SLIP_SHARE_MAX).then(|| {
+            format!(
+                "the generator itself was late: slip p99 {slip} us is above {} % of the response's, {response} us",
+                SLIP_SHARE_MAX * 100.0
+            )
+        })
+    }
+
+    fn busy_generator(&self) -> Option<String> {
+        let busy = self.generator.busy_share;
+        (busy > BUSY_SHARE_MAX).then(|| {
+            format!(
+                "the generator's thread ran out of CPU: busy {:.0} % of the time, more than {:.0} %",
+                busy * 100.0,
+                BUSY_SHARE_MAX * 100.0
+            )
+        })
+    }
+}
+
+fn halves_of(measured: &Measured) -> [Half; 2] {
+    let tally = &measured.tally;
+    let second = tally.response.without(&tally.first_half);
+    [&tally.first_half, &second].map(|latencies| Half {
+        acked: latencies.count(),
+        p50_us: latencies.percentile(Share::P50).map(micros),
+        p99_us: latencies.percentile(Share::P99).map(micros),
+    })
 }
 
 impl Generator {
     fn of(measured: &Measured) -> Self {
         let acked_count = measured.tally.acked_count;
         let (cpu, elapsed) = (measured.cpu.as_secs_f64(), measured.elapsed.as_secs_f64());
-        let share = cpu / elapsed.max(f64::MIN_POSITIVE);
+        let share = |time: f64| thousandth(time / elapsed.max(f64::MIN_POSITIVE));
         // Warm-up's appends are not counted, so neither is their part of the time.
         let counted = measured.window.duration().as_secs_f64() / elapsed.max(f64::MIN_POSITIVE);
         let each = cpu * counted.min(1.0) * 1e6 / acked_count as f64;
         Self {
             cpu_s: thousandth(cpu),
-            cpu_share: thousandth(share),
+            cpu_share: share(cpu),
+            busy_share: share((cpu - measured.looked.as_secs_f64()).max(0.0)),
             cpu_us_per_append: (acked_count > 0).then_some(thousandth(each)),
         }
     }
@@ -241,22 +321,33 @@ fn thousandth(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-impl fmt::Display for Report {
-    /// For people. A percentile with too few samples is n/a.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// What was offered, in a line.
+    pub(crate) fn load(&self) -> String {
         let load = match (self.rate_per_s, &self.arrivals, self.concurrency) {
             (Some(rate), Some(arrivals), _) => format!("open loop at {rate}/s ({arrivals})"),
             (_, _, concurrency) => format!("closed loop, {} in flight", concurrency.unwrap_or(0)),
         };
-        writeln!(
-            f,
-            "{load}: {} B to {} for {} s after {} s of warm-up, durable on a {}",
+        format!("{load}: {}", self.conditions())
+    }
+
+    /// The same without how much of it: what the runs of a sweep have in common.
+    pub(crate) fn conditions(&self) -> String {
+        format!(
+            "{} B to {} for {} s after {} s of warm-up, durable on a {}",
             self.payload_bytes,
             self.logs.join(", "),
             self.duration_s,
             self.warmup_s,
             self.durability
-        )?;
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    /// For people. A percentile with too few samples is n/a.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.load())?;
         writeln!(
             f,
             "acked      {}/s  {:.2} MiB/s  ({} appends, {} errors)",
@@ -286,8 +377,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "generator and client: {:.2} of a core",
-            self.generator.cpu_share
+            "generator and client: {:.2} of a core, {:.2} without looking for news",
+            self.generator.cpu_share, self.generator.busy_share
         )?;
         for caution in &self.cautions {
             writeln!(f, "caution: {caution}")?;
@@ -325,13 +416,14 @@ impl fmt::Display for Row<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ringwood_core::id::Nanos;
     use ringwood_net::client::{Durability, NotCommittedReason, Outcome};
     use ringwood_net::ring::SpinMode;
 
     use super::*;
     use crate::environment::tests::sample;
+    use crate::histogram::Latencies;
     use crate::schedule::{Arrivals, Window};
     use crate::tally::{Instants, Tally};
     use crate::workload::DRAIN;
@@ -350,7 +442,7 @@ mod tests {
 
     /// Appends every 100 us for a second, acknowledged after 500 us, but for the last
     /// `late_count`, which take a millisecond longer each than the one before.
-    fn measured(late_count: u64) -> Measured {
+    pub(crate) fn measured(late_count: u64) -> Measured {
         let window = Window::new(Nanos(0), Duration::ZERO, Duration::from_secs(1));
         let mut tally = Tally::new(window, 1);
         let count = 10_000;
@@ -377,16 +469,17 @@ mod tests {
             planned_count: count,
             sent_count: count,
             cpu: Duration::from_millis(300),
+            looked: Duration::from_millis(60),
             elapsed: Duration::from_secs(3),
         }
     }
 
-    fn report(mode: Mode, measured: &Measured) -> Report {
+    pub(crate) fn report(mode: Mode, measured: &Measured) -> Report {
         let command = "ringwood bench --rate 10000".into();
         Report::new(&plan(mode), &["log-0".into()], measured, command, sample())
     }
 
-    const OPEN: Mode = Mode::Open {
+    pub(crate) const OPEN: Mode = Mode::Open {
         rate_per_s: 10_000,
         arrivals: Arrivals::Even,
     };
@@ -457,10 +550,34 @@ mod tests {
             &report(Mode::Closed { concurrency: 7 }, &run),
             "caution: closed loop",
         );
-        (0..10_000).for_each(|_| run.tally.slip.record(Nanos(60_000)));
-        says(&report(OPEN, &run), "the generator itself was late");
-        run.cpu = Duration::from_millis(2_900);
-        says(&report(OPEN, &run), "busy 97 % of the time");
+        // Slower in the second half, as where a disk's cache is full.
+        run.tally.first_half = Latencies::default();
+        (0..5_000).for_each(|_| run.tally.response.record(Nanos(900_000)));
+        (0..5_000).for_each(|_| run.tally.first_half.record(Nanos(900_000)));
+        says(&report(OPEN, &run), "p50 us 900.095, then 500.223");
+        says(&report(OPEN, &run), "appends 5000, then 10000");
+    }
+
+    #[test]
+    fn a_late_or_busy_generator_makes_a_run_invalid() {
+        let mut late = measured(0);
+        let causes = |run: &Measured| report(OPEN, run).invalid.unwrap_or_default();
+        // p99 of the response is 500.223 us.
+        late.tally.slip = Latencies::default();
+        (0..10_000).for_each(|_| late.tally.slip.record(Nanos(50_000)));
+        assert_eq!(causes(&late), "");
+        (0..200).for_each(|_| late.tally.slip.record(Nanos(60_000)));
+        assert!(causes(&late).starts_with("the generator itself was late: slip p99 60.0"));
+        let mut busy = measured(0);
+        busy.cpu = Duration::from_millis(2_760);
+        assert_eq!(causes(&busy), "", "what it looked is not counted");
+        busy.cpu = Duration::from_millis(2_790);
+        assert!(causes(&busy).contains("busy 91 % of the time, more than 90 %"));
+        let both = Measured {
+            tally: late.tally,
+            ..busy
+        };
+        assert_eq!(causes(&both).matches("; ").count(), 1);
     }
 
     #[test]

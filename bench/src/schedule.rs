@@ -204,6 +204,12 @@ impl Window {
         self.measured_from <= planned && planned < self.until
     }
 
+    /// The instant that parts what counts into two halves.
+    #[must_use]
+    pub fn middle(&self) -> Nanos {
+        after(self.measured_from, self.duration() / 2)
+    }
+
     /// Length of the part that counts.
     #[must_use]
     pub fn duration(&self) -> Duration {
@@ -338,5 +344,6 @@ mod tests {
         let counted: Vec<u64> = (0..300).filter(|at| window.measures(Nanos(*at))).collect();
         assert_eq!(counted, (150..160).collect::<Vec<_>>());
         assert_eq!(window.duration(), Duration::from_nanos(10));
+        assert_eq!(window.middle(), Nanos(155));
     }
 }

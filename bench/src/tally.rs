@@ -38,6 +38,8 @@ pub struct Tally {
     window: Window,
     /// Planned to acknowledged: what a user of the log would have waited.
     pub response: Latencies,
+    /// The part of `response` that was planned before the middle of the window.
+    pub first_half: Latencies,
     /// Sent to acknowledged: the cluster's part of it, client included.
     pub service: Latencies,
     /// Planned to sent: the generator's part of it.
@@ -68,6 +70,7 @@ impl Tally {
         Self {
             window,
             response: Latencies::default(),
+            first_half: Latencies::default(),
             service: Latencies::default(),
             slip: Latencies::default(),
             acked_count: 0,
@@ -103,7 +106,11 @@ impl Tally {
                 self.on_term(log, term, at.ended);
                 self.note_gap(at.ended);
                 if measured {
-                    self.response.record(at.ended.since(at.planned));
+                    let response = at.ended.since(at.planned);
+                    self.response.record(response);
+                    if at.planned < self.window.middle() {
+                        self.first_half.record(response);
+                    }
                     self.service.record(at.ended.since(at.sent));
                     self.acked_count += 1;
                     self.last_acked = Some(at.ended);
@@ -209,6 +216,7 @@ mod tests {
         assert_eq!((tally.error_count(), tally.slip.count()), (4, 6));
         assert_eq!((tally.response.count(), tally.service.count()), (2, 2));
         assert_eq!(tally.response.max(), Nanos(1_100));
+        assert_eq!(tally.first_half.count(), 1);
         assert_eq!(tally.service.max(), Nanos(1_099));
         assert_eq!(tally.last_acked, Some(Nanos(1_200)));
     }

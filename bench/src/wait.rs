@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::Context;
+use std::time::Duration;
 
 use ringwood_core::id::Nanos;
 use ringwood_net::clock;
@@ -77,6 +78,8 @@ impl Timer {
 pub(crate) struct Look {
     spin: Spin,
     state: State,
+    /// Time spent looking, without what others had of it.
+    looked_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +98,8 @@ struct Looking {
     offered_at: Nanos,
     /// How long the core was away at the offer just made, if one was.
     taken_ns: u64,
+    /// How long it was away at all offers.
+    away_ns: u64,
 }
 
 impl Look {
@@ -102,7 +107,13 @@ impl Look {
         Self {
             spin: Spin::new(mode),
             state: State::Busy,
+            looked_ns: 0,
         }
+    }
+
+    /// How long it looked so far: time of the core that nothing needed.
+    pub(crate) fn looked(&self) -> Duration {
+        Duration::from_nanos(self.looked_ns)
     }
 
     /// There is news.
@@ -112,7 +123,7 @@ impl Look {
                 true => SpinEnd::Handed,
                 false => SpinEnd::Hit,
             };
-            self.learn(end, look.since);
+            self.learn(end, look);
         }
         self.state = State::Busy;
     }
@@ -130,6 +141,7 @@ impl Look {
                         span_ns,
                         offered_at: now,
                         taken_ns: 0,
+                        away_ns: 0,
                     };
                     // Where the answer came from this very core the last time, it needs it first.
                     State::Looking(match self.spin.offers_first() {
@@ -148,11 +160,11 @@ impl Look {
 
     fn look_on(&mut self, now: Nanos, look: Looking) -> State {
         if look.taken_ns > CONTENDED_NS && look.span_ns != u64::MAX {
-            self.learn(SpinEnd::Contended, look.since);
+            self.learn(SpinEnd::Contended, look);
             return State::Asleep;
         }
         if now.since(look.since).0 >= look.span_ns {
-            self.learn(SpinEnd::Miss, look.since);
+            self.learn(SpinEnd::Miss, look);
             return State::Asleep;
         }
         State::Looking(match now.since(look.offered_at).0 >= YIELD_NS {
@@ -164,9 +176,11 @@ impl Look {
         })
     }
 
-    fn learn(&mut self, end: SpinEnd, since: Nanos) {
+    fn learn(&mut self, end: SpinEnd, look: Looking) {
         let now = clock::now();
-        self.spin.learn(end, now.since(since).0, now);
+        let span_ns = now.since(look.since).0;
+        self.looked_ns += span_ns.saturating_sub(look.away_ns);
+        self.spin.learn(end, span_ns, now);
     }
 }
 
@@ -175,9 +189,11 @@ impl Looking {
     fn offer(self, now: Nanos) -> Self {
         rustix::thread::sched_yield();
         let offered_at = clock::now();
+        let taken_ns = offered_at.since(now).0;
         Self {
             offered_at,
-            taken_ns: offered_at.since(now).0,
+            taken_ns,
+            away_ns: self.away_ns + taken_ns,
             ..self
         }
     }
@@ -193,8 +209,6 @@ fn come_back(context: &mut Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::schedule::after;
 
@@ -235,6 +249,7 @@ mod tests {
                 .await;
                 assert!(matches!(look.state, State::Asleep));
                 assert_eq!(polls > 2, comes_back);
+                assert_eq!(look.looked() > Duration::ZERO, comes_back);
             });
         }
     }

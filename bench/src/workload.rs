@@ -105,6 +105,8 @@ pub struct Measured {
     pub sent_count: u64,
     /// CPU time of the thread during the run: generator, client and runtime.
     pub cpu: Duration,
+    /// The part of it that only looked for news instead of sleeping.
+    pub looked: Duration,
     /// Length of the run, warm-up and drain included.
     pub elapsed: Duration,
 }
@@ -166,6 +168,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
         planned_count: sent_count + unsent_count,
         sent_count,
         cpu: thread_cpu().saturating_sub(cpu),
+        looked: look.looked(),
         elapsed: Duration::from_nanos(ended.since(started).0),
     })
 }
