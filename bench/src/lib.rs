@@ -6,6 +6,7 @@
 //!   histogram  tally                  what it came to
 //!   floor                             what the machine allows
 //!   report  floor_report  environment what is told of it
+//!   repeats  sweep  objective  runs   of many runs: how far to trust them, the knee, a bound held
 //! ```
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
 
@@ -15,8 +16,12 @@ pub mod floor;
 pub mod floor_report;
 pub mod histogram;
 mod line;
+pub mod objective;
+pub mod repeats;
 pub mod report;
+mod runs;
 pub mod schedule;
+pub mod sweep;
 pub mod tally;
 pub mod target;
 mod wait;

@@ -3,6 +3,7 @@
 //! Chooses the load or the floor, and prints the report. Measures nothing itself: that is
 //! `ringwood-bench`. The client's task runs on this thread, beside the generator's.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,14 +11,19 @@ use clap::builder::RangedU64ValueParser;
 use ringwood_bench::environment::{Environment, command_line};
 use ringwood_bench::floor::{self, FloorError, FloorOptions};
 use ringwood_bench::floor_report::FloorReport;
+use ringwood_bench::objective::{Objective, ObjectiveReport, Search};
+use ringwood_bench::repeats::Repeats;
 use ringwood_bench::report::Report;
-use ringwood_bench::schedule::{Arrivals, BURST_SIZE_MAX, RATE_MAX};
+use ringwood_bench::schedule::{Arrivals, RATE_MAX};
+use ringwood_bench::sweep::{Ladder, Sweep};
 use ringwood_bench::target::ClusterTarget;
 use ringwood_bench::workload::{self, Mode, Plan};
 use ringwood_core::limits::RECORD_SIZE_MAX;
 use ringwood_net::client::NotCommittedReason;
 use ringwood_net::ring::SpinMode;
+use serde::Serialize;
 
+use crate::command::bench_words::{Spread, parse_ladder, parse_objective, parse_spread};
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::flags::{Global, parse_name};
@@ -42,8 +48,12 @@ const GRACE: Duration = Duration::from_secs(5);
 /// met it. With --closed, a fixed number is kept in flight instead; stalls then hide the appends
 /// that were not sent. The records are appended to the log, and stay there.
 ///
-/// The result is marked invalid if less than 99.9 % of the rate was acknowledged. A percentile with
-/// fewer than 100 samples above it is n/a. In JSON, figures are numbers.
+/// The result is marked invalid if less than 99.9 % of what was planned was acknowledged in time, if
+/// the generator was late (the p99 of its slip above 10 % of the response's), or if its thread ran
+/// out of CPU. A percentile with fewer than 100 samples above it is n/a; halves that differ are
+/// named. In JSON, figures are numbers.
+///
+/// With --repeats, --sweep or --slo there are many runs, each with its verdict.
 ///
 /// With --floor no cluster is needed: it measures what this machine allows one durable append,
 /// with the waiting policy of a node. A loopback round trip, 4 KiB made durable by one writer and
@@ -56,6 +66,9 @@ Examples:
   ringwood bench --rate 20000 --duration 30s
   ringwood bench --closed --concurrency 1
   ringwood bench --closed --concurrency 1024 --payload 1KiB -o json | jq .acked_per_s
+  ringwood bench --rate 20000 --arrivals poisson --seed 7 --repeats 5
+  ringwood bench --sweep rate=10k..1M:x1.5 --duration 5s
+  ringwood bench --slo p99=5ms --rate 20000
   ringwood bench --floor --dir /var/lib/ringwood"
 )]
 pub(crate) struct Args {
@@ -109,9 +122,26 @@ pub(crate) struct Args {
     #[arg(value_parser = parse_name)]
     log: Vec<String>,
 
+    /// Measure the same so many times, 1 to 100, and tell median and range
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
+    repeats: usize,
+
+    /// Measure at one rate after the other, by a factor or a sum, and find the knee; ends after
+    /// two invalid runs in a row
+    #[arg(long, value_name = "rate=FIRST..LAST:xFACTOR", value_parser = parse_ladder)]
+    #[arg(conflicts_with_all = ["rate", "closed", "repeats"])]
+    sweep: Option<Ladder>,
+
+    /// Find the highest rate at which a percentile (p50, p90, p99, p99.9, p99.99) stays within a
+    /// bound, from --rate on; each run lasts as long as the percentile needs
+    #[arg(long, value_name = "PERCENTILE=DURATION", value_parser = parse_objective)]
+    #[arg(conflicts_with_all = ["sweep", "closed", "repeats"])]
+    slo: Option<Objective>,
+
     /// Measure this machine instead of a cluster
     #[arg(long)]
-    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log"])]
+    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log", "repeats", "sweep", "slo"])]
     floor: bool,
 
     /// Where to write for --floor: a directory on the disk that nodes would use
@@ -119,23 +149,16 @@ pub(crate) struct Args {
     dir: PathBuf,
 }
 
-/// `Arrivals` before the seed is known.
-#[derive(Clone, Copy, Debug)]
-enum Spread {
-    Even,
-    Poisson,
-    Bursts(u64),
-}
-
 impl Args {
-    fn plan(&self, global: &Global) -> Plan {
+    /// At `rate_per_s`, or in a closed loop whatever the rate.
+    fn plan(&self, rate_per_s: u64, global: &Global) -> Plan {
         Plan {
             mode: match self.closed {
                 true => Mode::Closed {
                     concurrency: self.concurrency,
                 },
                 false => Mode::Open {
-                    rate_per_s: self.rate,
+                    rate_per_s,
                     arrivals: match self.arrivals {
                         Spread::Even => Arrivals::Even,
                         Spread::Poisson => Arrivals::Poisson { seed: self.seed },
@@ -165,23 +188,117 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     for log in &args.log {
         connect::require_log(&client, log)?;
     }
-    let plan = args.plan(global);
-    let target = ClusterTarget::new(client, args.log.clone());
-    let measured = workload::run(&target, &plan).await.map_err(|error| {
-        Failure::new(
-            Exit::Internal,
-            format!("the schedule has no timer: {error}"),
-        )
-    })?;
-    let report = Report::new(&plan, &args.log, &measured, command_line(), environment);
+    let bench = Bench {
+        target: ClusterTarget::new(client, args.log.clone()),
+        environment,
+        args: &args,
+        global,
+    };
+    if let Some(ladder) = &args.sweep {
+        return bench.sweep(ladder).await;
+    }
+    match args.slo {
+        Some(objective) => bench.search(objective).await,
+        None => bench.repeat().await,
+    }
+}
+
+/// A cluster to be loaded, and how.
+struct Bench<'a> {
+    target: ClusterTarget,
+    environment: Environment,
+    args: &'a Args,
+    global: &'a Global,
+}
+
+impl Bench<'_> {
+    async fn repeat(&self) -> Result<Exit, Failure> {
+        let plan = self.args.plan(self.args.rate, self.global);
+        let mut runs = Vec::new();
+        for _ in 0..self.args.repeats {
+            runs.push(self.measure(&plan).await?);
+        }
+        match &runs[..] {
+            [only] => self.print(only)?,
+            _ => self.print(&Repeats::new(runs.clone()))?,
+        }
+        acked(&runs)
+    }
+
+    async fn sweep(&self, ladder: &Ladder) -> Result<Exit, Failure> {
+        let mut runs = Vec::new();
+        while let Some(rate) = ladder.next(&runs) {
+            output::message(format!("at {rate}/s"));
+            let plan = self.args.plan(rate, self.global);
+            runs.push(self.measure(&plan).await?);
+        }
+        self.print(&Sweep::new(runs.clone()))?;
+        acked(&runs)
+    }
+
+    async fn search(&self, objective: Objective) -> Result<Exit, Failure> {
+        let mut search = Search::new(self.args.rate);
+        let mut runs = Vec::new();
+        while let Some(rate) = search.next() {
+            output::message(format!("at {rate}/s"));
+            let mut plan = self.args.plan(rate, self.global);
+            plan.duration = plan.duration.max(objective.duration_min(rate));
+            let run = self.measure(&plan).await?;
+            // Where nothing is acknowledged at all, no lower rate helps.
+            if run.acked == 0 {
+                self.print(&run)?;
+                return Err(nothing_acked(&run));
+            }
+            search.learn(rate, objective.missed_by(&run).is_none());
+            runs.push(run);
+        }
+        self.print(&ObjectiveReport::new(objective, search, runs))?;
+        match search.held() {
+            Some(_) => Ok(Exit::Ok),
+            None => Err(
+                Failure::new(Exit::Unhealthy, format!("no rate holds {objective}"))
+                    .fix("'ringwood bench --floor' tells what this machine allows"),
+            ),
+        }
+    }
+
+    async fn measure(&self, plan: &Plan) -> Result<Report, Failure> {
+        let measured = workload::run(&self.target, plan).await.map_err(|error| {
+            Failure::new(
+                Exit::Internal,
+                format!("the schedule has no timer: {error}"),
+            )
+        })?;
+        let environment = self.environment.clone();
+        let logs = &self.args.log;
+        Ok(Report::new(
+            plan,
+            logs,
+            &measured,
+            command_line(),
+            environment,
+        ))
+    }
+
+    fn print(&self, report: &(impl Serialize + Display)) -> Result<(), Failure> {
+        print(self.global.output, report)
+    }
+}
+
+fn print(output: Output, report: &(impl Serialize + Display)) -> Result<(), Failure> {
     // A reader that has left changes nothing about how it went.
-    let _ = match global.output {
-        Output::Json => output::print_json(&report)?,
+    let _ = match output {
+        Output::Json => output::print_json(report)?,
         Output::Table => output::print(&format!("{report}\n"))?,
     };
-    match report.acked {
-        0 => Err(nothing_acked(&report)),
-        _ => Ok(Exit::Ok),
+    Ok(())
+}
+
+/// How to exit after `runs`, which have been printed.
+fn acked(runs: &[Report]) -> Result<Exit, Failure> {
+    match runs.iter().find(|run| run.acked == 0) {
+        Some(none) => Err(nothing_acked(none)),
+        None => Ok(Exit::Ok),
     }
 }
 
@@ -189,10 +306,7 @@ fn run_floor(dir: PathBuf, output: Output, environment: Environment) -> Result<E
     let options = FloorOptions::new(dir);
     let floor = floor::measure(&options).map_err(floor_failure)?;
     let report = FloorReport::new(&floor, &options, command_line(), environment);
-    let _ = match output {
-        Output::Json => output::print_json(&report)?,
-        Output::Table => output::print(&format!("{report}\n"))?,
-    };
+    print(output, &report)?;
     Ok(Exit::Ok)
 }
 
@@ -225,17 +339,6 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("nothing can be measured in no time".into()),
         duration => Ok(duration),
-    }
-}
-
-fn parse_spread(text: &str) -> Result<Spread, String> {
-    match (text, text.strip_prefix("bursts:").map(str::parse)) {
-        ("even", _) => Ok(Spread::Even),
-        ("poisson", _) => Ok(Spread::Poisson),
-        (_, Some(Ok(size))) if (1..=BURST_SIZE_MAX).contains(&size) => Ok(Spread::Bursts(size)),
-        _ => Err(format!(
-            "write even, poisson, or bursts:N with an N of 1 to {BURST_SIZE_MAX}"
-        )),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod append;
 pub(crate) mod bench;
+mod bench_words;
 pub(crate) mod dev;
 pub(crate) mod dump;
 pub(crate) mod init;
