@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringwood_bench::fake::FakeTarget;
+use ringwood_bench::payload::Payload;
 use ringwood_bench::workload::{DRAIN, Mode, Plan, run};
 use ringwood_core::frame::assembler::{Assembler, TagPolicy};
 use ringwood_core::frame::client::Append;
@@ -273,11 +274,14 @@ fn generators(criterion: &mut Criterion) {
 fn generate(mode: Mode) -> Duration {
     let plan = Plan {
         mode,
-        payload_size: RECORD_SIZE,
+        payload: Payload::fixed(RECORD_SIZE).expect("a record has a bound"),
+        seed: 1,
         warmup: Duration::ZERO,
         duration: Duration::from_millis(50),
         drain: DRAIN,
         log_count: 1,
+        producer_count: 1,
+        keeps_intervals: false,
         spin: SpinMode::Never,
     };
     let mut builder = tokio::runtime::Builder::new_current_thread();

@@ -73,7 +73,7 @@ impl FakeTarget {
 impl Target for FakeTarget {
     type Pending = FakePending;
 
-    async fn offer(&self, _log: usize, _record: Bytes) -> FakePending {
+    async fn offer(&self, _lane: usize, _record: Bytes) -> FakePending {
         let (sender, receiver) = oneshot::channel();
         self.shared.queued.borrow_mut().push(sender);
         self.shared.arrived.notify_one();

@@ -64,6 +64,26 @@ impl Latencies {
         self.histogram.saturating_record(span.0);
     }
 
+    /// Counts `count` equal spans.
+    pub(crate) fn record_many(&mut self, span: Nanos, count: u64) {
+        self.histogram.saturating_record_n(span.0, count);
+    }
+
+    /// The spans that occurred, to three digits, and how often; ascending.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Nanos, u64)> + '_ {
+        self.histogram.iter_recorded().map(|step| {
+            (
+                Nanos(step.value_iterated_to()),
+                step.count_since_last_iteration(),
+            )
+        })
+    }
+
+    /// As others' tools know it.
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
     /// Counts all that another histogram has.
     pub fn add(&mut self, other: &Self) {
         self.histogram

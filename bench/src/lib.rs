@@ -1,9 +1,10 @@
 //! Load and measurements: how fast Ringwood is, and how fast this machine would let it be.
 //!
 //! ```text
-//!   schedule  workload  line  wait    what is offered, when, and what is in flight
+//!   schedule  payload                 what is offered, and when
+//!   workload  line  wait              who offers it, and what is in flight
 //!   target  fake                      who takes it
-//!   histogram  tally                  what it came to
+//!   histogram  tally  intervals       what it came to
 //!   floor                             what the machine allows
 //!   report  floor_report  environment what is told of it
 //!   repeats  sweep  objective  runs   of many runs: how far to trust them, the knee, a bound held
@@ -15,8 +16,10 @@ pub mod fake;
 pub mod floor;
 pub mod floor_report;
 pub mod histogram;
+pub mod intervals;
 mod line;
 pub mod objective;
+pub mod payload;
 pub mod repeats;
 pub mod report;
 mod runs;

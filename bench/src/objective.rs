@@ -40,6 +40,14 @@ impl Objective {
         Duration::from_nanos(u64::try_from(span_ns).expect("no percentile needs centuries"))
     }
 
+    /// The lowest rate at which a run of `longest` is enough: below, each step takes longer still.
+    #[must_use]
+    pub fn rate_min(&self, longest: Duration) -> u64 {
+        let one = self.duration_min(1).as_nanos();
+        let rate = one.div_ceil(longest.as_nanos().max(1));
+        u64::try_from(rate).map_or(RATE_MAX, |rate| rate.min(RATE_MAX))
+    }
+
     /// Why `run` does not hold it; `None` if it does.
     #[must_use]
     pub fn missed_by(&self, run: &Report) -> Option<String> {
@@ -67,6 +75,8 @@ impl fmt::Display for Objective {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Search {
     start: u64,
+    /// Below, nothing is tried.
+    lowest: u64,
     /// The highest rate that held. Always below `failed`.
     held: Option<u64>,
     /// The lowest that did not.
@@ -74,12 +84,13 @@ pub struct Search {
 }
 
 impl Search {
-    /// Begins with `start`, 1 to `RATE_MAX`.
+    /// Begins with `start`, 1 to `RATE_MAX`, and does not go below `lowest` unless that does.
     #[must_use]
-    pub fn new(start: u64) -> Self {
+    pub fn new(start: u64, lowest: u64) -> Self {
         assert!((1..=RATE_MAX).contains(&start), "a rate has a bound");
         Self {
             start,
+            lowest: lowest.clamp(1, start),
             held: None,
             failed: None,
         }
@@ -90,9 +101,10 @@ impl Search {
     pub fn next(&self) -> Option<u64> {
         match (self.held, self.failed) {
             (None, None) => Some(self.start),
-            (Some(RATE_MAX), None) | (None, Some(1)) => None,
+            (Some(RATE_MAX), None) => None,
+            (None, Some(failed)) if failed == self.lowest => None,
             (Some(held), None) => Some((held * 2).min(RATE_MAX)),
-            (None, Some(failed)) => Some(failed / 2),
+            (None, Some(failed)) => Some((failed / 2).max(self.lowest)),
             (Some(held), Some(failed)) => {
                 let close =
                     u128::from(failed) * 1_000 <= u128::from(held) * u128::from(CLOSE_THOUSANDTHS);
@@ -199,7 +211,7 @@ mod tests {
 
     /// What a search from `start` ends with on a cluster that holds up to `capacity`.
     fn searched(start: u64, capacity: u64) -> (Option<u64>, Vec<u64>) {
-        let mut search = Search::new(start);
+        let mut search = Search::new(start, 1);
         let mut tried = Vec::new();
         while let Some(rate) = search.next() {
             tried.push(rate);
@@ -239,6 +251,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_search_does_not_go_where_a_step_would_take_hours() {
+        let mut search = Search::new(1_000, 300);
+        for rate in [1_000, 500, 300] {
+            assert_eq!(search.next(), Some(rate));
+            search.learn(rate, false);
+        }
+        assert_eq!((search.next(), search.held()), (None, None));
+        assert_eq!(Search::new(5, 300).next(), Some(5));
+    }
+
     const P99: Objective = Objective {
         share: Share::P99,
         limit: Nanos(1_000_000),
@@ -270,6 +293,7 @@ mod tests {
     #[test]
     fn a_step_lasts_as_long_as_its_percentile_needs() {
         assert_eq!(P99.duration_min(1_000), Duration::from_secs(11));
+        assert_eq!(P99.rate_min(Duration::from_secs(11)), 1_000);
         let rare = Objective {
             share: Share::P9999,
             ..P99
@@ -279,7 +303,7 @@ mod tests {
 
     #[test]
     fn people_see_each_steps_verdict() {
-        let mut search = Search::new(10_000);
+        let mut search = Search::new(10_000, 1);
         search.learn(10_000, true);
         search.learn(20_000, false);
         let mut slow = report(OPEN, &measured(0));

@@ -51,7 +51,13 @@ pub struct Report {
     pub offered_per_s: Option<f64>,
     pub concurrency: Option<usize>,
     pub logs: Vec<String>,
-    pub payload_bytes: usize,
+    /// The mean of the records acknowledged.
+    pub payload_bytes: u64,
+    /// Their size, or its distribution.
+    pub payload: String,
+    pub producers: usize,
+    /// Of all that was left to chance.
+    pub seed: u64,
     pub warmup_s: f64,
     pub duration_s: f64,
     /// What an acknowledged append has survived.
@@ -136,6 +142,7 @@ impl Report {
             Mode::Closed { concurrency } => ("closed", None, None, Some(concurrency)),
         };
         let offered_per_s = measured.planned_count as f64 / plan.duration.as_secs_f64();
+        let payload_mean = tally.acked_bytes as f64 / tally.acked_count.max(1) as f64;
         let shares = [
             ("p50_us", Share::P50),
             ("p90_us", Share::P90),
@@ -157,7 +164,10 @@ impl Report {
             offered_per_s: rate_per_s.map(|_| tenth(offered_per_s)),
             concurrency,
             logs: logs.to_vec(),
-            payload_bytes: plan.payload_size,
+            payload_bytes: payload_mean.round() as u64,
+            payload: plan.payload.to_string(),
+            producers: plan.producer_count,
+            seed: plan.seed,
             warmup_s: plan.warmup.as_secs_f64(),
             duration_s: plan.duration.as_secs_f64(),
             durability: "quorum",
@@ -165,7 +175,7 @@ impl Report {
             sent: measured.sent_count,
             acked: tally.acked_count,
             acked_per_s,
-            bytes_per_s: tenth(acked_per_s * plan.payload_size as f64),
+            bytes_per_s: tenth(acked_per_s * payload_mean),
             p50_us: at(Share::P50),
             p90_us: at(Share::P90),
             p99_us: at(Share::P99),
@@ -334,8 +344,10 @@ impl Report {
     /// The same without how much of it: what the runs of a sweep have in common.
     pub(crate) fn conditions(&self) -> String {
         format!(
-            "{} B to {} for {} s after {} s of warm-up, durable on a {}",
-            self.payload_bytes,
+            "{} by {} producer{} to {} for {} s after {} s of warm-up, durable on a {}",
+            self.payload,
+            self.producers,
+            if self.producers == 1 { "" } else { "s" },
             self.logs.join(", "),
             self.duration_s,
             self.warmup_s,
@@ -424,6 +436,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::environment::tests::sample;
     use crate::histogram::Latencies;
+    use crate::payload::Payload;
     use crate::schedule::{Arrivals, Window};
     use crate::tally::{Instants, Tally};
     use crate::workload::DRAIN;
@@ -431,11 +444,14 @@ pub(crate) mod tests {
     fn plan(mode: Mode) -> Plan {
         Plan {
             mode,
-            payload_size: 256,
+            payload: Payload::fixed(256).unwrap(),
+            seed: 1,
             warmup: Duration::from_secs(2),
             duration: Duration::from_secs(1),
             drain: DRAIN,
             log_count: 1,
+            producer_count: 1,
+            keeps_intervals: false,
             spin: SpinMode::default(),
         }
     }
@@ -460,7 +476,7 @@ pub(crate) mod tests {
                 durability: Durability::Quorum,
             };
             tally.on_sent(at.planned, at.sent);
-            tally.on_end(0, at, outcome);
+            tally.on_end(0, 256, at, outcome);
         }
         tally.on_over(window.until);
         Measured {
@@ -493,7 +509,7 @@ pub(crate) mod tests {
             ended: Nanos(9),
         };
         let overloaded = Outcome::NotCommitted(NotCommittedReason::Overloaded);
-        measured.tally.on_end(0, at, overloaded);
+        measured.tally.on_end(0, 256, at, overloaded);
         let report = report(OPEN, &measured);
         let json = serde_json::to_string_pretty(&report).unwrap();
         assert_eq!(json + "\n", include_str!("../tests/golden/report.json"));

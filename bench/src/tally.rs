@@ -10,6 +10,7 @@ use ringwood_core::id::Nanos;
 use ringwood_net::client::Outcome;
 
 use crate::histogram::Latencies;
+use crate::intervals::Intervals;
 use crate::schedule::Window;
 
 /// Instants of one append.
@@ -40,12 +41,16 @@ pub struct Tally {
     pub response: Latencies,
     /// The part of `response` that was planned before the middle of the window.
     pub first_half: Latencies,
+    /// `response` by when appends ended; `None` where nobody asked for it.
+    pub intervals: Option<Intervals>,
     /// Sent to acknowledged: the cluster's part of it, client included.
     pub service: Latencies,
     /// Planned to sent: the generator's part of it.
     pub slip: Latencies,
     /// Measured appends that were acknowledged.
     pub acked_count: u64,
+    /// Bytes of their records.
+    pub acked_bytes: u64,
     /// When the last of them was; `None` of none.
     pub last_acked: Option<Nanos>,
     /// Measured appends whose fate is unknown, given up ones among them.
@@ -71,9 +76,11 @@ impl Tally {
             window,
             response: Latencies::default(),
             first_half: Latencies::default(),
+            intervals: None,
             service: Latencies::default(),
             slip: Latencies::default(),
             acked_count: 0,
+            acked_bytes: 0,
             last_acked: None,
             unknown_count: 0,
             not_committed: BTreeMap::new(),
@@ -98,8 +105,8 @@ impl Tally {
         }
     }
 
-    /// An append to `log` has ended.
-    pub fn on_end(&mut self, log: usize, at: Instants, outcome: Outcome) {
+    /// An append of `size` bytes to `log` has ended.
+    pub fn on_end(&mut self, log: usize, size: usize, at: Instants, outcome: Outcome) {
         let measured = self.window.measures(at.planned);
         match outcome {
             Outcome::Committed { term, .. } => {
@@ -112,7 +119,11 @@ impl Tally {
                         self.first_half.record(response);
                     }
                     self.service.record(at.ended.since(at.sent));
+                    if let Some(intervals) = &mut self.intervals {
+                        intervals.record(at.ended, response);
+                    }
                     self.acked_count += 1;
+                    self.acked_bytes += size as u64;
                     self.last_acked = Some(at.ended);
                 }
             }
@@ -133,6 +144,9 @@ impl Tally {
 
     /// The run is over at `now`; silence up to then, or to the end of the window, is a gap too.
     pub fn on_over(&mut self, now: Nanos) {
+        if let Some(intervals) = &mut self.intervals {
+            intervals.finish(now.max(self.window.until));
+        }
         let given_up = self.unknown_count > 0;
         self.note_gap(if given_up { now } else { self.window.until });
     }
@@ -194,7 +208,7 @@ mod tests {
             ended,
         };
         tally.on_sent(planned, sent);
-        tally.on_end(0, at, outcome);
+        tally.on_end(0, 7, at, outcome);
     }
 
     #[test]
@@ -216,7 +230,7 @@ mod tests {
         assert_eq!((tally.error_count(), tally.slip.count()), (4, 6));
         assert_eq!((tally.response.count(), tally.service.count()), (2, 2));
         assert_eq!(tally.response.max(), Nanos(1_100));
-        assert_eq!(tally.first_half.count(), 1);
+        assert_eq!((tally.first_half.count(), tally.acked_bytes), (1, 14));
         assert_eq!(tally.service.max(), Nanos(1_099));
         assert_eq!(tally.last_acked, Some(Nanos(1_200)));
     }
@@ -231,7 +245,7 @@ mod tests {
                 sent: ended,
                 ended,
             };
-            tally.on_end(log, at, committed(term));
+            tally.on_end(log, 7, at, committed(term));
             tally.leader_change_count
         };
         assert_eq!(ack(0, 10, 3), 0);

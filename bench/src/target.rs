@@ -9,35 +9,36 @@ use ringwood_net::client::{Client, Outcome, Pending};
 
 /// Takes appends, many at a time. Used by one thread.
 pub trait Target {
-    /// An append on its way. Those of one log end in the order in which they were offered; one
+    /// An append on its way. Those of one lane end in the order in which they were offered; one
     /// that does not is seen to end when those before it have.
     type Pending: Future<Output = Outcome> + Unpin;
 
-    /// Hands over one record for the log of that number. Ready at once where there is room, and
+    /// Hands over one record for the log, and by the producer, of that lane. Ready at once where there is room, and
     /// as soon as there is where there is none: the wait counts as latency.
-    fn offer(&self, log: usize, record: Bytes) -> impl Future<Output = Self::Pending>;
+    fn offer(&self, lane: usize, record: Bytes) -> impl Future<Output = Self::Pending>;
 }
 
-/// Logs of a cluster, reached by a client whose task runs on the thread of the generator: a record
+/// Logs of a cluster, reached by clients whose tasks run on the thread of the generator: a record
 /// passes from one to the other without waking anybody.
 #[derive(Clone, Debug)]
 pub struct ClusterTarget {
-    client: Client,
+    clients: Vec<Client>,
     logs: Vec<String>,
 }
 
 impl ClusterTarget {
-    /// Log `n` of a plan is the one named by `logs[n]`.
+    /// Log `n` of a plan is the one named by `logs[n]`, producer `n` is `clients[n]`.
     #[must_use]
-    pub fn new(client: Client, logs: Vec<String>) -> Self {
-        Self { client, logs }
+    pub fn new(clients: Vec<Client>, logs: Vec<String>) -> Self {
+        Self { clients, logs }
     }
 }
 
 impl Target for ClusterTarget {
     type Pending = Pending;
 
-    async fn offer(&self, log: usize, record: Bytes) -> Pending {
-        self.client.enqueue(&self.logs[log], record).await
+    async fn offer(&self, lane: usize, record: Bytes) -> Pending {
+        let (client, log) = (lane / self.logs.len(), lane % self.logs.len());
+        self.clients[client].enqueue(&self.logs[log], record).await
     }
 }

@@ -30,7 +30,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::line::Line;
+use crate::line::{Line, Offered};
+use crate::payload::Payload;
 use crate::schedule::{Arrivals, Schedule, Window, after};
 use crate::tally::Tally;
 use crate::target::Target;
@@ -61,8 +62,10 @@ const SOURCE_SIZE: usize = 64 << 10;
 pub struct Plan {
     /// Open or closed loop.
     pub mode: Mode,
-    /// Bytes of a record, at most `RECORD_SIZE_MAX`.
-    pub payload_size: usize,
+    /// How large records are.
+    pub payload: Payload,
+    /// Of what is drawn for that.
+    pub seed: u64,
     /// What is not counted, first.
     pub warmup: Duration,
     /// What is, then.
@@ -71,8 +74,18 @@ pub struct Plan {
     pub drain: Duration,
     /// Logs, loaded in turn; at least 1.
     pub log_count: usize,
+    /// Producers, each of which appends to all logs; at least 1.
+    pub producer_count: usize,
+    /// Whether to keep the response by intervals, for a log of them.
+    pub keeps_intervals: bool,
     /// Whether to look for acknowledgements before sleeping.
     pub spin: SpinMode,
+}
+
+impl Plan {
+    fn lane_count(&self) -> usize {
+        self.log_count * self.producer_count
+    }
 }
 
 /// What decides when the next append goes.
@@ -118,7 +131,10 @@ pub struct Measured {
 pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
     let (started, cpu) = (clock::now(), thread_cpu());
     let window = Window::new(started, plan.warmup, plan.duration);
-    let line = RefCell::new(Line::new(window, plan.log_count));
+    let line = RefCell::new(Line::new(window, plan.log_count, plan.lane_count()));
+    if plan.keeps_intervals {
+        line.borrow_mut().keep_intervals();
+    }
     let mut look = Look::new(plan.spin);
     let schedule = match plan.mode {
         Mode::Open {
@@ -132,8 +148,8 @@ pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
         target,
         schedule: &schedule,
         line: &line,
-        source: Source::new(plan.payload_size),
-        log_count: plan.log_count,
+        source: Source::new(plan.payload.sizes(plan.seed)),
+        lane_count: plan.lane_count(),
         window,
     };
     // A target that takes nothing, or answers nothing, any more must not hold the run for ever.
@@ -160,7 +176,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan) -> io::Result<Measured> {
         .take()
         .map_or(0, |schedule| schedule.rest_count(window));
     let tally = line
-        .replace(Line::new(window, plan.log_count))
+        .replace(Line::new(window, plan.log_count, plan.lane_count()))
         .give_up(ended);
     Ok(Measured {
         window,
@@ -204,7 +220,7 @@ struct Producer<'a, T: Target> {
     schedule: &'a RefCell<Option<Schedule>>,
     line: &'a RefCell<Line<T::Pending>>,
     source: Source,
-    log_count: usize,
+    lane_count: usize,
     window: Window,
 }
 
@@ -269,12 +285,18 @@ impl<T: Target> Producer<'_, T> {
 
     /// Offers append `number`, due at `planned` or, in a closed loop, now.
     async fn offer(&self, number: u64, planned: Option<Nanos>) {
-        let log = usize::try_from(number % self.log_count as u64).expect("the number of a log");
+        let lane = usize::try_from(number % self.lane_count as u64).expect("a lane's number");
         let record = self.source.record(number);
+        let size = record.len();
         let sent = clock::now();
-        let pending = self.target.offer(log, record).await;
-        let planned = planned.unwrap_or(sent);
-        self.line.borrow_mut().push(log, planned, sent, pending);
+        let pending = self.target.offer(lane, record).await;
+        let offered = Offered {
+            lane,
+            size,
+            planned: planned.unwrap_or(sent),
+            sent,
+        };
+        self.line.borrow_mut().push(offered, pending);
     }
 }
 
@@ -293,24 +315,28 @@ async fn step_aside() {
 /// hardly any two are alike.
 struct Source {
     bytes: Bytes,
-    size: usize,
+    /// In turn.
+    sizes: Vec<usize>,
 }
 
 impl Source {
-    fn new(size: usize) -> Self {
-        assert!(size <= RECORD_SIZE_MAX, "a record has a bound");
-        let mut bytes = vec![0; SOURCE_SIZE + size];
+    fn new(sizes: Vec<usize>) -> Self {
+        let size_max = sizes.iter().max().copied();
+        let size_max = size_max.expect("records have a size");
+        assert!(size_max <= RECORD_SIZE_MAX, "a record has a bound");
+        let mut bytes = vec![0; SOURCE_SIZE + size_max];
         clock::fill_random(&mut bytes);
         Self {
             bytes: bytes.into(),
-            size,
+            sizes,
         }
     }
 
     fn record(&self, number: u64) -> Bytes {
         // An odd step visits every place before it comes back.
         let at = (number.wrapping_mul(4_099) % SOURCE_SIZE as u64) as usize;
-        self.bytes.slice(at..at + self.size)
+        let size = self.sizes[(number % self.sizes.len() as u64) as usize];
+        self.bytes.slice(at..at + size)
     }
 }
 
@@ -350,11 +376,14 @@ mod tests {
     fn plan(mode: Mode) -> Plan {
         Plan {
             mode,
-            payload_size: 100,
+            payload: Payload::fixed(100).unwrap(),
+            seed: 1,
             warmup: Duration::ZERO,
             duration: Duration::from_millis(1_100),
             drain: DRAIN,
             log_count: 1,
+            producer_count: 1,
+            keeps_intervals: false,
             spin: SpinMode::Never,
         }
     }
@@ -410,12 +439,12 @@ mod tests {
     impl Target for Late {
         type Pending = <FakeTarget as Target>::Pending;
 
-        async fn offer(&self, log: usize, record: Bytes) -> Self::Pending {
+        async fn offer(&self, lane: usize, record: Bytes) -> Self::Pending {
             self.1.set(self.1.get() + 1);
             if self.1.get() == 3_000 {
                 std::thread::sleep(STALL);
             }
-            self.0.offer(log, record).await
+            self.0.offer(lane, record).await
         }
     }
 
@@ -458,7 +487,7 @@ mod tests {
         let mut plan = plan(Mode::Closed { concurrency: 1_024 });
         plan.duration = Duration::from_millis(50);
         plan.warmup = Duration::from_millis(10);
-        plan.log_count = 3;
+        (plan.log_count, plan.producer_count) = (3, 2);
         let measured = run_on(&plan, |fake| fake, None);
         assert!(measured.tally.acked_count >= 1_024 && measured.tally.error_count() == 0);
         assert_eq!(measured.tally.acked_count, measured.sent_count);
@@ -467,8 +496,26 @@ mod tests {
     #[test]
     fn records_have_the_size_asked_for() {
         for size in [0, 1, 256, RECORD_SIZE_MAX] {
-            let source = Source::new(size);
+            let source = Source::new(vec![size]);
             assert!((0..1_000).all(|number| source.record(number).len() == size));
         }
+        let source = Source::new(vec![3, 1, 2]);
+        let sizes: Vec<usize> = (0..5).map(|number| source.record(number).len()).collect();
+        assert_eq!(sizes, [3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn intervals_have_all_that_was_acknowledged() {
+        let mut plan = plan(OPEN);
+        plan.keeps_intervals = true;
+        let measured = run_on(&plan, |fake| fake, None);
+        let mut log = Vec::new();
+        let intervals = measured.tally.intervals.unwrap();
+        let epoch = std::time::SystemTime::UNIX_EPOCH;
+        intervals.write(&mut log, epoch, "a run").unwrap();
+        let log = String::from_utf8(log).unwrap();
+        // 1.1 s: a whole second and what is left.
+        let lines = log.lines().filter(|line| line.contains(",HIST")).count();
+        assert_eq!(lines, 2, "{log}");
     }
 }

@@ -4,39 +4,47 @@
 //! `ringwood-bench`. The client's task runs on this thread, beside the generator's.
 
 use std::fmt::Display;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use clap::builder::RangedU64ValueParser;
 use ringwood_bench::environment::{Environment, command_line};
 use ringwood_bench::floor::{self, FloorError, FloorOptions};
 use ringwood_bench::floor_report::FloorReport;
+use ringwood_bench::intervals::Intervals;
 use ringwood_bench::objective::{Objective, ObjectiveReport, Search};
+use ringwood_bench::payload::Payload;
 use ringwood_bench::repeats::Repeats;
 use ringwood_bench::report::Report;
 use ringwood_bench::schedule::{Arrivals, RATE_MAX};
 use ringwood_bench::sweep::{Ladder, Sweep};
 use ringwood_bench::target::ClusterTarget;
 use ringwood_bench::workload::{self, Mode, Plan};
-use ringwood_core::limits::RECORD_SIZE_MAX;
 use ringwood_net::client::NotCommittedReason;
 use ringwood_net::ring::SpinMode;
 use serde::Serialize;
 
-use crate::command::bench_words::{Spread, parse_ladder, parse_objective, parse_spread};
+use crate::command::bench_words::{
+    Spread, parse_ladder, parse_objective, parse_payload, parse_spread,
+};
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::flags::{Global, parse_name};
 use crate::output::{self, Output};
 use crate::refusal;
 use crate::signals;
-use crate::units::{parse_duration, parse_size, show_size};
+use crate::units::parse_duration;
 
 /// Appends in flight of a closed loop, at most: beyond, only queues grow.
 const CONCURRENCY_MAX: u64 = 1 << 20;
 
 /// A run this long measures the operator's patience.
 const DURATION_MAX: Duration = Duration::from_secs(86_400);
+
+/// How long a step of a search may take, unless --duration is longer.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much longer than an append is tried the last ones are waited for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -68,6 +76,7 @@ Examples:
   ringwood bench --closed --concurrency 1024 --payload 1KiB -o json | jq .acked_per_s
   ringwood bench --rate 20000 --arrivals poisson --seed 7 --repeats 5
   ringwood bench --sweep rate=10k..1M:x1.5 --duration 5s
+  ringwood bench --payload 64..4KiB:lognormal --producers 4 --hdr-log run.hlog
   ringwood bench --slo p99=5ms --rate 20000
   ringwood bench --floor --dir /var/lib/ringwood"
 )]
@@ -100,9 +109,19 @@ pub(crate) struct Args {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONCURRENCY_MAX))]
     concurrency: usize,
 
-    /// Size of a record, 0 to 1MiB
+    /// Size of a record, 0 to 1MiB; or sizes: 64..4KiB, 64..4KiB:lognormal, or 64=9,4KiB=1 with
+    /// weights
     #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_payload)]
-    payload: u64,
+    payload: Payload,
+
+    /// Clients that append in turn, each with its own connections, 1 to 256
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
+    producers: usize,
+
+    /// Write the response by seconds to FILE, an hdrhistogram interval log in nanoseconds
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repeats", "sweep", "slo"])]
+    hdr_log: Option<PathBuf>,
 
     /// How long to measure
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_span)]
@@ -134,14 +153,15 @@ pub(crate) struct Args {
     sweep: Option<Ladder>,
 
     /// Find the highest rate at which a percentile (p50, p90, p99, p99.9, p99.99) stays within a
-    /// bound, from --rate on; each run lasts as long as the percentile needs
+    /// bound, from --rate on; each run lasts as long as the percentile needs, rates for which that is
+    /// more than a minute are not tried
     #[arg(long, value_name = "PERCENTILE=DURATION", value_parser = parse_objective)]
     #[arg(conflicts_with_all = ["sweep", "closed", "repeats"])]
     slo: Option<Objective>,
 
     /// Measure this machine instead of a cluster
     #[arg(long)]
-    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log", "repeats", "sweep", "slo"])]
+    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log", "repeats", "sweep", "slo", "producers", "hdr_log"])]
     floor: bool,
 
     /// Where to write for --floor: a directory on the disk that nodes would use
@@ -166,11 +186,14 @@ impl Args {
                     },
                 },
             },
-            payload_size: usize::try_from(self.payload).expect("judged when it was read"),
+            payload: self.payload.clone(),
+            seed: self.seed,
             warmup: self.warmup.min(DURATION_MAX),
             duration: self.duration.min(DURATION_MAX),
             drain: global.append_timeout() + GRACE,
             log_count: self.log.len(),
+            producer_count: self.producers,
+            keeps_intervals: self.hdr_log.is_some(),
             spin: SpinMode::default(),
         }
     }
@@ -188,8 +211,12 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     for log in &args.log {
         connect::require_log(&client, log)?;
     }
+    let mut clients = vec![client];
+    while clients.len() < args.producers {
+        clients.push(connect::open(global).await?);
+    }
     let bench = Bench {
-        target: ClusterTarget::new(client, args.log.clone()),
+        target: ClusterTarget::new(clients, args.log.clone()),
         environment,
         args: &args,
         global,
@@ -237,7 +264,8 @@ impl Bench<'_> {
     }
 
     async fn search(&self, objective: Objective) -> Result<Exit, Failure> {
-        let mut search = Search::new(self.args.rate);
+        let longest = self.args.duration.max(STEP_PATIENCE);
+        let mut search = Search::new(self.args.rate, objective.rate_min(longest));
         let mut runs = Vec::new();
         while let Some(rate) = search.next() {
             output::message(format!("at {rate}/s"));
@@ -263,12 +291,19 @@ impl Bench<'_> {
     }
 
     async fn measure(&self, plan: &Plan) -> Result<Report, Failure> {
+        let started = SystemTime::now();
         let measured = workload::run(&self.target, plan).await.map_err(|error| {
             Failure::new(
                 Exit::Internal,
                 format!("the schedule has no timer: {error}"),
             )
         })?;
+        if let (Some(path), Some(intervals)) = (&self.args.hdr_log, &measured.tally.intervals) {
+            write_log(path, intervals, started + plan.warmup).map_err(|error| {
+                Failure::new(Exit::Refused, format!("{}: {error}", path.display()))
+                    .fix("--hdr-log with a file that can be written")
+            })?;
+        }
         let environment = self.environment.clone();
         let logs = &self.args.log;
         Ok(Report::new(
@@ -324,7 +359,8 @@ fn nothing_acked(report: &Report) -> Failure {
         .fix("'ringwood status' shows which nodes are missing for a majority")
 }
 
-fn floor_failure(error: FloorError) -> Failure {
+/// Why there is no floor.
+pub(crate) fn floor_failure(error: FloorError) -> Failure {
     match error {
         FloorError::Disk(error) => refusal::of_disk(&error),
         FloorError::NoDirectory(_) => {
@@ -335,17 +371,16 @@ fn floor_failure(error: FloorError) -> Failure {
     }
 }
 
+fn write_log(path: &Path, intervals: &Intervals, started: SystemTime) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    let comment = format!("response of '{}', nanoseconds", command_line());
+    intervals.write(&mut out, started, &comment)?;
+    out.flush()
+}
+
 fn parse_span(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("nothing can be measured in no time".into()),
         duration => Ok(duration),
-    }
-}
-
-fn parse_payload(text: &str) -> Result<u64, String> {
-    let size_max = RECORD_SIZE_MAX as u64;
-    match parse_size(text)? {
-        size if size <= size_max => Ok(size),
-        _ => Err(format!("a record has at most {}", show_size(size_max))),
     }
 }

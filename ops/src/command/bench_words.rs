@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ringwood_bench::histogram::Share;
 use ringwood_bench::objective::Objective;
+use ringwood_bench::payload::{Choice, Payload};
 use ringwood_bench::schedule::BURST_SIZE_MAX;
 use ringwood_bench::sweep::{Ladder, Rung};
 use ringwood_core::id::Nanos;
 
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_size};
 
 /// The percentiles that an objective may name.
 const SHARES: [(&str, Share); 5] = [
@@ -78,6 +79,43 @@ pub(crate) fn parse_objective(text: &str) -> Result<Objective, String> {
             limit: Nanos(u64::try_from(limit.as_nanos()).map_err(|_| wrong())?),
         }),
     }
+}
+
+/// Reads `256`, `64..4KiB`, `64..4KiB:lognormal` or `64=9,4KiB=1`.
+pub(crate) fn parse_payload(text: &str) -> Result<Payload, String> {
+    let payload = if text.contains('=') {
+        let choices: Result<Vec<Choice>, String> = text.split(',').map(parse_choice).collect();
+        Payload::choices(choices?)
+    } else if let Some((least, rest)) = text.split_once("..") {
+        let (most, shape) = rest.split_once(':').unwrap_or((rest, "uniform"));
+        let (least, most) = (parse_record_size(least)?, parse_record_size(most)?);
+        match shape {
+            "uniform" => Payload::uniform(least, most),
+            "lognormal" => Payload::log_normal(least, most),
+            _ => {
+                return Err(format!(
+                    "'{shape}' is no distribution; uniform and lognormal are"
+                ));
+            }
+        }
+    } else {
+        Payload::fixed(parse_record_size(text)?)
+    };
+    payload.map_err(|error| error.to_string())
+}
+
+fn parse_choice(text: &str) -> Result<Choice, String> {
+    let wrong = || format!("'{text}' is not SIZE=WEIGHT, such as 64=9");
+    let (size, weight) = text.split_once('=').ok_or_else(wrong)?;
+    Ok(Choice {
+        size: parse_record_size(size)?,
+        weight: weight.parse().map_err(|_| wrong())?,
+    })
+}
+
+fn parse_record_size(text: &str) -> Result<usize, String> {
+    // What is too large for the machine is too large for a record.
+    parse_size(text).map(|size| usize::try_from(size).unwrap_or(usize::MAX))
 }
 
 /// Reads a number of appends: `500`, `10k`, `1.5M`.
@@ -158,6 +196,42 @@ mod tests {
         );
         for text in ["", "p99", "p98=1ms", "p99=1", "p99=0ms", "max=1ms"] {
             assert!(parse_objective(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn records_have_a_size_or_a_distribution() {
+        for (text, same) in [
+            ("1KiB", Payload::fixed(1_024)),
+            ("64..4KiB", Payload::uniform(64, 4_096)),
+            ("64..4KiB:uniform", Payload::uniform(64, 4_096)),
+            ("64..4KiB:lognormal", Payload::log_normal(64, 4_096)),
+            (
+                "64=9",
+                Payload::choices(vec![Choice {
+                    size: 64,
+                    weight: 9,
+                }]),
+            ),
+        ] {
+            assert_eq!(
+                parse_payload(text),
+                same.map_err(|error| error.to_string()),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "2MiB",
+            "4..2",
+            "0..9:lognormal",
+            "1..2:pareto",
+            "1..",
+            "64=,1=1",
+            "1=0",
+            "1,2",
+        ] {
+            assert!(parse_payload(text).is_err(), "{text:?} was taken");
         }
     }
 
