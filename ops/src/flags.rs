@@ -45,6 +45,7 @@ pub(crate) enum Verb {
     Status(command::status::Args),
     Scrub(command::scrub::Args),
     Bench(command::bench::Args),
+    Doctor(command::doctor::Args),
     Init(command::init::Args),
     Serve(command::serve::Args),
     Inspect(command::inspect::Args),
@@ -100,12 +101,13 @@ impl Global {
 
 /// Global flags that would mean nothing to a verb. They are kept out of its help, and refused
 /// rather than ignored: a flag that does nothing is a lie a script believes for years.
-const FOREIGN: [(&str, &[&str]); 9] = [
+const FOREIGN: [(&str, &[&str]); 10] = [
     ("dev", &["endpoints", "timeout", "output"]),
     ("init", &["endpoints", "timeout", "output"]),
     ("serve", &["endpoints", "timeout", "output"]),
     ("read", &["output"]),
     ("tail", &["output"]),
+    ("doctor", &["endpoints", "timeout"]),
     ("inspect", &["endpoints", "timeout"]),
     ("verify", &["endpoints", "timeout"]),
     ("dump", &["endpoints", "timeout"]),

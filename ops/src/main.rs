@@ -21,8 +21,8 @@ mod units;
 use std::process::ExitCode;
 
 use crate::command::{
-    append, bench, dev, dump, init, inspect, log, read, scrub, serve, sim, status, tail, unpin,
-    verify,
+    append, bench, dev, doctor, dump, init, inspect, log, read, scrub, serve, sim, status, tail,
+    unpin, verify,
 };
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Verb};
@@ -58,6 +58,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Verb::Status(args) => status::run(args, &global).await,
             Verb::Scrub(args) => scrub::run(args, &global).await,
             Verb::Bench(args) => bench::run(args, &global).await,
+            Verb::Doctor(args) => doctor::run(&args, &global),
             Verb::Init(args) => init::run(args),
             Verb::Serve(args) => serve::run(args).await,
             Verb::Inspect(args) => inspect::run(&args, &global),

@@ -10,7 +10,7 @@ use ringwood_core::limits::{JOURNAL_FILE_COUNT, JOURNAL_FILE_SIZE};
 use ringwood_net::StartError;
 use ringwood_net::config::ConfigError;
 use ringwood_net::disk::DiskError;
-use ringwood_net::ring::IoError;
+use ringwood_net::ring::{IoError, RingError};
 
 use crate::exit::{Exit, Failure};
 use crate::units::show_size;
@@ -20,7 +20,7 @@ pub(crate) fn of_start(error: StartError) -> Failure {
     match &error {
         StartError::Config(error) => of_config(error),
         StartError::Disk(error) => of_disk(error),
-        StartError::Ring(error) => refused(error),
+        StartError::Ring(error) => of_ring(error),
         StartError::Recovery(_) => refused(error)
             .fix("keep the directory as it is; the other nodes have what was acknowledged"),
         StartError::PortInUse { .. } => {
@@ -38,6 +38,11 @@ pub(crate) fn of_start(error: StartError) -> Failure {
         StartError::UnknownVoter { .. } | StartError::UnknownLog { .. } => refused(&error),
         StartError::Thread(_) => refused(&error).fix("raise the limit on processes (ulimit -u)"),
     }
+}
+
+/// Why there is no ring.
+pub(crate) fn of_ring(error: &RingError) -> Failure {
+    refused(error)
 }
 
 /// Why a directory is not a node's, or does not become one.
@@ -90,7 +95,7 @@ pub(crate) fn of_disk(error: &DiskError) -> Failure {
             }
             _ => refused(error).fix("the kernel's log (dmesg) may tell more"),
         },
-        DiskError::Ring(error) => refused(error),
+        DiskError::Ring(error) => of_ring(error),
     }
 }
 

@@ -6,6 +6,8 @@ pub(crate) mod append;
 pub(crate) mod bench;
 mod bench_words;
 pub(crate) mod dev;
+pub(crate) mod doctor;
+mod doctor_checks;
 pub(crate) mod dump;
 pub(crate) mod init;
 pub(crate) mod inspect;
