@@ -291,6 +291,14 @@ impl Bench<'_> {
     }
 
     async fn measure(&self, plan: &Plan) -> Result<Report, Failure> {
+        // Made before the run: a file that cannot be is no news for after it.
+        let log = match &self.args.hdr_log {
+            Some(path) => Some((
+                path,
+                File::create(path).map_err(|error| log_failure(path, &error))?,
+            )),
+            None => None,
+        };
         let started = SystemTime::now();
         let measured = workload::run(&self.target, plan).await.map_err(|error| {
             Failure::new(
@@ -298,11 +306,9 @@ impl Bench<'_> {
                 format!("the schedule has no timer: {error}"),
             )
         })?;
-        if let (Some(path), Some(intervals)) = (&self.args.hdr_log, &measured.tally.intervals) {
-            write_log(path, intervals, started + plan.warmup).map_err(|error| {
-                Failure::new(Exit::Refused, format!("{}: {error}", path.display()))
-                    .fix("--hdr-log with a file that can be written")
-            })?;
+        if let (Some((path, file)), Some(intervals)) = (log, &measured.tally.intervals) {
+            let written = write_log(file, intervals, started + plan.warmup);
+            written.map_err(|error| log_failure(path, &error))?;
         }
         let environment = self.environment.clone();
         let logs = &self.args.log;
@@ -371,8 +377,13 @@ pub(crate) fn floor_failure(error: FloorError) -> Failure {
     }
 }
 
-fn write_log(path: &Path, intervals: &Intervals, started: SystemTime) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
+fn log_failure(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Refused, format!("{}: {error}", path.display()))
+        .fix("--hdr-log with a file that can be written")
+}
+
+fn write_log(file: File, intervals: &Intervals, started: SystemTime) -> io::Result<()> {
+    let mut out = BufWriter::new(file);
     let comment = format!("response of '{}', nanoseconds", command_line());
     intervals.write(&mut out, started, &comment)?;
     out.flush()
