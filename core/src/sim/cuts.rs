@@ -19,7 +19,8 @@ pub(super) struct Flap {
 }
 
 impl World<'_> {
-    fn put_up(&mut self, walls: &[(Party, Party)]) {
+    /// Nobody hears anything over these ways, from and to.
+    pub(super) fn put_up(&mut self, walls: &[(Party, Party)]) {
         let node_count = self.swarm.node_count;
         let is_node = |party: &Party| *party < node_count;
         let nodes = walls
@@ -32,6 +33,15 @@ impl World<'_> {
         }
         for (from, to) in walls {
             self.network.wall(*from, *to, true);
+        }
+    }
+
+    /// They hear again.
+    pub(super) fn take_down(&mut self, walls: &[(Party, Party)]) {
+        let text = format_args!("{} come down", walls.len());
+        self.trace.say(Lane::World, "walls", text);
+        for (from, to) in walls {
+            self.network.wall(*from, *to, false);
         }
     }
 

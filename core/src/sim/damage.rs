@@ -15,7 +15,7 @@ use super::network::Party;
 use super::node::Trap;
 use super::trace::Lane;
 use super::world::{Event, World};
-use crate::id::Nanos;
+use crate::id::{Lsn, Nanos};
 use crate::log::WriteId;
 use crate::raft::quorum;
 use crate::shard::{Shard, Source};
@@ -97,17 +97,26 @@ impl World<'_> {
     }
 
     /// Damages a run that a disk had promised to keep. False if there is none.
-    fn damage_run(&mut self, node: Party, chance: &mut Chance) -> bool {
+    pub(super) fn damage_run(&mut self, node: Party, chance: &mut Chance) -> bool {
         let ledger = &self.oracle.ledgers[node];
-        let (extents, which) = if self.swarm.damage_last {
-            (ledger.unwitnessed(), "last run")
+        let extents = if self.swarm.damage_last {
+            ledger.unwitnessed()
         } else {
-            (ledger.witnessed(), "run")
+            ledger.witnessed()
         };
         if extents.is_empty() {
             return false;
         }
-        let Extent { lsn, size } = chance.pick(&extents);
+        self.damage_extent(node, chance.pick(&extents), chance);
+        true
+    }
+
+    /// Damages this run.
+    pub(super) fn damage_extent(&mut self, node: Party, extent: Extent, chance: &mut Chance) {
+        let Extent { lsn, size, .. } = extent;
+        let end = Lsn(lsn.0 + size as u64);
+        let is_witnessed = self.oracle.ledgers[node].is_witnessed(end);
+        let which = if is_witnessed { "run" } else { "last run" };
         let (slot, position) = self.swarm.shape.ring.locate(lsn);
         self.oracle.ledgers[node].damage();
         let machine = &mut self.nodes[node];
@@ -117,7 +126,6 @@ impl World<'_> {
         self.marks.damages += 1;
         let text = format_args!("{how} in the {which} at {lsn} of {size} bytes");
         self.trace.say(Lane::Node(node), "damage", text);
-        true
     }
 
     /// A write of a journal is reported done, and most often it is.
@@ -180,7 +188,7 @@ impl World<'_> {
     }
 
     /// Whether the disks that are sound would still be a majority without one.
-    fn can_damage(&self) -> bool {
+    pub(super) fn can_damage(&self) -> bool {
         let node_count = self.swarm.node_count;
         let sound = self.nodes.iter().filter(|node| !node.is_damaged).count();
         sound > quorum::size(node_count)

@@ -7,6 +7,7 @@ use super::chance::Chance;
 use super::cuts::Flap;
 use super::network::Party;
 use super::node::{Arrival, Trap};
+use super::relay::Relay;
 use super::schedule::{Kind, Planned};
 use super::swarm::Swarm;
 use super::trace::Lane;
@@ -34,6 +35,8 @@ pub(super) enum Undo {
     Starved(Party),
     /// All processes end, with the power or without.
     Squeezed { power: bool },
+    /// Of two halves the one that was away is back, and the other goes.
+    Relayed(Relay),
 }
 
 impl World<'_> {
@@ -78,6 +81,7 @@ impl World<'_> {
             Kind::TurnAway => self.turn_away(chance),
             Kind::Rot => self.rot(chance),
             Kind::Squeeze => self.squeeze(chance),
+            Kind::Relay => self.relay(chance),
         }
     }
 
@@ -93,17 +97,12 @@ impl World<'_> {
             return;
         }
         match undo {
-            Undo::Walls(walls) => {
-                let text = format_args!("{} come down", walls.len());
-                self.trace.say(Lane::World, "walls", text);
-                for (from, to) in walls {
-                    self.network.wall(from, to, false);
-                }
-            }
+            Undo::Walls(walls) => self.take_down(&walls),
             Undo::Flap(flap) => self.on_flap(flap),
             Undo::Receiver(node) => self.network.slow_down(node, Nanos(0)),
             Undo::Space(node) => self.nodes[node].is_full = false,
             Undo::Starved(node) => self.nodes[node].turn_factor = 1,
+            Undo::Relayed(relay) => self.on_relayed(relay),
             Undo::Squeezed { power } => {
                 (0..self.swarm.node_count).for_each(|node| self.crash(node, power));
             }

@@ -100,6 +100,7 @@ struct Issued {
 pub(super) struct Extent {
     pub(super) lsn: Lsn,
     pub(super) size: usize,
+    has_blocks: bool,
 }
 
 /// What became of a disk that lost something.
@@ -202,14 +203,19 @@ impl Ledger {
         while self.kept.front().is_some_and(is_written_over) {
             self.kept.pop_front();
         }
-        self.kept.push_back(Extent { lsn, size });
+        let is_block = |item: &Item| matches!(item, Item::Block { .. });
+        let has_blocks = run.items.iter().any(is_block);
+        self.kept.push_back(Extent {
+            lsn,
+            size,
+            has_blocks,
+        });
     }
 
     /// The persist record is about to say that all below was durable.
     pub(super) fn on_record(&self, through: Lsn) {
-        let end = self.kept.back().map(|last| last.lsn.0 + last.size as u64);
         assert!(
-            end.is_some_and(|end| through.0 <= end),
+            through <= self.end(),
             "the persist record says more than the disk has: {through}"
         );
     }
@@ -223,6 +229,18 @@ impl Ledger {
     pub(super) fn witnessed(&self) -> Vec<Extent> {
         let is_below = |extent: &&Extent| extent.lsn.0 + extent.size as u64 <= self.witnessed.0;
         self.kept.iter().filter(is_below).copied().collect()
+    }
+
+    /// The first of these with blocks, from a place on.
+    pub(super) fn witnessed_from(&self, place: Lsn) -> Option<Extent> {
+        let mut witnessed = self.witnessed().into_iter();
+        witnessed.find(|extent| extent.has_blocks && extent.lsn >= place)
+    }
+
+    /// Where the durable runs end.
+    pub(super) fn end(&self) -> Lsn {
+        let end = |last: &Extent| Lsn(last.lsn.0 + last.size as u64);
+        self.kept.back().map_or(Lsn(0), end)
     }
 
     /// Durable runs of which no later one says so.

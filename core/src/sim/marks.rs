@@ -104,6 +104,8 @@ marks! {
     damages,
     /// Among them, those of a process that ran on.
     damages_in_use,
+    /// Times when of two halves first one was away and then the other.
+    relays,
     /// Writes that were reported done and are not there.
     writes_lost,
     /// Groups that doubted what they had lost by it.

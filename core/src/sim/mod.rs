@@ -9,7 +9,7 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `swarm`, `shown`, `schedule` | what a seed is made of, and for people; which faults it has, and when |
-//! | `faults`, `cuts`, `damage` | what goes wrong with processes and clocks, networks, disks |
+//! | `faults`, `cuts`, `damage`, `relay` | what goes wrong with processes and clocks, networks, disks; with a disk between two cuts |
 //! | `world`, `turn`, `wire`, `desks` | the heap of events; what loops, connections and clients do |
 //! | `node`, `link`, `clock`, `disk`, `network` | the machines, and what is between them |
 //! | `client`, `producer`, `reader`, `caller` | who uses the cluster |
@@ -40,6 +40,7 @@ mod node;
 mod oracle;
 mod producer;
 mod reader;
+mod relay;
 mod runs;
 pub mod scenario;
 mod schedule;

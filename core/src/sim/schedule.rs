@@ -88,6 +88,9 @@ kinds! {
     Rot rot,
     /// All segments find no space, and when journals have filled up all processes end.
     Squeeze squeeze,
+    /// First one half of the nodes is away, then the other, and in between the disk of the only one
+    /// that knows both times is damaged.
+    Relay relay,
 }
 
 /// One fault to come.

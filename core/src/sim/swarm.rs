@@ -235,6 +235,9 @@ options! {
     damage: u32 = 0,
     /// They are while it runs.
     rot: u32 = 0,
+    /// One half of the nodes is away, then the other, and the disk of whoever is there both times is
+    /// damaged in between.
+    relay: u32 = 0,
     /// Such damage aims at the last run, which nothing bears witness of. No seed has it: recovery
     /// cannot tell it from a run that was never done.
     damage_last: bool = false,
@@ -318,6 +321,9 @@ impl Swarm {
         swarm.burst_every = swarm.burst_span;
         swarm.fault_span = swarm.burst_span;
         swarm.fault_count = c.pick(&[0, 2, 5, 10, 20, 40]);
+        if swarm.relay > 0 {
+            swarm.make_room();
+        }
         if c.one_in(100) {
             swarm.make_large(c);
         } else {
@@ -413,6 +419,15 @@ impl Swarm {
     pub(super) fn patience(&self) -> Nanos {
         let round_trip = 2 * (self.delay.0 + self.delay_spread.0);
         Nanos((10 * round_trip).clamp(30 * MILLI, 3_000 * MILLI))
+    }
+
+    /// A relay takes two elections, and what comes between may end it: most faults are relays then,
+    /// of which one at a time is under way.
+    fn make_room(&mut self) {
+        self.relay *= 8;
+        self.fault_count = self.fault_count.min(10);
+        self.burst_span = self.burst_span.max(Nanos(1_200 * MILLI));
+        (self.burst_every, self.fault_span) = (self.burst_span, self.burst_span);
     }
 
     /// Records near the limit, in memory that just takes them.
@@ -563,6 +578,7 @@ impl Swarm {
             disk_stall: some(c, 4, 1, 2),
             damage: some(c, 4, 1, 2),
             rot: some(later, 4, 1, 3),
+            relay: some(&mut Chance::new(seed ^ 0x5245_4c41_5900_0000), 6, 1, 3),
             damage_last: false,
             segment_damage: Chance::new(seed ^ 0x5345_474d).one_in(4),
             ruin: later.one_in(4),

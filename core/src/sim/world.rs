@@ -169,6 +169,8 @@ pub(super) struct World<'s> {
     pub(super) is_loaded: bool,
     /// Counts bursts and the times between them: what was planned in one ends with it.
     pub(super) era: u32,
+    /// Until then a relay is under way, and no other begins.
+    pub(super) relay_end: Nanos,
 }
 
 impl<'s> World<'s> {
@@ -196,6 +198,7 @@ impl<'s> World<'s> {
             is_hostile: false,
             is_loaded: true,
             era: 0,
+            relay_end: Nanos(0),
             groups,
             wild: swarm.clone(),
             swarm,
