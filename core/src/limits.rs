@@ -117,6 +117,10 @@ pub const FETCH_WAITING_MAX: usize = 4096;
 /// Reads of one shard in flight; beyond, clients are asked to come again.
 pub const LOAD_COUNT_MAX: usize = 256;
 
+/// Readers of segments on one shard for whom is read ahead, a few megabytes for each. What others read
+/// is read when they ask.
+pub const AHEAD_STREAM_COUNT_MAX: usize = 4;
+
 /// Bytes of one chunk for a peer that catches up: large enough to be sequential for the disk, small
 /// enough not to hold up the sender's other work.
 pub const CATCH_UP_SIZE: usize = 1 << 20;

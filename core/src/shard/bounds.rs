@@ -3,8 +3,10 @@
 //! Knows the limits, not who keeps them.
 
 use super::Shard;
+use super::ahead::Ahead;
 use crate::limits::{
-    BLOCK_SIZE_MAX, FETCH_TURN_SIZE_MAX, FETCH_WAITING_MAX, LOAD_COUNT_MAX, READ_PENDING_MAX,
+    AHEAD_STREAM_COUNT_MAX, BLOCK_SIZE_MAX, FETCH_TURN_SIZE_MAX, FETCH_WAITING_MAX, LOAD_COUNT_MAX,
+    READ_PENDING_MAX,
 };
 
 impl Shard {
@@ -21,8 +23,8 @@ impl Shard {
     /// Panics if anything has outgrown its bound.
     pub(crate) fn assert_bounded(&self) {
         // Clients' reads stop at the bound; each peer and each segment may have one of its own, and so
-        // have the scrub and the mend under way.
-        let own = self.groups.len() * (self.peers.len() + 1) + 2;
+        // have the scrub and the mend under way, and each that is read ahead for.
+        let own = self.groups.len() * (self.peers.len() + 1) + 2 + AHEAD_STREAM_COUNT_MAX;
         assert!(
             self.loads.len() <= LOAD_COUNT_MAX + own,
             "reads outgrow their bound"
@@ -30,6 +32,10 @@ impl Shard {
         assert!(
             self.fetched_size <= FETCH_TURN_SIZE_MAX + BLOCK_SIZE_MAX,
             "answers to readers outgrow their bound"
+        );
+        assert!(
+            self.ahead.size() <= Ahead::PIECE_COUNT_MAX * self.shape.segment_read_size,
+            "what is read ahead outgrows its bound"
         );
         for group in &self.groups {
             assert!(

@@ -66,6 +66,8 @@ enum Pending {
     Mend,
     /// A piece of a segment that is looked at.
     Scrub,
+    /// A piece of a segment that a reader will want, and of which stream.
+    Ahead(u64),
 }
 
 /// Reads in flight, by id.
@@ -131,9 +133,19 @@ impl Shard {
                 self.on_scrub_loaded(now, bytes, effects);
                 return;
             }
+            Pending::Ahead(stream) => {
+                self.on_ahead_loaded(now, stream, bytes, effects);
+                return;
+            }
         };
+        let step = self.take_loaded(purpose, &mut job, bytes);
+        self.on_load_step(now, purpose, job, step, effects);
+    }
+
+    /// Gives a job its bytes, and remembers what it has learned of them.
+    fn take_loaded(&mut self, purpose: Purpose, job: &mut Job, bytes: &Bytes) -> Step {
         let group = &mut self.groups[purpose.position()];
-        let mut step = job.loaded(group, &self.journal, bytes);
+        let step = job.loaded(group, &self.journal, bytes);
         match job.take_learned() {
             Some(Learned::Place(point)) => group.segments.map.learn(point),
             Some(Learned::Index { number, points }) => {
@@ -141,10 +153,34 @@ impl Shard {
             }
             None => {}
         }
-        if matches!(step, Step::Indexed) {
-            step = job.start(group, &self.journal);
+        match step {
+            Step::Indexed => job.start(group, &self.journal),
+            step => step,
         }
-        self.on_load_step(now, purpose, job, step, effects);
+    }
+
+    /// Reads what a job asks for.
+    pub(super) fn load_for_job(
+        &mut self,
+        purpose: Purpose,
+        job: Job,
+        (source, position, size): (Source, u64, usize),
+        effects: &mut Effects,
+    ) {
+        let pending = Pending::Job(purpose, job);
+        self.push_load(pending, source, position, size, effects);
+    }
+
+    /// Reads a piece of a file for a stream.
+    pub(super) fn load_ahead(
+        &mut self,
+        stream: u64,
+        source: Source,
+        position: u64,
+        size: usize,
+        effects: &mut Effects,
+    ) {
+        self.push_load(Pending::Ahead(stream), source, position, size, effects);
     }
 
     /// Reads a piece of a file for the mend under way.
@@ -188,23 +224,26 @@ impl Shard {
         });
     }
 
-    fn on_load_step(
+    pub(super) fn on_load_step(
         &mut self,
         now: Nanos,
         purpose: Purpose,
-        job: Job,
-        step: Step,
+        mut job: Job,
+        mut step: Step,
         effects: &mut Effects,
     ) {
-        if let Step::Read {
+        while let Step::Read {
             source,
             position,
             size,
         } = step
         {
-            let pending = Pending::Job(purpose, job);
-            self.push_load(pending, source, position, size, effects);
-            return;
+            let read = (source, position, size);
+            let Some((back, bytes)) = self.read_along(now, purpose, job, read, effects) else {
+                return;
+            };
+            job = back;
+            step = self.take_loaded(purpose, &mut job, &bytes);
         }
         if let Step::Damaged(damage) = step {
             self.on_damage(now, purpose.position(), damage, effects);

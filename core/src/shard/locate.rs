@@ -166,6 +166,15 @@ impl Job {
         self.learned.take()
     }
 
+    /// Where it enters a segment, and which of the files that had its name: while what it reads
+    /// there is read for the first time.
+    pub(super) fn segment_place(&self) -> Option<(Point, u32)> {
+        match self.reading {
+            Some(Reading::Segment { from, layout }) if self.tries == 0 => Some((from, layout)),
+            _ => None,
+        }
+    }
+
     /// Looks in memory, or says what must be read.
     pub(super) fn start(&mut self, group: &Group, journal: &Journal) -> Step {
         let tail = group.tail();

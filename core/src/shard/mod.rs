@@ -5,6 +5,7 @@
 //! depends on a write is held until that write, and all before it, is reported durable.
 
 mod agree;
+mod ahead;
 mod answer;
 mod append;
 mod ask;
@@ -69,6 +70,7 @@ use crate::log::journal::{Journal, WriteId};
 use crate::raft::{self, Outbox};
 
 use agree::Rounds;
+use ahead::Ahead;
 use ask::Asks;
 use carry::Carry;
 use chunks::Chunks;
@@ -121,6 +123,7 @@ pub struct Shard {
     /// Position of the group whose block is open in the journal's open run.
     open_block: Option<usize>,
     loads: Loads,
+    ahead: Ahead,
     chunks: Chunks,
     referrals: Referrals,
     pulls: Pulls,
@@ -373,6 +376,7 @@ impl Shard {
         }
         self.store_sealed(now, effects);
         self.fetched_size = 0;
+        self.ahead.expire(now);
         self.undecided_size = self.groups.iter().map(Group::undecided_size).sum();
         self.planned = self.next_deadline(now);
     }

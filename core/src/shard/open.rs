@@ -20,6 +20,7 @@ use crate::log::{Base, Doubt, HardState, Tail};
 use crate::raft::{self, Outbox, Raft};
 
 use super::agree::{Agreement, Rounds};
+use super::ahead::Ahead;
 use super::ask::Asks;
 use super::carry::Carry;
 use super::chunks::Chunks;
@@ -169,6 +170,7 @@ impl Shard {
             held: Vec::new(),
             open_block: None,
             loads: Loads::default(),
+            ahead: Ahead::default(),
             chunks: Chunks::new(now),
             referrals: Referrals::default(),
             pulls: Pulls::default(),

@@ -283,6 +283,12 @@ impl SegmentMap {
         self.cursors.push_back(point);
     }
 
+    /// Whether a reader has ended at this place.
+    pub(super) fn is_cursor(&self, at: &Point) -> bool {
+        let place = |point: &Point| (point.number, point.position);
+        self.cursors.iter().any(|cursor| place(cursor) == place(at))
+    }
+
     /// Where readers enter behind damage that nobody repairs.
     pub(super) fn put_detour(&mut self, point: Point) {
         if !self.detours.contains(&point) && self.detours.len() < DETOUR_COUNT_MAX {

@@ -1,6 +1,7 @@
 //! One shard driven by hand, with a disk and a peer of a few lines: what a whole cluster seldom does.
 
 mod agree;
+mod ahead;
 mod beginning;
 mod bench;
 mod chunked;

@@ -97,6 +97,11 @@ impl Bench {
         std::mem::take(&mut self.fetched)
     }
 
+    /// What has come to a fetch that was not answered in time.
+    pub(crate) fn late_answer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.fetched)
+    }
+
     /// What `status` has to complain of.
     pub(crate) fn complaints(&mut self) -> Vec<String> {
         self.say(CLIENT, &StatusRequest { request: 1 }, &[]);
