@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringwood_core::client::{FetchRequest, Wish};
+use ringwood_core::client::{self as protocol, FetchRequest, Wish};
 use ringwood_core::id::{GroupId, Nanos, Offset};
 use tokio::sync::oneshot;
 
@@ -139,22 +139,37 @@ impl Client {
     // ---- reading
 
     /// Reads records from an offset on: about `size_max` bytes of them, at least one if there is
-    /// any. At the log's end it waits for more, up to `wait`.
+    /// any. At the log's end it waits for more, up to `wait`. Asked for at once, awaited or not: who
+    /// reads on asks for what comes next before it looks at what it has.
     ///
     /// # Errors
     ///
     /// See [`FetchError`]. Tried for `wait` and the time for requests.
-    pub async fn fetch(
+    pub fn fetch(
         &self,
         log: &str,
         from: u64,
         size_max: u32,
         wait: Duration,
         mode: ReadMode,
-    ) -> Result<Fetched, FetchError> {
+    ) -> impl Future<Output = Result<Fetched, FetchError>> + Send + use<> {
+        let asked = self.ask_for(log, from, size_max, wait, mode);
+        async move { asked?.answer().await }
+    }
+
+    /// Asks for records.
+    fn ask_for(
+        &self,
+        log: &str,
+        from: u64,
+        size_max: u32,
+        wait: Duration,
+        mode: ReadMode,
+    ) -> Result<Asked, FetchError> {
         let group = self.group(log).ok_or(FetchError::UnknownLog)?;
+        let from = Offset(from);
         let request = FetchRequest {
-            from: Offset(from),
+            from,
             size_max,
             wait: nanos(wait),
             mode,
@@ -165,18 +180,7 @@ impl Client {
             request,
             answer,
         });
-        let fetched = result.await.map_err(|_| FetchError::Closed)??;
-        let records = fetched.records(Offset(from));
-        let records = records.map_err(FetchError::BadBlock)?;
-        let records = records.into_iter().map(|record| Record {
-            offset: record.offset.0,
-            bytes: record.bytes,
-        });
-        Ok(Fetched {
-            records: records.collect(),
-            end_offset: fetched.end_offset.0,
-            first_offset: fetched.first_offset.0,
-        })
+        Ok(Asked { from, result })
     }
 
     /// Follows a log from an offset on.
@@ -282,6 +286,30 @@ impl Client {
         self.shared().command(Command::Close { ended: Some(ended) });
         // The sender is never used: it is dropped when the task ends.
         let _ = result.await;
+    }
+}
+
+/// Records that were asked for.
+#[derive(Debug)]
+struct Asked {
+    from: Offset,
+    result: oneshot::Receiver<Result<protocol::Fetched, protocol::AskError>>,
+}
+
+impl Asked {
+    /// What came. Cancel safe until then, and not awaited again.
+    async fn answer(&mut self) -> Result<Fetched, FetchError> {
+        let fetched = (&mut self.result).await.map_err(|_| FetchError::Closed)??;
+        let records = fetched.records(self.from).map_err(FetchError::BadBlock)?;
+        let records = records.into_iter().map(|record| Record {
+            offset: record.offset.0,
+            bytes: record.bytes,
+        });
+        Ok(Fetched {
+            records: records.collect(),
+            end_offset: fetched.end_offset.0,
+            first_offset: fetched.first_offset.0,
+        })
     }
 }
 

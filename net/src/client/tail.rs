@@ -1,6 +1,7 @@
 //! Following a log: record after record, for ever, across changes of leader.
 //!
-//! Keeps the next offset and what was fetched and not given out yet. Knows no node.
+//! Keeps the next offset, what was fetched and not given out yet, and what was asked for meanwhile:
+//! two answers at most. Knows no node.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use ringwood_core::frame::code::ReadMode;
 use ringwood_core::limits::FETCH_SIZE_MAX;
 
-use super::{Client, FetchError, Record};
+use super::{Asked, Client, FetchError, Record};
 
 /// How long one fetch waits at the log's end. Bounds how late a leader that has frozen while
 /// nothing was appended is noticed.
@@ -27,6 +28,8 @@ pub struct Tail {
     /// Highest end of the log that was told: all below is committed.
     end_offset: u64,
     fetched: VecDeque<Record>,
+    /// What comes from `from` on.
+    asked: Option<Asked>,
 }
 
 impl Tail {
@@ -37,6 +40,7 @@ impl Tail {
             from,
             end_offset: 0,
             fetched: VecDeque::new(),
+            asked: None,
         }
     }
 
@@ -75,16 +79,23 @@ impl Tail {
 
     /// One fetch; it may bring nothing.
     async fn fetch(&mut self) -> Result<(), FetchError> {
-        let mode = ReadMode::Committed;
-        let client = &self.client;
-        let fetched = client.fetch(&self.log, self.from, FETCH_SIZE_MAX, WAIT, mode);
-        match fetched.await {
+        if self.asked.is_none() {
+            self.asked = Some(self.ask()?);
+        }
+        let asked = self.asked.as_mut().expect("asked just now");
+        let answer = asked.answer().await;
+        self.asked = None;
+        match answer {
             Ok(fetched) => {
                 self.end_offset = self.end_offset.max(fetched.end_offset);
                 if let Some(last) = fetched.records.last() {
                     self.from = last.offset + 1;
                 }
                 self.fetched.extend(fetched.records);
+                // There is more: it comes while what is here is given out.
+                if self.from < self.end_offset {
+                    self.asked = Some(self.ask()?);
+                }
                 Ok(())
             }
             // A new leader may not know yet how far the one before it had committed.
@@ -98,5 +109,11 @@ impl Tail {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn ask(&self) -> Result<Asked, FetchError> {
+        let mode = ReadMode::Committed;
+        self.client
+            .ask_for(&self.log, self.from, FETCH_SIZE_MAX, WAIT, mode)
     }
 }

@@ -1,11 +1,12 @@
 //! `read`: records from an offset on, until enough or the log's end.
 //!
-//! Reads linearizably: what was acknowledged to anybody before `read` began is there.
+//! Asks linearizably for the end: what was acknowledged to anybody before `read` began is there.
+//! What lies below that end is committed, and whoever leads may give it without asking the others.
 
 use std::time::Duration;
 
 use ringwood_core::limits::FETCH_SIZE_MAX;
-use ringwood_net::client::ReadMode;
+use ringwood_net::client::{FetchError, Fetched, ReadMode};
 
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -59,19 +60,30 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
         .count
         .map_or(end, |count| end.min(args.from.saturating_add(count)));
     let mut out = RecordWriter::new(args.raw);
-    let mut next = args.from;
-    while next < until {
+    let fetch = |from, mode| {
         let wait = Duration::ZERO;
-        let mode = ReadMode::Linearizable;
-        let fetched = client
-            .fetch(&args.log, next, FETCH_SIZE_MAX, wait, mode)
-            .await
-            .map_err(fault)?;
-        if fetched.records.is_empty() {
+        client.fetch(&args.log, from, FETCH_SIZE_MAX, wait, mode)
+    };
+    let mut next = args.from;
+    let mut coming = (next < until).then(|| fetch(next, ReadMode::Committed));
+    while let Some(fetched) = coming.take() {
+        let mut fetched = fetched.await;
+        if !is_given(&fetched) {
+            // Whoever was asked leads no more, or does not know yet what was committed before it.
+            fetched = fetch(next, ReadMode::Linearizable).await;
+        }
+        let records = fetched.map_err(fault)?.records;
+        let Some(last) = records.last() else {
             let cause = format!("{} ends at {next}, and was said to end at {end}", args.log);
             return Err(Failure::new(Exit::Internal, cause));
+        };
+        let following = last.offset + 1;
+        if following < until {
+            coming = Some(fetch(following, ReadMode::Committed));
+            // It is asked for before this batch is printed, which may take as long.
+            tokio::task::yield_now().await;
         }
-        for record in fetched.records.iter().take((until - next) as usize) {
+        for record in records.iter().take((until - next) as usize) {
             assert_eq!(record.offset, next, "offsets are dense");
             if out.write(&record.bytes)? == Reader::Gone {
                 return Ok(Exit::Ok);
@@ -81,4 +93,12 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     }
     let _ = out.flush()?;
     Ok(Exit::Ok)
+}
+
+/// Whether a node that may be behind gave what lies below the end.
+fn is_given(fetched: &Result<Fetched, FetchError>) -> bool {
+    match fetched {
+        Ok(fetched) => !fetched.records.is_empty(),
+        Err(error) => !matches!(error, FetchError::BeyondEnd { .. }),
+    }
 }
