@@ -109,6 +109,8 @@ struct LogReport {
     last_index: Option<Wide>,
     last_term: Option<Wide>,
     end_offset: Option<Wide>,
+    /// Whether this replica takes no part any more: it holds something else than a majority does.
+    diverged: bool,
     checkpoint: Option<CheckpointReport>,
     segments: Vec<SegmentReport>,
 }
@@ -258,9 +260,18 @@ fn directory(path: &Path) -> Result<DirectoryReport, Failure> {
         report.journal.head = Some(place(recovered.journal.head()));
         report.journal.durable_through = Some(place(recovered.journal.promised()));
     }
+    let diverged = directory.diverged();
     for log in Log::all(&directory, recovered.as_ref())? {
         report.bad.extend(bad_segments(&log));
-        report.logs.push(log_report(&directory, &log));
+        let is_diverged = diverged.contains(&log.group);
+        if is_diverged {
+            let name = &log.name;
+            report.notes.push(format!(
+                "{name}: diverged: it holds something else here than a majority does, and takes no \
+                 part until the node has a new directory"
+            ));
+        }
+        report.logs.push(log_report(&directory, &log, is_diverged));
     }
     let strangers = directory.strangers()?;
     report.notes.extend(
@@ -308,7 +319,7 @@ fn node(identity: &Identity, tag: u32) -> NodeReport {
     }
 }
 
-fn log_report(directory: &Directory, log: &Log) -> LogReport {
+fn log_report(directory: &Directory, log: &Log, diverged: bool) -> LogReport {
     let known = log.known.as_ref();
     let voters = directory
         .identity
@@ -333,6 +344,7 @@ fn log_report(directory: &Directory, log: &Log) -> LogReport {
         last_index: known.map(|known| Wide(known.last_index.0)),
         last_term: known.map(|known| Wide(known.last_term.0)),
         end_offset: known.map(|known| Wide(known.end_offset.0)),
+        diverged,
         checkpoint: known
             .and_then(|known| known.checkpoint.as_ref())
             .map(|checkpoint| CheckpointReport {

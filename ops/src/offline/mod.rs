@@ -198,6 +198,20 @@ impl Directory {
         }
     }
 
+    /// The logs in which this directory takes no part any more, for it holds something else than a
+    /// majority does. What cannot be read tells of none.
+    pub(crate) fn diverged(&self) -> Vec<GroupId> {
+        let (Some(tag), Ok(identity)) = (self.tag(), &self.identity) else {
+            return Vec::new();
+        };
+        let bytes = self.open(PINS_FILE);
+        let bytes = bytes.and_then(|file| file.read(0, PINS_FILE_SIZE).ok());
+        let pins = Pins::newest(&bytes.unwrap_or_default(), tag);
+        let places = pins.map(|(pins, _)| pins.stopped).unwrap_or_default();
+        let logs = places.into_iter().filter_map(|at| identity.logs.get(at));
+        logs.map(|log| log.group).collect()
+    }
+
     /// The identity's two files, if one of them is not sound and the other is.
     pub(crate) fn bad_identity(&self) -> Vec<Bad> {
         let names = [IDENTITY_FILE, IDENTITY_COPY_FILE];

@@ -129,6 +129,11 @@ fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
     let lines = read.stdout.iter().filter(|byte| **byte == b'\n');
     assert_eq!(lines.count(), 10, "{}", stderr(&read));
     assert_eq!(dev.end(Signal::TERM), Some(0));
+    for (node, is_said) in [("node-1", false), ("node-3", true)] {
+        let inspected = feed(ringwood("").arg("inspect").arg(home.join(node)), b"");
+        let page = String::from_utf8_lossy(&inspected.stdout).into_owned();
+        assert_eq!(page.contains("log-0: diverged"), is_said, "{page}");
+    }
 
     // It has not forgotten.
     let dev = Dev::start(home, &[]);
