@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use ringwood_core::log::offline::{Audit, End, SegmentPieces};
 use ringwood_core::log::segment::SegmentHeader;
 
+use crate::environment::number;
 use crate::log_disk::Rng;
 use cluster::{Base, CLUSTER, Cluster, GROUP, NODE_COUNT, Reading};
 use damage::{Damage, next};
@@ -391,13 +392,13 @@ fn audit(disk: &Disk, node: usize) {
 
 #[test]
 fn what_a_disk_does_is_repaired_or_refused() {
-    let wanted = match std::env::var("STORAGE_FAULTS") {
-        Ok(count) => count.parse().expect("STORAGE_FAULTS is a number"),
-        Err(_) => SAMPLE_COUNT,
-    };
+    let wanted = number("STORAGE_FAULTS").map_or(SAMPLE_COUNT, |count| count as usize);
+    let first = number("STORAGE_FIRST").unwrap_or(0);
     let mut table: BTreeMap<(Kind, Damage, Whose, Moment), [usize; 4]> = BTreeMap::new();
-    let (mut count, mut wrong) = (0, Vec::new());
-    for seed in 0.. {
+    let (mut count, mut wrong, mut end) = (0, Vec::new(), first);
+    while count < wanted || end % 2 == 1 {
+        let seed = end;
+        end += 1;
         let (base, old) = make_base(seed);
         let all = cases(&base);
         // A sample has some of everything, of a log that was trimmed and of one that was not: the step
@@ -421,9 +422,6 @@ fn what_a_disk_does_is_repaired_or_refused() {
             }
             count += 1;
         }
-        if seed % 2 == 1 && count >= wanted {
-            break;
-        }
     }
     println!("unharmed, repaired, unsure, refused");
     for ((kind, damage, whose, moment), counts) in &table {
@@ -434,7 +432,7 @@ fn what_a_disk_does_is_repaired_or_refused() {
     let (repaired, refused) = (sum(Outcome::Repaired), sum(Outcome::Refused));
     let unsure = sum(Outcome::Unsure);
     println!(
-        "{count} cases: {} unharmed, {repaired} repaired, {unsure} unsure, {refused} refused",
+        "{count} cases of seeds {first}..{end}: {} unharmed, {repaired} repaired, {unsure} unsure, {refused} refused",
         sum(Outcome::Unharmed)
     );
     assert!(
