@@ -78,7 +78,7 @@ const HEAL_SPAN: Nanos = Nanos::from_millis(60_000);
 /// Some hundred appends take no longer than this.
 const QUOTA_SPAN: Nanos = Nanos::from_millis(120_000);
 /// A whole log is read within this, however far away its reader is.
-const AUDIT_SPAN: Nanos = Nanos::from_millis(600_000);
+const AUDIT_SPAN: Nanos = Nanos::from_millis(3_600_000);
 /// Measurements of a burst are forgotten by then: two windows.
 const SETTLE_SPAN: Nanos = Nanos::from_millis(25_000);
 /// A calm is watched for so long, where a run has none of its own.
