@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use crate::{Dev, PATIENCE, feed, ringwood, stderr, tempdir};
@@ -77,6 +77,30 @@ fn await_stop(dev: &Dev) {
     }
 }
 
+/// Waits until the first two nodes have all of each log, by a leader that the third has no part in.
+fn await_complete(dev: &Dev) {
+    let started = Instant::now();
+    loop {
+        let (_, status) = dev.status();
+        let logs = status["logs"].as_array().expect("a list");
+        let is_complete = |log: &Value| {
+            let replicas = log["replicas"].as_array().expect("a list");
+            let is_whole = |replica: &Value| {
+                let is_there = replica["state"] == "leader" || replica["state"] == "follower";
+                is_there && replica["lag_bytes"] == "0"
+            };
+            replicas.len() == 3
+                && replicas[..2].iter().all(is_whole)
+                && replicas[2]["state"] == "absent"
+        };
+        if logs.iter().all(is_complete) {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{status:#}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
     let (home, kept) = (tempdir(), tempdir());
@@ -136,13 +160,16 @@ fn a_node_with_another_history_stops_that_log_and_the_others_go_on() {
     }
 
     // It has not forgotten.
-    let dev = Dev::start(home, &[]);
+    let dev = Dev::start(home, &["--processes"]);
     await_stop(&dev);
     let (_, status) = dev.status();
     let cluster = status["cluster"]["name"].as_str().expect("a name");
-    assert_eq!(dev.end(Signal::TERM), Some(0));
 
-    // The way back: another directory, which the others are told to take.
+    // The way back: another directory, which the others are told to take once they have everything
+    // without the old one.
+    kill_process(dev.nodes[2].2, Signal::KILL).expect("it lives");
+    await_complete(&dev);
+    dev.end(Signal::TERM);
     let new = home.join("node-3");
     fs::remove_dir_all(&new).expect("it is there");
     let voters = "node-1=127.0.0.1:7401,node-2=127.0.0.1:7402,node-3=127.0.0.1:7403";
