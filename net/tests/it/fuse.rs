@@ -517,8 +517,11 @@ fn a_disk_that_is_full_at_a_roll_a_vote_and_a_catch_up_heals_with_space() {
             errno: libc::ENOSPC,
         });
         append_until(&nodes, &mut next, |_| nodes.disk.faults.failed().is_some());
+        // On a slow disk the journal may be full by then as well.
+        let alarms = nodes.alarms(FAULTY);
         let told = "disk full: segments cannot grow; free space to heal it";
-        assert_eq!(nodes.alarms(FAULTY), [told], "{asked:?} of {of}");
+        let is_told = alarms.iter().any(|alarm| alarm == told);
+        assert!(is_told, "{asked:?} of {of}: {alarms:?}");
     }
     let end = next + 20;
     append_until(&nodes, &mut next, |next| next == end);
