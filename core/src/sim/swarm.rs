@@ -17,6 +17,9 @@ use crate::shard::Shape;
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
 
+/// No node waits longer for a leader, however far away the others are.
+pub(super) const PATIENCE_MAX: Nanos = Nanos(3_000 * MILLI);
+
 /// One option of a run, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -418,7 +421,7 @@ impl Swarm {
     /// How long nodes wait for a leader on such a network, roughly.
     pub(super) fn patience(&self) -> Nanos {
         let round_trip = 2 * (self.delay.0 + self.delay_spread.0);
-        Nanos((10 * round_trip).clamp(30 * MILLI, 3_000 * MILLI))
+        Nanos((10 * round_trip).clamp(30 * MILLI, PATIENCE_MAX.0))
     }
 
     /// A relay takes two elections, and what comes between may end it: most faults are relays then,
