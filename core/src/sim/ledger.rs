@@ -319,6 +319,7 @@ impl Ledger {
                             raft.hard_state(),
                             raft.tail().last_index(),
                             raft.tail().last_sum(),
+                            raft.doubt(),
                         )
                     })
                     .collect();
