@@ -289,6 +289,15 @@ impl Pieces {
         self.list.values().map(|piece| piece.entry.place.lsn).min()
     }
 
+    /// Blocks in runs before `lsn` are lost, for these are to be written over.
+    pub(super) fn forget_below(&mut self, lsn: Lsn) {
+        let last = self.list.last_key_value();
+        let end = last.map(|(index, piece)| (*index, piece.entry.sum));
+        self.list.retain(|_, piece| piece.entry.place.lsn >= lsn);
+        let is_left = |(index, _): &(Index, u32)| !self.list.contains_key(index);
+        self.end = self.end.or(end.filter(is_left));
+    }
+
     /// Whether all of it is durable when the journal is below `durable`.
     #[must_use]
     pub fn is_durable(&self, durable: Lsn) -> bool {

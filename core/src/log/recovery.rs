@@ -188,7 +188,7 @@ fn damaged(ring: &Ring, at: Lsn) -> RecoveryError {
 /// The first file needed, as the flushes at the files' starts know it; 0 if there are none.
 fn first_file(identity: &Identity, disk: &mut Disk<'_, '_>) -> Result<u64, RecoveryError> {
     let ring = &identity.ring;
-    let mut first = 0;
+    let mut latest: Option<FlushHeader> = None;
     for slot in 0..ring.file_count {
         let Ok(header) = FlushHeader::read(&disk.bytes(slot, 0, SECTOR_SIZE)?) else {
             continue;
@@ -199,9 +199,10 @@ fn first_file(identity: &Identity, disk: &mut Disk<'_, '_>) -> Result<u64, Recov
                 node_tag: header.node_tag,
             });
         }
-        if ring.locate(header.lsn) == (slot, 0) {
-            first = first.max(needed_file(ring, &header));
+        let is_later = latest.is_none_or(|latest| latest.lsn < header.lsn);
+        if ring.locate(header.lsn) == (slot, 0) && is_later {
+            latest = Some(header);
         }
     }
-    Ok(first)
+    Ok(latest.map_or(0, |latest| needed_file(ring, &latest)))
 }

@@ -225,6 +225,23 @@ impl Replay {
         self.has_gap
     }
 
+    /// The lowest run that holds a block that no checkpoint covers.
+    pub(super) fn lowest(&mut self) -> Option<Lsn> {
+        let groups = self.groups.values_mut();
+        let lowest = groups.filter_map(|group| {
+            group.pieces.settle_loose();
+            group.pieces.lowest()
+        });
+        lowest.min()
+    }
+
+    /// Blocks in runs before `lsn` are lost.
+    pub(super) fn forget_below(&mut self, lsn: Lsn) {
+        for group in self.groups.values_mut() {
+            group.pieces.forget_below(lsn);
+        }
+    }
+
     /// What the groups are after the last item.
     pub(super) fn finish(self) -> Result<Replayed, Contradiction> {
         let mut recovered = BTreeMap::new();

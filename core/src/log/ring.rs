@@ -124,6 +124,13 @@ impl Ring {
         }
     }
 
+    /// Whether a journal that ends at `head` and keeps all from `file` on takes new blocks.
+    #[must_use]
+    pub(super) fn has_room_kept_from(&self, file: u64, head: Lsn) -> bool {
+        let end = self.start_of(file + u64::from(self.file_count));
+        end.0.saturating_sub(head.0) >= self.reserve_size(Room::Blocks)
+    }
+
     /// How much must leave the oldest file when so many bytes are left before the ring's end.
     #[must_use]
     pub(super) fn strain(&self, left: u64) -> Strain {

@@ -55,7 +55,8 @@ impl Seen {
         for header in self.headers.range(at..).map(|(_, header)| header) {
             witness.is_seen = true;
             witness.durable_through = witness.durable_through.max(header.durable_through);
-            witness.needed_file = witness.needed_file.max(needed_file(&self.ring, header));
+            // The latest word: a life that lost a checkpoint may need again what was free before.
+            witness.needed_file = needed_file(&self.ring, header);
         }
         witness
     }

@@ -424,6 +424,67 @@ fn a_files_lost_start_is_made_up_for_by_the_file_before() {
     }
 }
 
+/// A node whose blocks of file 0 are covered by a checkpoint in file 1, which says that file 0 is free
+/// and ends at `end` or behind; and where that checkpoint's run stands.
+fn covered(end: u64) -> (Node, Lsn) {
+    let mut node = Node::new();
+    while RING.file_of(node.journal.durable()) < 1 {
+        node.put(20_000).expect("room");
+        node.settle();
+    }
+    let checkpoint = node.checkpoint().expect("room");
+    node.journal.seal();
+    node.settle();
+    node.journal.release_below(checkpoint);
+    while node.journal.durable() < Lsn(end) {
+        node.put(20_000).expect("room");
+        node.settle();
+    }
+    // A block more, so that what was written last is promised.
+    node.put(10).expect("room");
+    node.settle();
+    (node, checkpoint)
+}
+
+#[test]
+fn what_a_lost_checkpoint_had_covered_is_kept_from_then_on() {
+    let (mut node, checkpoint) = covered(RING.file_size + 200_000);
+    let entries: Vec<Entry> = node.tail.entries().map(|(_, entry)| *entry).collect();
+    node.disk.visible[1][(checkpoint.0 - RING.file_size) as usize..][..512].fill(0);
+    let recovered = node.disk.recover().expect("the rest is there");
+    let group = &recovered.groups[&GROUP];
+    assert!(group.checkpoint.is_none() && group.pieces.is_none());
+    let found: Vec<Entry> = group.tail.entries().map(|(_, entry)| *entry).collect();
+    assert_eq!(found, entries);
+    // Earlier lives say that file 0 is free. This one needs it, whatever they say.
+    let mut node = Node::unopened(node.disk);
+    node.fill();
+    for _ in 0..2 {
+        let recovered = node.disk.recover().expect("the rest is there");
+        let group = &recovered.groups[&GROUP];
+        assert!(!group.doubt.lacks_blocks());
+        assert_eq!(group.tail.last_index(), node.tail.last_index());
+        let first = group.tail.entry(Index(1));
+        assert_eq!(first.map(|first| first.place), Some(entries[0].place));
+        node = Node::unopened(node.disk);
+        node.settle();
+    }
+}
+
+#[test]
+fn where_the_ring_is_too_full_to_keep_it_a_lost_checkpoints_blocks_are_doubted_at_once() {
+    let (mut node, checkpoint) = covered(2 * RING.file_size - 150_000);
+    let entries: Vec<Entry> = node.tail.entries().map(|(_, entry)| *entry).collect();
+    node.disk.visible[1][(checkpoint.0 - RING.file_size) as usize..][..512].fill(0);
+    let in_file_0 = entries
+        .iter()
+        .filter(|entry| RING.file_of(entry.place.lsn) == 0);
+    let last = in_file_0.count() as u64;
+    let recovered = node.disk.recover().expect("the rest is there");
+    assert_eq!(holes(&recovered), [hole(&entries, 1, last)]);
+    assert!(recovered.groups[&GROUP].doubt.lacks_blocks());
+}
+
 /// Any damage of any sector of promised flushes: nothing comes back that was not there, what is
 /// missing is told or doubted, and a second recovery behind the first one's opening flush agrees.
 #[test]

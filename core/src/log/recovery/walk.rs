@@ -307,8 +307,28 @@ impl Walk {
         Ok(())
     }
 
+    /// The first file that the next life needs. Where a checkpoint is lost, blocks may stand in files
+    /// that were free, for it covered them. They are kept if the ring has room enough without those
+    /// files; else they are as good as lost, and better so now than once they are written over.
+    fn oldest_file(&mut self) -> u64 {
+        let ring = self.identity.ring;
+        let said = self.last.map_or(0, |last| needed_file(&ring, &last));
+        if !self.replay.has_gap() {
+            return said;
+        }
+        let lowest = self.replay.lowest();
+        let lowest = lowest.map_or(said, |lowest| ring.file_of(lowest).min(said));
+        let head = self.head();
+        let has_room = |file: &u64| ring.has_room_kept_from(*file, head);
+        let oldest = (lowest..said).find(has_room).unwrap_or(said);
+        if oldest > lowest {
+            self.replay.forget_below(ring.start_of(oldest));
+        }
+        oldest
+    }
+
     pub(super) fn finish(
-        self,
+        mut self,
         disk: &Disk<'_, '_>,
         mut findings: Vec<Finding>,
     ) -> Result<Recovered, RecoveryError> {
@@ -329,6 +349,7 @@ impl Walk {
         if self.last.is_none() && has_gap && self.recorded == Lsn(0) {
             return Err(damaged(&ring, ring.start_of(self.start)));
         }
+        let oldest_file = self.oldest_file();
         let scars = self.replay.scars();
         let replayed = self
             .replay
@@ -340,7 +361,7 @@ impl Walk {
             journal.last_sum = last.sum;
             journal.sequence = last.sequence;
             journal.life = last.life;
-            journal.oldest_file = needed_file(&ring, &last);
+            journal.oldest_file = oldest_file;
             // The state may have been in what is lost; and what is doubted must be said.
             journal.complete = last.complete && !has_gap;
         }
