@@ -196,11 +196,9 @@ impl fmt::Display for ObjectiveReport {
             }
             (None, _) => writeln!(f, "{name} at most {limit_us} us: at no rate")?,
         }
-        if let Some(first) = self.runs.first() {
-            writeln!(f, "{}", first.environment)?;
-            write!(f, "{}", first.command)?;
-        }
-        Ok(())
+        self.runs
+            .first()
+            .map_or(Ok(()), |first| first.write_origin(f))
     }
 }
 

@@ -113,8 +113,7 @@ impl fmt::Display for Repeats {
         if let Some(invalid) = &self.invalid {
             writeln!(f, "INVALID: {invalid}")?;
         }
-        writeln!(f, "{}", first.environment)?;
-        write!(f, "{}", first.command)
+        first.write_origin(f)
     }
 }
 

@@ -341,6 +341,12 @@ impl Report {
         format!("{load}: {}", self.conditions())
     }
 
+    /// Where it was measured, and by which command.
+    pub(crate) fn write_origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.environment)?;
+        write!(f, "{}", self.command)
+    }
+
     /// The same without how much of it: what the runs of a sweep have in common.
     pub(crate) fn conditions(&self) -> String {
         format!(
@@ -398,8 +404,7 @@ impl fmt::Display for Report {
         if let Some(invalid) = &self.invalid {
             writeln!(f, "INVALID: {invalid}")?;
         }
-        writeln!(f, "{}", self.environment)?;
-        write!(f, "{}", self.command)
+        self.write_origin(f)
     }
 }
 

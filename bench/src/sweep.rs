@@ -165,11 +165,9 @@ impl fmt::Display for Sweep {
             )?,
             (None, _) => writeln!(f, "knee: none, no run is valid")?,
         }
-        if let Some(first) = self.runs.first() {
-            writeln!(f, "{}", first.environment)?;
-            write!(f, "{}", first.command)?;
-        }
-        Ok(())
+        self.runs
+            .first()
+            .map_or(Ok(()), |first| first.write_origin(f))
     }
 }
 

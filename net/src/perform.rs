@@ -12,7 +12,7 @@ use crate::failure::NodeFailure;
 use crate::files::{MendStep, Mending};
 use crate::ring::File;
 use crate::stream;
-use crate::turn::{Job, Turn};
+use crate::turn::{Job, Turn, Write};
 
 /// A write to a segment, whose file may have to be made first.
 #[derive(Debug)]
@@ -73,18 +73,18 @@ impl Turn {
                 }
                 let mode = self.files.write_mode();
                 let file = self.files.journal(slot);
-                let token = Job::Store { write, slot }.token();
+                let token = Job::Write(Write::Journal { write, slot }).token();
                 self.ring.write(token, file, position, runs, mode);
                 self.writes_in_flight += 1;
             }
             Effect::StorePins { position, sector } => {
-                let (token, file) = (Job::StorePins.token(), self.files.pins());
+                let (token, file) = (Job::Write(Write::Pins).token(), self.files.pins());
                 let mode = self.files.write_mode();
                 self.ring.write(token, file, position, [sector], mode);
                 self.writes_in_flight += 1;
             }
             Effect::StorePersist { position, sector } => {
-                let (token, file) = (Job::StorePersist.token(), self.files.persist());
+                let (token, file) = (Job::Write(Write::Persist).token(), self.files.persist());
                 let mode = self.files.write_mode();
                 self.ring.write(token, file, position, [sector], mode);
                 self.writes_in_flight += 1;
@@ -169,7 +169,7 @@ impl Turn {
             buffer,
         } = wanted;
         let mode = self.files.write_mode();
-        let token = Job::SegmentWrite(write).token();
+        let token = Job::Write(Write::Segment(write)).token();
         self.ring.write(token, file, position, [buffer], mode);
         self.segment_writes.push((write, group, number));
         self.writes_in_flight += 1;

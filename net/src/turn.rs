@@ -37,11 +37,17 @@ pub(crate) enum Job {
     Dial { lane: LaneId, generation: u32 },
     LinkReceive { lane: LaneId, generation: u32 },
     LinkSend { lane: LaneId, generation: u32 },
-    Store { write: WriteId, slot: u32 },
-    SegmentWrite(SegmentWriteId),
+    Write(Write),
     Load(LoadId),
-    StorePins,
-    StorePersist,
+}
+
+/// What is written durably. A write that fails ends the node, but for a segment's on a full disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    Journal { write: WriteId, slot: u32 },
+    Segment(SegmentWriteId),
+    Pins,
+    Persist,
 }
 
 /// Bits of a token below the kind of its job.
@@ -60,11 +66,13 @@ impl Job {
             Self::Dial { lane, generation } => (4, lane_number(lane, generation)),
             Self::LinkReceive { lane, generation } => (5, lane_number(lane, generation)),
             Self::LinkSend { lane, generation } => (6, lane_number(lane, generation)),
-            Self::Store { write, slot } => (7, write.0 << SLOT_BITS | u64::from(slot)),
-            Self::SegmentWrite(id) => (8, id.0),
+            Self::Write(Write::Journal { write, slot }) => {
+                (7, write.0 << SLOT_BITS | u64::from(slot))
+            }
+            Self::Write(Write::Segment(id)) => (8, id.0),
             Self::Load(id) => (9, id.0),
-            Self::StorePins => (10, 0),
-            Self::StorePersist => (11, 0),
+            Self::Write(Write::Pins) => (10, 0),
+            Self::Write(Write::Persist) => (11, 0),
         };
         assert!(number <= NUMBER_MASK, "numbers count events of one process");
         Token(kind << KIND_SHIFT | number)
@@ -80,14 +88,14 @@ impl Job {
             4 => Self::Dial { lane, generation },
             5 => Self::LinkReceive { lane, generation },
             6 => Self::LinkSend { lane, generation },
-            7 => Self::Store {
+            7 => Self::Write(Write::Journal {
                 write: WriteId(number >> SLOT_BITS),
                 slot: (number & ((1 << SLOT_BITS) - 1)) as u32,
-            },
-            8 => Self::SegmentWrite(SegmentWriteId(number)),
+            }),
+            8 => Self::Write(Write::Segment(SegmentWriteId(number))),
             9 => Self::Load(LoadId(number)),
-            10 => Self::StorePins,
-            11 => Self::StorePersist,
+            10 => Self::Write(Write::Pins),
+            11 => Self::Write(Write::Persist),
             kind => panic!("a token of kind {kind} was never given out"),
         }
     }
@@ -242,8 +250,7 @@ impl Turn {
             more,
             result,
         } = completion;
-        let job = Job::of(token);
-        match job {
+        match Job::of(token) {
             Job::Accept => self.on_accepted(now, more, result),
             Job::Receive(id) => self.on_received(now, id, more, result),
             Job::Send(id) => self.on_sent(now, id, result),
@@ -254,8 +261,8 @@ impl Turn {
             Job::LinkSend { lane, generation } => {
                 self.on_link_sent(now, lane, generation, result);
             }
-            Job::Store { .. } | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_) => {
-                let input = self.written(job, result.map(|_| ()))?;
+            Job::Write(write) => {
+                let input = self.written(write, result.map(|_| ()))?;
                 self.shard.step(now, input, &mut self.effects);
             }
             Job::Load(load) => {
@@ -276,24 +283,24 @@ impl Turn {
     /// What the end of a write tells the shard. One that failed ends the node.
     fn written(
         &mut self,
-        job: Job,
+        write: Write,
         result: Result<(), IoError>,
     ) -> Result<Input<'static>, NodeFailure> {
         self.writes_in_flight -= 1;
-        match job {
-            Job::Store { write, slot } => match result {
+        match write {
+            Write::Journal { write, slot } => match result {
                 Ok(()) => Ok(Input::Stored(write)),
                 Err(error) => Err(self.write_failure(&disk::journal_name(slot), error)),
             },
-            Job::StorePins => match result {
+            Write::Pins => match result {
                 Ok(()) => Ok(Input::PinsStored),
                 Err(error) => Err(self.write_failure(disk::PINS_FILE, error)),
             },
-            Job::StorePersist => match result {
+            Write::Persist => match result {
                 Ok(()) => Ok(Input::PersistStored),
                 Err(error) => Err(self.write_failure(disk::PERSIST_FILE, error)),
             },
-            Job::SegmentWrite(write) => {
+            Write::Segment(write) => {
                 let mut under_way = self.segment_writes.iter();
                 let at = under_way.position(|(id, ..)| *id == write);
                 let at = at.expect("it was begun");
@@ -309,7 +316,6 @@ impl Turn {
                     }
                 }
             }
-            _ => panic!("no write"),
         }
     }
 
@@ -479,13 +485,9 @@ impl Turn {
                 if completion.token == Token::WAKER {
                     continue;
                 }
-                let job = Job::of(completion.token);
-                if matches!(
-                    job,
-                    Job::Store { .. } | Job::StorePins | Job::StorePersist | Job::SegmentWrite(_)
-                ) {
+                if let Job::Write(write) = Job::of(completion.token) {
                     // The shard is gone; that a write failed is still no clean stop.
-                    self.written(job, completion.result.map(|_| ()))?;
+                    self.written(write, completion.result.map(|_| ()))?;
                 }
             }
             let rest = deadline.since(clock::now());

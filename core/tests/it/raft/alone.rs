@@ -78,6 +78,15 @@ pub(crate) fn step(
     out.list
 }
 
+/// The blocks behind an index, with these terms.
+pub(super) fn blocks_behind(index: u64, terms: &[u64]) -> Vec<BlockId> {
+    let block = |(i, term): (usize, &u64)| BlockId {
+        index: Index(index + 1 + i as u64),
+        term: Term(*term),
+    };
+    terms.iter().enumerate().map(block).collect()
+}
+
 pub(crate) fn append(
     raft: &mut Raft,
     term: u64,
@@ -85,11 +94,7 @@ pub(crate) fn append(
     terms: &[u64],
     lsn: u64,
 ) -> (Option<usize>, Vec<Output>) {
-    let block = |(i, term): (usize, &u64)| BlockId {
-        index: Index(prev.0 + 1 + i as u64),
-        term: Term(*term),
-    };
-    let blocks: Vec<_> = terms.iter().enumerate().map(block).collect();
+    let blocks = blocks_behind(prev.0, terms);
     let (prev_index, prev_term) = (Index(prev.0), Term(prev.1));
     let request = AppendRequest {
         term: Term(term),

@@ -1,7 +1,7 @@
 //! Blocks that a follower gets from another replica by its leader's word: when they count.
 
 use ringwood_core::id::{Index, Lsn, Nanos, Term};
-use ringwood_core::raft::{After, AppendRequest, Beat, BlockId, Output, Raft};
+use ringwood_core::raft::{After, AppendRequest, Beat, Output, Raft};
 
 use super::alone::*;
 use super::host::node;
@@ -14,11 +14,7 @@ fn take(
     terms: &[u64],
     lsn: u64,
 ) -> (Option<usize>, Vec<Output>) {
-    let block = |(i, term): (usize, &u64)| BlockId {
-        index: Index(prev.0 + 1 + i as u64),
-        term: Term(*term),
-    };
-    let blocks: Vec<_> = terms.iter().enumerate().map(block).collect();
+    let blocks = blocks_behind(prev.0, terms);
     let request = AppendRequest {
         term: Term(term),
         prev_index: Index(prev.0),

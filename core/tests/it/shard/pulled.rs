@@ -38,18 +38,23 @@ fn follower() -> Bench {
     bench
 }
 
-/// The second node shows that it leads, and where the logs match.
-fn follow(bench: &mut Bench) {
-    bench.say_beat(TERM, LOG, 1);
-    let probe = AppendEntries {
+/// The leader sends these blocks, which follow the first.
+fn send_behind_first(bench: &mut Bench, blocks: &[Bytes]) {
+    let body = AppendEntries {
         term: TERM,
         prev_index: 1,
         prev_term: 1,
         commit: 1,
         group: LOG,
-        count: 0,
+        count: blocks.len() as u32,
     };
-    bench.say(BULK, &probe, &[]);
+    bench.say(BULK, &body, &blocks.concat());
+}
+
+/// The second node shows that it leads, and where the logs match.
+fn follow(bench: &mut Bench) {
+    bench.say_beat(TERM, LOG, 1);
+    send_behind_first(bench, &[]);
     bench.turns(4);
 }
 
@@ -235,15 +240,7 @@ fn blocks_that_are_not_the_leaders_are_refused() {
         assert_eq!(bench.referrals_ended.len(), 1, "{name}");
         // The leader's own are.
         let blocks = at(&own, 2..=5);
-        let body = AppendEntries {
-            term: TERM,
-            prev_index: 1,
-            prev_term: 1,
-            commit: 1,
-            group: LOG,
-            count: 4,
-        };
-        bench.say(BULK, &body, &blocks.concat());
+        send_behind_first(&mut bench, &blocks);
         bench.turns(3);
         assert_eq!(has(&bench), 5, "{name}");
     }
@@ -402,15 +399,7 @@ fn the_leaders_own_blocks_take_over() {
     let mut bench = follower();
     asked(&mut bench);
     let blocks: Vec<Bytes> = (2..6).map(|at| bench.sent(LOG, at)).collect();
-    let body = AppendEntries {
-        term: TERM,
-        prev_index: 1,
-        prev_term: 1,
-        commit: 1,
-        group: LOG,
-        count: 4,
-    };
-    bench.say(BULK, &body, &blocks.concat());
+    send_behind_first(&mut bench, &blocks);
     turns(&mut bench, 120);
     assert_eq!(has(&bench), 5);
     assert_eq!((bench.asked.len(), bench.referrals_ended.len()), (1, 0));
