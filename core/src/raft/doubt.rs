@@ -140,9 +140,26 @@ impl Raft {
         true
     }
 
-    /// What was missing was never committed, nor was anything behind it: the log ends here.
-    pub fn gave_up(&mut self, out: &mut Outbox) {
-        self.settle(out, |doubt| doubt.holes = false);
+    /// The last of the blocks that are missing was never committed, nor was anything behind it, and
+    /// all that is given up. Those before it may have been, if there may be a quorum for the first: then
+    /// the log's end is in doubt. False, and nothing changed, as long as a voter has not reported.
+    pub fn gave_up(&mut self, out: &mut Outbox) -> bool {
+        let Some(doubting) = &self.doubting else {
+            return true;
+        };
+        let first = self.tail.last_index().next();
+        let has_it = |report: &Report| report.last_index >= first || report.doubt.lacks_blocks();
+        let reports = || self.other_reports(doubting);
+        let had_count = 1 + reports().flatten().filter(has_it).count();
+        let is_lost = had_count >= quorum::size(self.config.voters.len());
+        let has_all = reports().all(|report| report.is_some());
+        if has_all {
+            self.settle(out, |doubt| {
+                doubt.holes = false;
+                doubt.log |= is_lost;
+            });
+        }
+        has_all
     }
 
     /// Asks every other voter for its report.

@@ -12,8 +12,8 @@
 //!    ▲            │
 //!    │            ├─ nobody gave them, yet they may count: asked again after a pause; an alarm
 //!    └────────────┘
-//!                 └─ every voter answered, and fewer than a quorum ever had them: they were never
-//!                    committed, and the log ends here
+//!                 └─ every voter answered, and fewer than a quorum ever had the last: it was never
+//!                    committed, and what is behind the hole goes; where the log ends, Raft judges
 //! ```
 //! If each of several nodes has holes elsewhere, the one whose first hole is highest has what the
 //! others miss, and so on upwards: all are filled without anybody leading. A crash at any time finds
@@ -211,8 +211,9 @@ impl Shard {
         }
     }
 
-    /// Every other voter has answered, and those who had the blocks are no quorum: then nobody was
-    /// ever told that they count, and nobody will be.
+    /// Every other voter has answered, and those who had the last block are no quorum: then nobody was
+    /// ever told that it counts, or what is behind it, and nobody will be. Of those before it Raft
+    /// judges.
     fn maybe_give_up(&mut self, now: Nanos, position: usize, effects: &mut Effects) {
         let holes = self.groups[position].holes.as_ref();
         let Some(words) = holes.map(|holes| &holes.words) else {
@@ -224,9 +225,15 @@ impl Shard {
         let is_settled = words.len() == self.peers.len()
             && words.iter().all(|(_, word)| has_answered(word))
             && had_count < quorum::size(self.config.voters.len());
-        if is_settled {
+        if !is_settled {
+            return;
+        }
+        let mut has_given_up = false;
+        self.tell_raft(now, position, effects, |raft, out| {
+            has_given_up = raft.gave_up(out);
+        });
+        if has_given_up {
             self.groups[position].holes = None;
-            self.tell_raft(now, position, effects, |raft, out| raft.gave_up(out));
             self.is_release_due = true;
         }
     }

@@ -2,7 +2,7 @@
 
 use ringwood_core::id::{Index, Lsn, Nanos, Term};
 use ringwood_core::log::{Doubt, HardState};
-use ringwood_core::raft::{AppendRequest, Beat, BlockId, Message, Output, Raft, Report, Role};
+use ringwood_core::raft::{AppendRequest, Beat, Message, Output, Raft, Report, Role};
 
 use super::alone::*;
 use super::host::node;
@@ -49,11 +49,7 @@ fn grants(raft: &mut Raft, term: u64, last: (u64, u64)) -> bool {
 }
 
 fn blocks_of(raft: &mut Raft, term: u64, prev: (u64, u64), terms: &[u64], commit: u64, lsn: u64) {
-    let id = |(i, term): (usize, &u64)| BlockId {
-        index: Index(prev.0 + 1 + i as u64),
-        term: Term(*term),
-    };
-    let blocks: Vec<BlockId> = terms.iter().enumerate().map(id).collect();
+    let blocks = blocks_behind(prev.0, terms);
     let request = AppendRequest {
         term: Term(term),
         prev_index: Index(prev.0),
@@ -224,6 +220,34 @@ fn with_all_reports_a_doubter_helps_whoever_has_what_the_sure_ones_have() {
     }
     assert!(!grants(&mut raft, 9, (9, 9)));
     assert_eq!(raft.doubters().count(), 3);
+}
+
+/// That the last of a row of missing blocks counts for nobody says nothing of those before it.
+#[test]
+fn where_a_log_ends_that_gave_up_blocks_is_sure_if_nobody_can_have_the_first() {
+    let holes = Doubt {
+        holes: true,
+        ..Doubt::default()
+    };
+    let gave_up = |others: &[(u64, Doubt)]| {
+        let mut raft = doubting(4, &[1, 1], holes);
+        for (from, (last, doubt)) in (2..).zip(others) {
+            let report = Report {
+                doubt: *doubt,
+                ..told(2, (*last, 1), 2, false)
+            };
+            hear(&mut raft, from, report, 4096);
+        }
+        let has_given_up = raft.gave_up(&mut outbox(4096));
+        (has_given_up, raft.doubt())
+    };
+    let sure = Doubt::default();
+    // One has not reported.
+    assert_eq!(gave_up(&[(2, sure), (2, sure)]), (false, holes));
+    // Three of four are a quorum, the asker among them; who has lost blocks may have had any.
+    assert_eq!(gave_up(&[(2, sure), (2, sure), (3, sure)]), (true, sure));
+    assert_eq!(gave_up(&[(2, sure), (3, sure), (3, sure)]), (true, LOG));
+    assert_eq!(gave_up(&[(2, sure), (3, sure), (2, LOG)]), (true, LOG));
 }
 
 #[test]
