@@ -280,6 +280,20 @@ impl Raft {
         deadline.unwrap_or(Nanos(u64::MAX))
     }
 
+    /// Whether anything of this group is on its way to the journal. If nothing is, that the journal
+    /// went on is no news: [`Raft::passed_over`].
+    #[must_use]
+    pub fn awaits_disk(&self) -> bool {
+        self.hard_pending.is_some()
+            || self.installing.is_some()
+            || self.durable() < self.tail.last_index()
+    }
+
+    /// As [`Raft::stored`], of a group that awaits nothing.
+    pub fn passed_over(&mut self, durable: Lsn) {
+        self.durable = self.durable.max(durable);
+    }
+
     /// The journal's durable lsn moved to `durable`. Called before messages that waited for it
     /// leave, so that answers to them find it known.
     pub fn stored(&mut self, now: Nanos, durable: Lsn, out: &mut Outbox) {

@@ -22,7 +22,7 @@ impl Shard {
         let Group {
             raft, agreement, ..
         } = &self.groups[position];
-        if raft.deadline() > now || agreement.is_stopped() {
+        if raft.due() > now || agreement.is_stopped() {
             return;
         }
         if raft.is_leader() {

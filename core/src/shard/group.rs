@@ -16,6 +16,7 @@ use super::need::Need;
 use super::retries::Retries;
 use super::segments::Segments;
 use super::trim::{Removal, TrimWait};
+use super::watched::Watched;
 
 /// A client that waits for its append to be committed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +44,7 @@ pub(super) struct FetchRequest {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) id: GroupId,
-    pub(super) raft: Raft,
+    pub(super) raft: Watched,
     pub(super) producers: Producers,
     /// Appends of this leadership that wait for their commit, by ascending index.
     pub(super) acks: VecDeque<Ack>,
@@ -106,7 +107,7 @@ impl Group {
         let need = Need::recovered(raft.tail());
         Self {
             id,
-            raft,
+            raft: Watched::new(raft),
             producers,
             acks: VecDeque::new(),
             retried: Retries::default(),

@@ -54,6 +54,7 @@ mod status;
 mod stop;
 mod trim;
 mod walk;
+mod watched;
 mod wounds;
 
 use std::collections::BTreeMap;
@@ -200,7 +201,7 @@ impl Shard {
     /// The replicas' consensus, by ascending group: what the simulator judges.
     #[cfg(feature = "sim")]
     pub(crate) fn rafts(&self) -> impl Iterator<Item = &raft::Raft> + Clone {
-        self.groups.iter().map(|group| &group.raft)
+        self.groups.iter().map(|group| &*group.raft)
     }
 
     /// Whether no peer was found to hold something else than this node.
@@ -294,7 +295,14 @@ impl Shard {
             return;
         }
         self.persisting.on_durable(now, durable);
+        // Whichever groups this is for: what came before it and what comes after are two blocks.
+        self.close_block();
         for position in 0..self.groups.len() {
+            let raft = &mut self.groups[position].raft;
+            if !raft.awaits_disk() {
+                raft.passed_over(durable);
+                continue;
+            }
             self.tell_raft(now, position, effects, |raft, out| {
                 raft.stored(now, durable, out)
             });
@@ -394,7 +402,7 @@ impl Shard {
         for group in &self.groups {
             let due = match group.agreement.is_stopped() {
                 true => Nanos(u64::MAX),
-                false => group.raft.deadline(),
+                false => group.raft.due(),
             };
             // What was due and is still so found no room in the journal; asking again at once
             // would only keep the loop from sleeping.
