@@ -195,8 +195,12 @@ pub const CLIENT_COUNT_MAX: usize = 4096;
 /// every client of a dead node turns here, and no more than the listener's queue holds.
 pub const STRANGER_COUNT_MAX: usize = 1024;
 
-/// Bytes queued to one client that does not read; beyond, its connection is closed.
+/// Bytes queued to one client. With as much it gets no more blocks, but the word to ask again; beyond,
+/// its connection is closed.
 pub const CONNECTION_QUEUE_SIZE_MAX: usize = 8 << 20;
+
+/// A client to which so much is queued, and which has taken nothing for so long, does not read.
+pub const READER_PATIENCE: Nanos = Nanos::from_millis(1_500);
 
 /// Name of a cluster, node or log, in bytes.
 pub const NAME_SIZE_MAX: usize = 64;

@@ -10,7 +10,7 @@ use ringwood_core::frame::header::ClusterTag;
 use ringwood_core::frame::refusal::{Refusal, Stranger};
 use ringwood_core::frame::{Gate, Lane};
 use ringwood_core::id::{ConnectionId, Nanos};
-use ringwood_core::limits::CONNECTION_QUEUE_SIZE_MAX;
+use ringwood_core::limits::{CONNECTION_QUEUE_SIZE_MAX, READER_PATIENCE};
 use ringwood_core::shard::{Effects, Input, Outgoing, Shard};
 
 use crate::patience::{Overdue, Patience, Phase};
@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
     assembler: Assembler<Lease>,
     patience: Patience,
+    /// It does not read, and is told so.
+    is_slow: bool,
 }
 
 /// All accepted connections of a shard.
@@ -64,6 +66,7 @@ impl Connections {
             outbox: Outbox::new(),
             assembler,
             patience: Patience::new(now),
+            is_slow: false,
         };
         self.list.insert(id, connection);
         self.strangers.insert(id);
@@ -101,9 +104,15 @@ impl Connections {
         result
     }
 
-    /// Queues an answer; none for whoever had its last word. Whether more is queued by now than a
-    /// reader that reads could let pile up.
-    pub(crate) fn answer(&mut self, now: Nanos, id: ConnectionId, frame: Outgoing) -> bool {
+    /// Queues an answer, or the other one if there is one and with the first too much would be queued;
+    /// none for whoever had its last word. Whether this is a reader that does not read.
+    pub(crate) fn answer(
+        &mut self,
+        now: Nanos,
+        id: ConnectionId,
+        frame: Outgoing,
+        or_busy: Option<Outgoing>,
+    ) -> bool {
         let Some(connection) = self.list.get_mut(&id) else {
             return false;
         };
@@ -115,8 +124,21 @@ impl Connections {
         if connection.outbox.is_empty() {
             self.ready.push(id);
         }
-        connection.outbox.push(frame);
-        connection.outbox.size() > CONNECTION_QUEUE_SIZE_MAX
+        // Whoever asks for much at once is to ask again. That is no reader that does not read.
+        let queued = connection.outbox.size();
+        let is_too_much = queued > 0 && queued + frame.size() > CONNECTION_QUEUE_SIZE_MAX;
+        let is_slow = match or_busy.filter(|_| is_too_much) {
+            Some(busy) => {
+                connection.outbox.push(busy);
+                connection.outbox.is_sending_since(now, READER_PATIENCE)
+            }
+            None => {
+                connection.outbox.push(frame);
+                is_too_much
+            }
+        };
+        // Once: what comes then is its last word, beside which the send under way does not count.
+        is_slow && !std::mem::replace(&mut connection.is_slow, is_slow)
     }
 
     /// No more is received; it ends when what is queued has left. Whether that is now.

@@ -50,8 +50,12 @@ impl Turn {
                     link.send(now, frame);
                 }
             }
-            Effect::Reply { connection, frame } => {
-                if self.connections.answer(now, connection, frame) {
+            Effect::Reply {
+                connection,
+                frame,
+                or_busy,
+            } => {
+                if self.connections.answer(now, connection, frame, or_busy) {
                     self.on_slow_reader(now, connection);
                 }
             }

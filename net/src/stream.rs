@@ -8,10 +8,14 @@ use bytes::Bytes;
 use ringwood_core::id::Nanos;
 use ringwood_core::shard::Outgoing;
 
-use crate::ring::{Socket, VECTORED_SIZE_MAX};
+use crate::ring::Socket;
 
 /// Slices of one gathered send: the kernel's bound on an iovec list.
 const SEND_SLICE_COUNT_MAX: usize = 1024;
+
+/// Bytes of one gathered send, but for a slice that is larger by itself. Enough for any link, and so
+/// few that a send that takes long tells of a receiver that takes nothing.
+const SEND_SIZE_MAX: usize = 1 << 20;
 
 /// A send that takes longer than this goes to somebody who does not receive.
 const STALL: Nanos = Nanos::from_millis(50);
@@ -50,7 +54,12 @@ impl Outbox {
     /// Whether the other side takes nothing: a send has been under way for longer than any busy
     /// peer would need.
     pub(crate) fn is_stalled(&self, now: Nanos) -> bool {
-        self.is_sending() && now.since(self.sending_since) > STALL
+        self.is_sending_since(now, STALL)
+    }
+
+    /// Whether one send has been under way for longer than that.
+    pub(crate) fn is_sending_since(&self, now: Nanos, span: Nanos) -> bool {
+        self.is_sending() && now.since(self.sending_since) > span
     }
 
     /// Bytes queued or on their way to the kernel.
@@ -101,7 +110,7 @@ impl Outbox {
             let Some(slice) = self.slices.front() else {
                 break;
             };
-            if (self.size_sending + slice.bytes.len()) as u64 > VECTORED_SIZE_MAX {
+            if !batch.is_empty() && self.size_sending + slice.bytes.len() > SEND_SIZE_MAX {
                 break;
             }
             self.size_sending += slice.bytes.len();

@@ -158,7 +158,11 @@ impl Shard {
         let frame = self.encoder.frame_with_blocks(&body, payload);
         match request.from {
             Inquirer::Peer(peer) => self.send(peer, Lane::Bulk, frame, effects),
-            Inquirer::Client(connection) => effects.push(Effect::Reply { connection, frame }),
+            Inquirer::Client(connection) => effects.push(Effect::Reply {
+                connection,
+                frame,
+                or_busy: None,
+            }),
         }
     }
 }

@@ -72,6 +72,8 @@ pub enum Effect {
         connection: ConnectionId,
         /// What.
         frame: Outgoing,
+        /// What is answered in its place if that would be too much of what waits there to be sent.
+        or_busy: Option<Outgoing>,
     },
     /// Close an accepted connection once what was sent on it has left.
     Close(ConnectionId),

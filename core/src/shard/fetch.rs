@@ -199,9 +199,11 @@ impl Shard {
         let frame = self
             .encoder
             .frame_with_blocks(&reply, vec![payload.freeze()]);
+        let busy = self.fetch_reply(Some(position), request, FetchOutcome::Busy);
         effects.push(Effect::Reply {
             connection: request.connection,
             frame,
+            or_busy: Some(self.encoder.frame(&busy)),
         });
     }
 

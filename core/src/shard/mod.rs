@@ -434,7 +434,11 @@ impl Shard {
 
     fn reply<B: Body>(&mut self, connection: ConnectionId, body: &B, effects: &mut Effects) {
         let frame = self.encoder.frame(body);
-        effects.push(Effect::Reply { connection, frame });
+        effects.push(Effect::Reply {
+            connection,
+            frame,
+            or_busy: None,
+        });
     }
 
     fn send(&mut self, to: NodeId, lane: Lane, frame: Outgoing, effects: &mut Effects) {

@@ -322,7 +322,9 @@ impl World<'_> {
     fn perform_one(&mut self, node: Party, effect: Effect) {
         match effect {
             Effect::Send { to, lane, frame } => self.send_to_peer(node, to, lane, frame),
-            Effect::Reply { connection, frame } => {
+            Effect::Reply {
+                connection, frame, ..
+            } => {
                 let bytes = joined(frame);
                 if let Some(accepted) = self.process(node).connections.get(&connection) {
                     let stream = accepted.stream;

@@ -16,5 +16,6 @@ mod power;
 mod processes;
 mod repaired;
 mod smoke;
+mod tails;
 mod trimmed;
 mod wire;

@@ -302,6 +302,7 @@ impl Cluster {
             Effect::Reply {
                 connection: CLIENT,
                 frame,
+                ..
             } => {
                 self.nodes[node].replies.push(joined(&frame));
             }

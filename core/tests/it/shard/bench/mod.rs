@@ -377,7 +377,9 @@ impl Bench {
                     }
                 }
                 Effect::Send { frame, .. } => self.hear_third(&frame),
-                Effect::Reply { connection, frame } => {
+                Effect::Reply {
+                    connection, frame, ..
+                } => {
                     if connection == CLIENT {
                         self.hear(&frame);
                     }
