@@ -4,9 +4,10 @@
 //!   schedule  payload                 what is offered, and when
 //!   workload  line  wait              who offers it, and what is in flight
 //!   target  fake                      who takes it
+//!   readers                           who reads meanwhile
 //!   histogram  tally  intervals       what it came to
 //!   floor                             what the machine allows
-//!   report  floor_report  environment what is told of it
+//!   report  page  floor_report  environment   what is told of it
 //!   repeats  sweep  objective  runs   of many runs: how far to trust them, the knee, a bound held
 //! ```
 //! Knows no command line. Nothing here is on the path of a record that is not a measurement.
@@ -19,7 +20,9 @@ pub mod histogram;
 pub mod intervals;
 mod line;
 pub mod objective;
+mod page;
 pub mod payload;
+pub mod readers;
 pub mod repeats;
 pub mod report;
 mod runs;

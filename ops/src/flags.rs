@@ -56,7 +56,7 @@ pub(crate) enum Verb {
 }
 
 /// Flags that stand before or after any verb that talks to a cluster.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Global {
     /// Nodes to ask; one is enough, it names the others [default: ports 7401 to 7403 here]

@@ -16,18 +16,20 @@ use ringwood_bench::floor_report::FloorReport;
 use ringwood_bench::intervals::Intervals;
 use ringwood_bench::objective::{Objective, ObjectiveReport, Search};
 use ringwood_bench::payload::Payload;
+use ringwood_bench::readers::{ReadFrom, Readers, StartError};
 use ringwood_bench::repeats::Repeats;
 use ringwood_bench::report::Report;
-use ringwood_bench::schedule::{Arrivals, RATE_MAX};
+use ringwood_bench::schedule::{Arrivals, RATE_MAX, Window};
 use ringwood_bench::sweep::{Ladder, Sweep};
 use ringwood_bench::target::ClusterTarget;
 use ringwood_bench::workload::{self, Mode, Plan};
 use ringwood_net::client::NotCommittedReason;
+use ringwood_net::clock;
 use ringwood_net::ring::SpinMode;
 use serde::Serialize;
 
 use crate::command::bench_words::{
-    Spread, parse_ladder, parse_objective, parse_payload, parse_spread,
+    Spread, parse_ladder, parse_objective, parse_payload, parse_read_from, parse_spread,
 };
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -77,6 +79,7 @@ Examples:
   ringwood bench --rate 20000 --arrivals poisson --seed 7 --repeats 5
   ringwood bench --sweep rate=10k..1M:x1.5 --duration 5s
   ringwood bench --payload 64..4KiB:lognormal --producers 4 --hdr-log run.hlog
+  ringwood bench --rate 2000 --readers 1 --read-from start
   ringwood bench --slo p99=5ms --rate 20000
   ringwood bench --floor --dir /var/lib/ringwood"
 )]
@@ -118,6 +121,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     producers: usize,
+
+    /// Readers at the same time, each of one of the logs, on a thread of their own, 0 to 256
+    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(0..=256))]
+    readers: usize,
+
+    /// What they read: start, all that is kept, again and again; end, what is appended meanwhile
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "end",
+        requires = "readers"
+    )]
+    #[arg(value_parser = parse_read_from)]
+    read_from: ReadFrom,
 
     /// Write the response by seconds to FILE, an hdrhistogram interval log in nanoseconds
     #[arg(long, value_name = "FILE", conflicts_with_all = ["repeats", "sweep", "slo"])]
@@ -161,7 +179,7 @@ pub(crate) struct Args {
 
     /// Measure this machine instead of a cluster
     #[arg(long)]
-    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log", "repeats", "sweep", "slo", "producers", "hdr_log"])]
+    #[arg(conflicts_with_all = ["rate", "arrivals", "seed", "closed", "payload", "duration", "warmup", "log", "repeats", "sweep", "slo", "producers", "readers", "hdr_log"])]
     floor: bool,
 
     /// Where to write for --floor: a directory on the disk that nodes would use
@@ -299,6 +317,7 @@ impl Bench<'_> {
             )),
             None => None,
         };
+        let readers = self.start_readers(plan).await?;
         let started = SystemTime::now();
         let measured = workload::run(&self.target, plan).await.map_err(|error| {
             Failure::new(
@@ -312,13 +331,37 @@ impl Bench<'_> {
         }
         let environment = self.environment.clone();
         let logs = &self.args.log;
-        Ok(Report::new(
-            plan,
-            logs,
-            &measured,
-            command_line(),
-            environment,
-        ))
+        let report = Report::new(plan, logs, &measured, command_line(), environment);
+        Ok(match readers {
+            Some(readers) => report.with_readers(readers.end()),
+            None => report,
+        })
+    }
+
+    async fn start_readers(&self, plan: &Plan) -> Result<Option<Readers>, Failure> {
+        let Args {
+            readers, read_from, ..
+        } = *self.args;
+        if readers == 0 {
+            return Ok(None);
+        }
+        let (global, logs) = (self.global.clone(), self.args.log.clone());
+        let open = async move || {
+            let mut clients = Vec::new();
+            while clients.len() < readers {
+                clients.push(connect::open(&global).await?);
+            }
+            Ok(clients)
+        };
+        let window = Window::new(clock::now(), plan.warmup, plan.duration);
+        let started = Readers::start(logs, read_from, window, open).await;
+        started.map(Some).map_err(|error| match error {
+            StartError::Thread(error) => Failure::new(
+                Exit::Internal,
+                format!("the readers have no thread: {error}"),
+            ),
+            StartError::Open(failure) => failure,
+        })
     }
 
     fn print(&self, report: &(impl Serialize + Display)) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringwood_bench::histogram::Share;
 use ringwood_bench::objective::Objective;
 use ringwood_bench::payload::{Choice, Payload};
+use ringwood_bench::readers::ReadFrom;
 use ringwood_bench::schedule::BURST_SIZE_MAX;
 use ringwood_bench::sweep::{Ladder, Rung};
 use ringwood_core::id::Nanos;
@@ -39,6 +40,15 @@ pub(crate) fn parse_spread(text: &str) -> Result<Spread, String> {
         _ => Err(format!(
             "write even, poisson, or bursts:N with an N of 1 to {BURST_SIZE_MAX}"
         )),
+    }
+}
+
+/// Reads where readers begin.
+pub(crate) fn parse_read_from(text: &str) -> Result<ReadFrom, String> {
+    match text {
+        "start" => Ok(ReadFrom::Start),
+        "end" => Ok(ReadFrom::End),
+        _ => Err("write start or end".into()),
     }
 }
 

@@ -8,6 +8,7 @@ mod failing;
 #[path = "../../../net/tests/it/file_system.rs"]
 #[allow(dead_code, reason = "nothing is filled or frozen here")]
 mod file_system;
+mod measured;
 mod mended;
 mod offline;
 mod spoilt;
