@@ -122,6 +122,9 @@ pub(super) struct Ledger {
     durable: Vec<Held>,
     /// Runs sent to the disk and not durable, in order.
     issued: VecDeque<Issued>,
+    /// Where the first write of a life goes, runs of earlier ones may lie that were torn: until that
+    /// write is complete, what a crash leaves of it may be just what one of them lacked.
+    written_over: Vec<VecDeque<Issued>>,
     /// Durable runs that still lie in the ring, by place.
     kept: VecDeque<Extent>,
     /// All below was durable, as some durable run says, or the persist record.
@@ -148,6 +151,7 @@ impl Ledger {
             groups: groups.to_vec(),
             durable: vec![Held::default(); groups.len()],
             issued: VecDeque::new(),
+            written_over: Vec::new(),
             damage: Damage::None,
             had: Vec::new(),
             found: None,
@@ -169,11 +173,16 @@ impl Ledger {
             );
             self.durable = found;
             // What was found counts now, and what lies behind it is written over.
-            while let Some(issued) = self.issued.pop_front() {
-                if issued.run.lsn < runs[0].lsn {
-                    self.keep(&issued.run);
-                }
+            let is_found = |issued: &Issued| issued.run.lsn < runs[0].lsn;
+            let count = self.issued.partition_point(is_found);
+            let behind = self.issued.split_off(count);
+            if count > 0 {
+                self.written_over.clear();
             }
+            for issued in std::mem::take(&mut self.issued) {
+                self.keep(&issued.run);
+            }
+            self.written_over.push(behind);
         }
         for run in runs {
             if let Some(last) = self.issued.back() {
@@ -274,6 +283,7 @@ impl Ledger {
         }
         while self.issued.front().is_some_and(|issued| issued.is_done) {
             let issued = self.issued.pop_front().expect("seen just now");
+            self.written_over.clear();
             apply(&self.groups, &mut self.durable, &issued.run);
             self.keep(&issued.run);
         }
@@ -293,50 +303,46 @@ impl Ledger {
         rafts: impl Iterator<Item = &'r Raft> + Clone,
         marks: &mut Marks,
     ) {
-        let mut held = self.durable.clone();
-        let mut issued = self.issued.iter();
-        let mut beyond = 0;
         // Groups that lost nothing, whatever became of the others.
-        let mut is_whole = vec![false; held.len()];
-        loop {
-            let mut is_found = true;
-            for ((raft, held), is_whole) in rafts.clone().zip(&held).zip(&mut is_whole) {
-                is_found &= held.is_found(raft);
-                *is_whole |= held.is_found(raft);
+        let mut is_whole = vec![false; self.durable.len()];
+        let rows = std::iter::once(&self.issued).chain(&self.written_over);
+        let found = rows
+            .enumerate()
+            .find_map(|(at, row)| Some((at, self.find(row, rafts.clone(), &mut is_whole)?)));
+        let Some((at, (held, beyond))) = found else {
+            if self.damage != Damage::None {
+                self.damage = Damage::Found;
+                self.on_loss(rafts, &is_whole, marks);
+                return;
             }
-            if is_found {
-                break;
-            }
-            let Some(next) = issued.next() else {
-                if self.damage != Damage::None {
-                    self.damage = Damage::Found;
-                    self.on_loss(rafts, &is_whole, marks);
-                    return;
-                }
-                let found: Vec<_> = rafts
-                    .map(|raft| {
-                        (
-                            raft.hard_state(),
-                            raft.tail().last_index(),
-                            raft.tail().last_sum(),
-                            raft.doubt(),
-                        )
-                    })
-                    .collect();
-                let ends = |held: &[Held]| -> Vec<_> {
-                    held.iter()
-                        .map(|held| (held.hard, held.sums.len(), held.sums.last().copied()))
-                        .collect()
-                };
-                panic!(
-                    "a restart found what was never there: found {found:?}, durable {:?}, with all \
-                     that was under way {:?}",
-                    ends(&self.durable),
-                    ends(&held),
-                );
+            let found: Vec<_> = rafts
+                .map(|raft| {
+                    (
+                        raft.hard_state(),
+                        raft.tail().last_index(),
+                        raft.tail().last_sum(),
+                        raft.doubt(),
+                    )
+                })
+                .collect();
+            let ends = |held: &[Held]| -> Vec<_> {
+                held.iter()
+                    .map(|held| (held.hard, held.sums.len(), held.sums.last().copied()))
+                    .collect()
             };
-            apply(&self.groups, &mut held, &next.run);
-            beyond += 1;
+            let mut all = self.durable.clone();
+            for issued in &self.issued {
+                apply(&self.groups, &mut all, &issued.run);
+            }
+            panic!(
+                "a restart found what was never there: found {found:?}, durable {:?}, with all that \
+                 was under way {:?}",
+                ends(&self.durable),
+                ends(&all),
+            );
+        };
+        if at > 0 {
+            std::mem::swap(&mut self.issued, &mut self.written_over[at - 1]);
         }
         if self.damage == Damage::Done {
             self.damage = Damage::Found;
@@ -346,6 +352,29 @@ impl Ledger {
         let begins_anew = |held: &&Held| held.sums.len() > 1 && held.sums[0] == 0;
         marks.restores_found += held.iter().filter(begins_anew).count() as u64;
         self.found = Some((held, beyond));
+    }
+
+    /// What was found, if it is what was durable and some of these runs: that, and how many of them.
+    fn find<'r>(
+        &self,
+        runs: &VecDeque<Issued>,
+        rafts: impl Iterator<Item = &'r Raft> + Clone,
+        is_whole: &mut [bool],
+    ) -> Option<(Vec<Held>, usize)> {
+        let mut held = self.durable.clone();
+        let mut runs = runs.iter();
+        for beyond in 0.. {
+            let mut is_found = true;
+            for ((raft, held), is_whole) in rafts.clone().zip(&held).zip(&mut *is_whole) {
+                is_found &= held.is_found(raft);
+                *is_whole |= held.is_found(raft);
+            }
+            if is_found {
+                return Some((held, beyond));
+            }
+            apply(&self.groups, &mut held, &runs.next()?.run);
+        }
+        unreachable!("runs end")
     }
 
     /// What a damaged disk brought back: whatever is missing must be doubted.
