@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
 use super::flush::{FlushHeader, Item};
-use super::pieces::{Pieces, Prefix};
+use super::pieces::{Hole, Pieces, Prefix};
 use super::producers::Producers;
 use super::recovered::GroupState;
 use super::salvage::{Salvage, Salvaged};
@@ -91,6 +91,9 @@ struct GroupReplay {
     hard: HardState,
     /// As the latest hard state says.
     doubt: Doubt,
+    /// Holes that the latest hard state told of were overruled by a leader, which may not have come
+    /// to what the log's end was.
+    is_overruled: bool,
     checkpoint: Option<Checkpoint>,
     pieces: Pieces,
     proven: Proven,
@@ -100,6 +103,11 @@ struct GroupReplay {
 pub(super) struct Replay {
     groups: BTreeMap<GroupId, GroupReplay>,
     losses: Vec<Loss>,
+    /// So many of them lie before a life whose beginning is lost, and with it what it doubted: that it
+    /// wrote blocks proves nothing.
+    unproven: usize,
+    /// That life. That it had dealt with losses proves nothing either.
+    unproven_life: u64,
     /// Something is lost, so what does not fit is no contradiction.
     has_gap: bool,
 }
@@ -114,6 +122,7 @@ impl Replay {
     ) -> Result<(), Contradiction> {
         let loss_count = self.losses.len();
         let (id, index, fits) = match item {
+            Item::Scars(_) if flush.life == self.unproven_life => return Ok(()),
             Item::Scars(scars) => {
                 for loss in &mut self.losses {
                     loss.is_known |= scars.contains(&loss.scar);
@@ -127,6 +136,9 @@ impl Replay {
                     lsn: flush.lsn,
                     offset,
                 };
+                if !flush.copies {
+                    group.note_written(header.index);
+                }
                 let fits = group.pieces.put(block, place, flush.copies);
                 if !flush.copies {
                     group.proven.blocks = loss_count;
@@ -142,6 +154,7 @@ impl Replay {
                 let fits = hard.term >= group.hard.term;
                 if fits {
                     (group.hard, group.doubt) = (*hard, *doubt);
+                    group.is_overruled &= doubt.holes;
                     group.proven.votes = loss_count;
                 }
                 (*id, Index(0), fits)
@@ -179,6 +192,9 @@ impl Replay {
                 }
                 Salvaged::Lost(block) => {
                     let group = self.groups.entry(block.group).or_default();
+                    if !flush.copies {
+                        group.note_written(block.index);
+                    }
                     group.pieces.lose(block.index, block.sum, flush.copies);
                     if !flush.copies {
                         group.proven.blocks = self.losses.len();
@@ -215,6 +231,12 @@ impl Replay {
         });
     }
 
+    /// Something is lost of what this life began with.
+    pub(super) fn lose_opening(&mut self, life: u64) {
+        self.unproven = self.losses.len();
+        self.unproven_life = life;
+    }
+
     /// All losses, for the next recovery. Those that do not fit are doubted anew.
     pub(super) fn scars(&self) -> Vec<Scar> {
         let scars = self.losses.iter().rev().take(SCAR_COUNT_MAX);
@@ -249,7 +271,7 @@ impl Replay {
         for (id, group) in self.groups {
             // By a gap, or by one that is written over by now.
             let is_explained = self.has_gap || group.doubt.lacks_blocks();
-            let group = group.finish(&self.losses);
+            let group = group.finish(&self.losses, self.unproven);
             let group = group.map_err(|index| (id, index))?;
             if let Some(pieces) = &group.pieces
                 && !is_explained
@@ -262,16 +284,18 @@ impl Replay {
         Ok(Replayed {
             groups: recovered,
             states,
-            doubt: doubt_of(&self.losses, Proven::default()),
+            doubt: doubt_of(&self.losses, self.unproven, Proven::default()),
         })
     }
 }
 
 /// What those losses make a group doubt that has proven so much.
-fn doubt_of(losses: &[Loss], proven: Proven) -> Doubt {
+fn doubt_of(losses: &[Loss], unproven: usize, proven: Proven) -> Doubt {
     let new = |from: usize| losses[from..].iter().filter(|loss| !loss.is_known);
     Doubt {
-        log: new(proven.blocks).any(|loss| loss.blocks),
+        log: new(proven.blocks)
+            .chain(losses[..unproven].iter().filter(|loss| !loss.is_known))
+            .any(|loss| loss.blocks),
         vote: new(proven.votes).any(|loss| loss.votes) && !bugs::is_on(Switch::B62),
         holes: false,
     }
@@ -284,7 +308,16 @@ impl GroupReplay {
             .map_or(Index(0), |checkpoint| checkpoint.index)
     }
 
-    fn finish(mut self, losses: &[Loss]) -> Result<GroupRecovered, Index> {
+    /// A block is written, no copy: it cuts what stood there, holes too.
+    fn note_written(&mut self, index: Index) {
+        if self.doubt.holes {
+            let holes = self.pieces.holes();
+            let is_below = |hole: &Hole| index <= hole.last;
+            self.is_overruled |= holes.first().is_some_and(is_below);
+        }
+    }
+
+    fn finish(mut self, losses: &[Loss], unproven: usize) -> Result<GroupRecovered, Index> {
         self.pieces.settle_loose();
         let Prefix {
             tail,
@@ -294,11 +327,11 @@ impl GroupReplay {
         } = self.pieces.prefix()?;
         let mut hard = self.hard;
         let is_whole = self.pieces.holes().is_empty();
-        let new = doubt_of(losses, self.proven);
+        let new = doubt_of(losses, unproven, self.proven);
         let doubt = Doubt {
             // Holes that are gone and were never said to be filled: a leader wrote over what is
             // missing, and with it over all that stood behind, and may not have come to its end.
-            log: self.doubt.log || new.log || self.doubt.holes && is_whole,
+            log: self.doubt.log || new.log || self.doubt.holes && is_whole || self.is_overruled,
             vote: self.doubt.vote || new.vote,
             holes: !is_whole,
         };

@@ -239,6 +239,87 @@ fn a_hole_that_is_written_over_leaves_the_end_in_doubt() {
     assert_eq!(group.doubt, doubt);
 }
 
+/// As above, and what the leader wrote is lost in turn: another hole, in the place of the first.
+#[test]
+fn a_second_hole_does_not_hide_that_the_first_was_written_over() {
+    let (mut node, entries) = node(&[1, 3, 1]);
+    node.disk.visible[0][at(&entries[1]) + 300] ^= 1;
+    let mut node = Node::unopened(node.disk);
+    node.settle();
+    let again = [900, 901].map(|size| node.put(size).expect("room"));
+    node.settle();
+    node.put(902).expect("room");
+    node.settle();
+    node.disk.visible[0][at(&again[0]) + 300] ^= 1;
+    let recovered = node.disk.recover().expect("the rest is there");
+    let group = &recovered.groups[&GROUP];
+    let hole = Hole {
+        first: Index(2),
+        last: Index(2),
+        sum: again[0].sum,
+    };
+    assert_eq!(holes(&recovered), [hole]);
+    assert!(group.doubt.log && group.doubt.holes, "{:?}", group.doubt);
+}
+
+/// A life that doubts writes blocks, and they say nothing of what was lost before it.
+#[test]
+fn blocks_of_a_life_whose_beginning_is_lost_settle_no_doubt() {
+    let (mut node, entries) = node(&[1, 1]);
+    let hard = HardState {
+        term: Term(2),
+        vote: Some(NodeId(1)),
+    };
+    node.journal.open_lsn().expect("room");
+    node.journal.put_hard_state(GROUP, hard);
+    node.journal.seal();
+    node.settle();
+    let lost = entries[1].place.lsn.0 as usize;
+    node.disk.visible[0][lost + 8] ^= 4;
+    let mut node = Node::unopened(node.disk);
+    let opening = node.journal.open_lsn().expect("room");
+    node.settle();
+    assert!(node.journal.doubt(GROUP).log);
+    for _ in 0..2 {
+        node.put(900).expect("room");
+        node.settle();
+    }
+    let doubts = |node: &Node| {
+        let recovered = node.disk.recover().expect("the rest is there");
+        assert_eq!(recovered.groups[&GROUP].tail.last_index(), Index(3));
+        recovered.groups[&GROUP].doubt.log
+    };
+    assert!(doubts(&node), "it says so itself");
+    let (_, opening) = RING.locate(opening);
+    let end = opening as usize;
+    let begin = node.disk.visible[0][..end]
+        .chunks(4096)
+        .rposition(|sector| sector.iter().any(|byte| *byte != 0));
+    let begin = 4096 * begin.expect("the opening flush");
+    node.disk.visible[0][begin..end].fill(0);
+    assert!(doubts(&node), "and where that is lost");
+}
+
+/// What is dealt with is no reason to take a flush that cannot be read for a torn one.
+#[test]
+fn a_last_flush_that_cannot_be_read_is_missed_whatever_was_lost_before() {
+    let (mut node, entries) = node(&[1, 2, 1]);
+    node.disk.visible[0][at(&entries[1]) + 300] ^= 1;
+    let last = node.put(9_000).expect("room");
+    node.settle();
+    let lost = last.place.lsn.0 + 4096;
+    let mut read = |slot: u32, position: u64, size: usize| {
+        if slot == 0 && (position..position + size as u64).contains(&lost) {
+            return Err(DiskFault { errno: 5 });
+        }
+        let bytes = &node.disk.visible[slot as usize][position as usize..][..size];
+        Ok(bytes::Bytes::copy_from_slice(bytes))
+    };
+    let recovered = recover(&node.disk.identity, &mut read).expect("the rest is there");
+    assert_eq!(holes(&recovered), [hole(&entries, 2, 2)]);
+    assert!(recovered.groups[&GROUP].doubt.log);
+}
+
 #[test]
 fn what_cannot_be_read_is_damaged_and_the_rest_is_not() {
     let (node, entries) = node(&[1, 3, 1, 1]);

@@ -109,6 +109,13 @@ impl<'d, 'r> Disk<'d, 'r> {
         })
     }
 
+    /// Whether any sector of so many bytes from `at` on cannot be read.
+    pub(super) fn is_unreadable_in(&self, at: Lsn, size: usize) -> bool {
+        let (slot, position) = self.ring.locate(at);
+        let sectors = (slot, position)..(slot, position + size as u64);
+        self.unreadable.range(sectors).next().is_some()
+    }
+
     pub(super) fn is_unreadable(&self, at: Lsn) -> bool {
         self.unreadable.contains(&self.ring.locate(at))
     }

@@ -41,6 +41,8 @@ pub(super) struct Walk {
     /// Where the walk goes on, if not behind `last`: at a header behind what is lost, or where
     /// nothing stands.
     resume: Option<Lsn>,
+    /// The state of all groups is not said yet in the life of `last`.
+    is_opening: bool,
     /// There is no earlier file to begin with.
     may_lose_start: bool,
     /// The damaged flush that was looked at last, with what the second copy of its votes gave back.
@@ -64,6 +66,7 @@ impl Walk {
             recorded: Lsn(0),
             last: None,
             resume: None,
+            is_opening: false,
             may_lose_start,
             mended: None,
             promised: Lsn(0),
@@ -140,8 +143,10 @@ impl Walk {
                     return Err(damaged(&ring, at));
                 }
                 Fate::End => {
-                    if !disk.unreadable.is_empty() && !self.replay.has_gap() {
-                        // What bears witness may be among what cannot be read.
+                    if !disk.unreadable.is_empty()
+                        && (!self.replay.has_gap() || disk.is_unreadable_in(at, ring.run_size))
+                    {
+                        // What bears witness may be among what cannot be read, or it is this flush.
                         self.replay.lose(at, at);
                     }
                     if sight.header || witness.is_seen {
@@ -203,6 +208,7 @@ impl Walk {
             return Err(disk.error().unwrap_or_else(|| damaged(ring, at)));
         };
         self.findings.push(Finding::Salvaged { lsn: at });
+        self.note_opening(&header, false);
         self.replay.salvage(&header, &Salvage::of(&header, &bytes));
         self.promised = self.promised.max(header.end());
         (self.last, self.resume) = (Some(header), None);
@@ -293,8 +299,21 @@ impl Walk {
                 && (of_one_life || opens_next)
     }
 
+    /// Follows a life from its first flush through the last one that says the state of all groups.
+    /// What of that is lost may have said what was doubted.
+    fn note_opening(&mut self, header: &FlushHeader, is_whole: bool) {
+        let begins = self.last.is_some_and(|last| last.life < header.life);
+        let is_gap = self.resume.is_some() || begins && !header.opens;
+        self.is_opening |= begins;
+        if self.is_opening && !(header.opens && is_whole) && (is_gap || !is_whole) {
+            self.replay.lose_opening(header.life);
+        }
+        self.is_opening &= !(header.complete && is_whole);
+    }
+
     fn accept(&mut self, flush: &Flush<'_>) -> Result<(), RecoveryError> {
         let header = flush.header;
+        self.note_opening(&header, true);
         for (offset, item) in &flush.items {
             let applied = self.replay.apply(&header, *offset, item);
             applied.map_err(|(group, index)| RecoveryError::Contradiction { group, index })?;
