@@ -183,6 +183,11 @@ impl Shard {
             sum: before.sum,
             next_offset: before.next_offset,
         };
+        if before.next_offset > Offset(body.start.to_native()) {
+            // The head of a later segment than the first: behind it records would be missing.
+            self.peer_fault_count += 1;
+            return;
+        }
         // What is on its way to a segment ends first; the leader offers again.
         if !self.groups[position].segments.may_be_dropped() {
             return;
@@ -207,7 +212,7 @@ impl Shard {
             segment: number,
             segment_size: 0,
             blocks_sum: 0,
-            start: start.max(base.next_offset),
+            start,
             first_segment: number,
             restores: true,
             producers: state.producers,
