@@ -21,8 +21,12 @@
 //! doubt, its own among them, ended with their processes. In the highest term of all the voter then
 //! votes for itself without being a candidate, so that no vote can be given there twice.
 //!
-//! Reports are asked for again and again, by a number that is another one after every start: an
-//! answer to what an earlier process asked says nothing about what was lost since.
+//! Reports are asked for again and again, by numbers that are others after every start: an answer to
+//! what an earlier process asked says nothing about what was lost since. And they are asked for in two
+//! rounds, of which only the second counts. What this voter said before its loss may still have
+//! decided something while the first was under way, by a leader that had not heard of the loss and a
+//! voter that had answered already. Once all have answered nobody counts on it any more: what it helped
+//! to decide is with somebody who is in no doubt by then, and says so in the second.
 
 use super::timer::Timer;
 use super::{After, Config, Message, Outbox, Output, Raft, RoleState, candidate, quorum};
@@ -56,15 +60,27 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Doubting {
     pub(super) doubt: Doubt,
+    /// Of the first round's questions; the second's is the next one.
     number: u64,
-    /// The latest answers, in the order of the voters.
+    /// Who has answered in the first round, in the order of the voters.
+    answered: [bool; VOTER_COUNT_MAX],
+    /// The second round's latest answers, in the same order.
     pub(super) reports: [Option<Report>; VOTER_COUNT_MAX],
     /// A leader's term, and what was committed in it when it had forgotten what this voter had.
     floor: Option<(Term, Index)>,
 }
 
+impl Doubting {
+    /// By what is asked now: all others have answered in the first round, or not.
+    fn round(&self, config: &Config) -> u64 {
+        let mut voters = config.voters.iter().zip(self.answered);
+        let is_over = voters.all(|(voter, has_answered)| has_answered || *voter == config.me);
+        self.number + u64::from(is_over)
+    }
+}
+
 impl Raft {
-    /// As [`Raft::new`], of a voter in doubt. `number` is another one after every start.
+    /// As [`Raft::new`], of a voter in doubt. `number` is larger after every start.
     #[must_use]
     pub fn doubting(
         now: Nanos,
@@ -80,7 +96,9 @@ impl Raft {
         let mut raft = Self::new(now, config, hard, tail, commit);
         raft.doubting = Some(Box::new(Doubting {
             doubt,
-            number,
+            // Two rounds of each start.
+            number: 2 * number,
+            answered: [false; VOTER_COUNT_MAX],
             reports: [None; VOTER_COUNT_MAX],
             floor: None,
         }));
@@ -108,7 +126,7 @@ impl Raft {
 
     /// Blocks that were missing are here: `tail` is the log as it was, or as far as it `is_whole`
     /// again, and known to be committed through `commit`. False, and nothing changed, if this log
-    /// has gone on meanwhile.
+    /// has gone on meanwhile, or has not come to the term of these blocks.
     pub fn restored(
         &mut self,
         tail: Tail,
@@ -116,6 +134,12 @@ impl Raft {
         is_whole: bool,
         out: &mut Outbox,
     ) -> bool {
+        let mut tail = tail;
+        let base = self.tail.base();
+        if tail.base_at(base.index) == Some(base) {
+            // Segments took some of it meanwhile.
+            tail.release_through(base.index);
+        }
         let is_longer = tail.last_index() > self.tail.last_index();
         let continues = tail.base() == self.tail.base()
             && self.tail.entries().all(|(index, entry)| {
@@ -168,7 +192,7 @@ impl Raft {
             self.timers.stop(Timer::Report);
             return;
         };
-        let number = doubting.number;
+        let number = doubting.round(&self.config);
         for to in self.peers() {
             self.send_report(to, number, false, out);
         }
@@ -208,14 +232,22 @@ impl Raft {
         let Some(doubting) = &mut self.doubting else {
             return;
         };
-        if report.number != doubting.number {
+        let round = doubting.round(&self.config);
+        if report.number == doubting.number {
+            doubting.answered[voter] = true;
+        } else if report.number == doubting.number + 1 {
+            doubting.reports[voter] = Some(report);
+        } else {
             return;
         }
-        doubting.reports[voter] = Some(report);
+        let is_next_round = doubting.round(&self.config) > round;
         if report.is_leader && report.term == term {
             let floor = doubting.floor.filter(|(known, _)| *known == term);
             let commit = floor.map_or(report.commit, |(_, index)| index.max(report.commit));
             doubting.floor = Some((term, commit));
+        }
+        if is_next_round {
+            self.ask_for_reports(out);
         }
         self.maybe_settle_vote(out);
         self.maybe_settle_log(out);

@@ -199,6 +199,9 @@ impl Shard {
                 is_restored = raft.restored(prefix.tail, prefix.commit, next.is_none(), out);
             });
             if !is_restored {
+                // The term that they were written in may be lost, and not known again yet.
+                let group = &mut self.groups[position];
+                group.holes = Some(holes).filter(|_| group.raft.leader().is_none());
                 continue;
             }
             let group = &mut self.groups[position];

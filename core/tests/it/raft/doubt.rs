@@ -17,12 +17,27 @@ const VOTE: Doubt = Doubt {
     vote: true,
     holes: false,
 };
+/// Of the questions of the second round.
 const NUMBER: u64 = 7;
 
-/// Node 1 of `count`, with blocks of these terms.
+/// Node 1 of `count`, with blocks of these terms; all others have answered once.
 fn doubting(count: u64, terms: &[u64], doubt: Doubt) -> Raft {
+    let mut raft = just_doubting(count, terms, doubt);
+    for from in 2..=count {
+        let first = Report {
+            number: NUMBER - 1,
+            ..told(1, (0, 0), 0, false)
+        };
+        hear(&mut raft, from, first, 4096);
+    }
+    raft
+}
+
+/// As `doubting`; nobody has answered.
+fn just_doubting(count: u64, terms: &[u64], doubt: Doubt) -> Raft {
     let (config, hard, tail) = beginning(0, 1, count, terms);
-    Raft::doubting(Nanos(0), config, hard, tail, Index(0), doubt, NUMBER)
+    let number = NUMBER / 2;
+    Raft::doubting(Nanos(0), config, hard, tail, Index(0), doubt, number)
 }
 
 fn told(term: u64, last: (u64, u64), commit: u64, is_leader: bool) -> Report {
@@ -125,12 +140,37 @@ fn a_doubted_log_is_sure_again_with_what_its_leader_committed_in_its_term() {
     assert!(grants(&mut raft, 3, (5, 2)));
 }
 
+/// What a voter said before its loss may decide something until all know of the loss: who answered
+/// before that may have more than it said.
+#[test]
+fn only_what_is_told_after_all_have_answered_counts() {
+    let mut raft = just_doubting(3, &[1, 1], LOG);
+    let first = |last: u64| Report {
+        number: NUMBER - 1,
+        ..told(1, (last, 1), 2, false)
+    };
+    hear(&mut raft, 3, first(2), 4096);
+    // The leader had an acknowledgement of a third block, and the other one's came after its answer;
+    // then it lost its own copy, which was not durable.
+    let out = hear(&mut raft, 2, first(2), 4096);
+    let asks = |output: &&Output| {
+        matches!(output, Output::Send { message: Message::StateReport(report), .. }
+            if !report.is_reply && report.number == NUMBER)
+    };
+    assert_eq!(out.iter().filter(asks).count(), 2, "at once");
+    hear(&mut raft, 2, told(1, (2, 1), 2, false), 4096);
+    assert!(!grants(&mut raft, 2, (2, 1)), "the other is silent");
+    hear(&mut raft, 3, told(1, (3, 1), 2, false), 4096);
+    assert!(!grants(&mut raft, 3, (2, 1)), "it has more");
+    assert!(grants(&mut raft, 4, (3, 1)));
+}
+
 #[test]
 fn an_answer_to_an_earlier_process_settles_nothing() {
     let mut raft = doubting(3, &[1, 1], LOG);
     blocks_of(&mut raft, 1, (2, 1), &[], 2, 4096);
     let stale = Report {
-        number: NUMBER - 1,
+        number: NUMBER - 2,
         ..told(1, (2, 1), 2, true)
     };
     hear(&mut raft, 2, stale, 4096);
