@@ -228,7 +228,11 @@ impl Directory {
     pub fn open_persist(&self) -> Result<File, DiskError> {
         let size = PERSIST_FILE_SIZE as u64;
         match self.check_size(PERSIST_FILE, size) {
-            Err(DiskError::Missing { .. } | DiskError::Size { .. }) => {
+            Err(DiskError::Missing { .. }) => self.create_filled(PERSIST_FILE, size)?,
+            Err(DiskError::Size { .. }) => {
+                let path = self.path.join(PERSIST_FILE);
+                rustix::fs::unlinkat(&self.fd, PERSIST_FILE, AtFlags::empty())
+                    .map_err(DiskError::io("removing", &path))?;
                 self.create_filled(PERSIST_FILE, size)?;
             }
             other => other?,

@@ -104,14 +104,6 @@ pub enum NodeFailure {
     /// io_uring itself failed.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// A socket could not be made.
-    #[error("cannot make a socket towards {address}: {error}")]
-    Socket {
-        /// Towards whom.
-        address: SocketAddr,
-        /// Why not.
-        error: IoError,
-    },
     /// The shard's thread ended without saying why.
     #[error("the shard's thread ended without a reason")]
     Vanished,

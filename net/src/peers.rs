@@ -188,7 +188,8 @@ impl Link {
         }
     }
 
-    fn wait(&mut self, now: Nanos) {
+    /// Is dialled after a pause, each time a longer one.
+    pub(crate) fn wait(&mut self, now: Nanos) {
         self.state = State::Waiting {
             until: now.after(self.pause),
         };

@@ -180,7 +180,7 @@ impl Turn {
         let mut stop_by = None;
         loop {
             let now = clock::now();
-            self.dial_due(now)?;
+            self.dial_due(now);
             let sleep = self.sleep(now);
             self.ring.submit_and_wait(Some(sleep), &mut completions)?;
             let now = clock::now();
@@ -328,7 +328,7 @@ impl Turn {
         }
     }
 
-    fn dial_due(&mut self, now: Nanos) -> Result<(), NodeFailure> {
+    fn dial_due(&mut self, now: Nanos) {
         if self.accept_at.is_some_and(|at| at <= now) {
             self.accept_at = None;
             self.ring.accept(Job::Accept.token(), &self.listener);
@@ -341,16 +341,11 @@ impl Turn {
             if !link.is_due(now) {
                 continue;
             }
-            let socket = match Socket::stream(link.address) {
-                Ok(socket) => socket,
-                // No descriptor left: the next turn tries again.
-                Err(IoError::NoDescriptors | IoError::NoMemory) => continue,
-                Err(error) => {
-                    return Err(NodeFailure::Socket {
-                        address: link.address,
-                        error,
-                    });
-                }
+            // No descriptor may be left, or the name may have led to an address that this machine has
+            // no way to. The others are reached.
+            let Ok(socket) = Socket::stream(link.address) else {
+                link.wait(now);
+                continue;
             };
             link.on_dial(now, socket.clone());
             let token = Job::Dial {
@@ -360,7 +355,6 @@ impl Turn {
             .token();
             self.ring.connect(token, &socket, link.address);
         }
-        Ok(())
     }
 
     fn on_dialled(

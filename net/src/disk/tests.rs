@@ -233,6 +233,22 @@ fn segments_are_found_again_in_order() {
 }
 
 #[test]
+fn a_persist_record_that_was_cut_is_made_anew() {
+    let place = Place::new("persist");
+    let directory = directory(&place);
+    let path = place.0.join(PERSIST_FILE);
+    for cut in [None, Some(0), Some(4096)] {
+        if let Some(size) = cut {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(size).unwrap();
+        }
+        drop(directory.open_persist().unwrap());
+        let size = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(size, PERSIST_FILE_SIZE as u64);
+    }
+}
+
+#[test]
 fn a_small_file_is_replaced_as_a_whole() {
     let place = Place::new("small");
     let directory = directory(&place);
