@@ -62,8 +62,8 @@ pub(super) struct Doubting {
     pub(super) doubt: Doubt,
     /// Of the first round's questions; the second's is the next one.
     number: u64,
-    /// Who has answered in the first round, in the order of the voters.
-    answered: [bool; VOTER_COUNT_MAX],
+    /// Who has answered in the first round, in the order of the voters, and whether in doubt itself.
+    pub(super) answered: [Option<bool>; VOTER_COUNT_MAX],
     /// The second round's latest answers, in the same order.
     pub(super) reports: [Option<Report>; VOTER_COUNT_MAX],
     /// A leader's term, and what was committed in it when it had forgotten what this voter had.
@@ -74,7 +74,7 @@ impl Doubting {
     /// By what is asked now: all others have answered in the first round, or not.
     fn round(&self, config: &Config) -> u64 {
         let mut voters = config.voters.iter().zip(self.answered);
-        let is_over = voters.all(|(voter, has_answered)| has_answered || *voter == config.me);
+        let is_over = voters.all(|(voter, answer)| answer.is_some() || *voter == config.me);
         self.number + u64::from(is_over)
     }
 }
@@ -98,7 +98,7 @@ impl Raft {
             doubt,
             // Two rounds of each start.
             number: 2 * number,
-            answered: [false; VOTER_COUNT_MAX],
+            answered: [None; VOTER_COUNT_MAX],
             reports: [None; VOTER_COUNT_MAX],
             floor: None,
         }));
@@ -117,10 +117,12 @@ impl Raft {
     /// Voters that are known to be in doubt, this one among them; none if it is in none itself.
     pub fn doubters(&self) -> impl Iterator<Item = NodeId> + '_ {
         let me = self.doubting.as_ref().map(|_| self.config.me);
-        let reports = self.doubting.iter().flat_map(|doubting| doubting.reports);
-        let others = self.config.voters.iter().zip(reports);
-        let others =
-            others.filter(|(_, report)| report.is_some_and(|report| report.doubt.is_any()));
+        let doubts = self.doubting.iter().flat_map(|doubting| {
+            let answers = doubting.reports.iter().zip(doubting.answered);
+            answers.map(|(report, first)| report.map(|report| report.doubt.is_any()).or(first))
+        });
+        let others = self.config.voters.iter().zip(doubts);
+        let others = others.filter(|(_, doubts)| *doubts == Some(true));
         others.map(|(voter, _)| *voter).chain(me)
     }
 
@@ -234,7 +236,7 @@ impl Raft {
         };
         let round = doubting.round(&self.config);
         if report.number == doubting.number {
-            doubting.answered[voter] = true;
+            doubting.answered[voter] = Some(report.doubt.is_any());
         } else if report.number == doubting.number + 1 {
             doubting.reports[voter] = Some(report);
         } else {

@@ -111,10 +111,11 @@ impl Raft {
         renamed.hard.vote = self.hard.vote.map(&name);
         renamed.leader = self.leader.map(&name);
         if let Some(doubting) = &mut renamed.doubting {
-            let old = doubting.reports;
+            let (answered, reports) = (doubting.answered, doubting.reports);
             for (position, voter) in voters.iter().enumerate() {
                 let new = voters.binary_search(&name(*voter)).expect("a voter");
-                doubting.reports[new] = old[position];
+                doubting.answered[new] = answered[position];
+                doubting.reports[new] = reports[position];
             }
         }
         match &mut renamed.role {
