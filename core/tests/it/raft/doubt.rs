@@ -262,6 +262,26 @@ fn with_all_reports_a_doubter_helps_whoever_has_what_the_sure_ones_have() {
     assert_eq!(raft.doubters().count(), 3);
 }
 
+#[test]
+fn what_fills_a_hole_counts_though_segments_took_what_was_before_it() {
+    let (mut config, hard, tail) = beginning(0, 1, 3, &[1, 1, 1]);
+    config.bounds.tail_keep_count = 0;
+    let holes = Doubt {
+        holes: true,
+        ..Doubt::default()
+    };
+    let mut whole = tail.clone();
+    let mut raft = Raft::doubting(Nanos(0), config, hard, tail, Index(2), holes, 3);
+    raft.stored(Nanos(1), Lsn(4096), &mut outbox(4096));
+    raft.released(Index(2));
+    assert_eq!(raft.tail().base().index, Index(2));
+    for _ in 0..2 {
+        whole.push(entry(1, 0, 64));
+    }
+    assert!(raft.restored(whole, Index(2), true, &mut outbox(4096)));
+    assert_eq!((raft.last(), raft.doubt()), (Index(5), Doubt::default()));
+}
+
 /// That the last of a row of missing blocks counts for nobody says nothing of those before it.
 #[test]
 fn where_a_log_ends_that_gave_up_blocks_is_sure_if_nobody_can_have_the_first() {
