@@ -17,7 +17,7 @@ const HOLES: Doubt = Doubt {
 };
 
 /// Blocks in runs of their own, or some in one run, all durable and witnessed but the last run.
-fn node(groups_of: &[usize]) -> (Node, Vec<Entry>) {
+pub(crate) fn node(groups_of: &[usize]) -> (Node, Vec<Entry>) {
     let mut node = Node::new();
     for count in groups_of {
         for _ in 0..*count {
@@ -33,13 +33,26 @@ fn node(groups_of: &[usize]) -> (Node, Vec<Entry>) {
     (node, entries)
 }
 
-fn at(entry: &Entry) -> usize {
+/// A flush with nothing of the group's blocks, durable: it bears witness of those before it.
+pub(crate) fn put_vote(node: &mut Node) -> HardState {
+    let hard = HardState {
+        term: Term(2),
+        vote: Some(NodeId(1)),
+    };
+    node.journal.open_lsn().expect("room");
+    node.journal.put_hard_state(GROUP, hard);
+    node.journal.seal();
+    node.settle();
+    hard
+}
+
+pub(crate) fn at(entry: &Entry) -> usize {
     let (slot, position) = RING.locate(entry.place.lsn);
     assert_eq!(slot, 0, "small journals");
     position as usize + entry.place.offset as usize
 }
 
-fn hole(entries: &[Entry], first: u64, last: u64) -> Hole {
+pub(crate) fn hole(entries: &[Entry], first: u64, last: u64) -> Hole {
     Hole {
         first: Index(first),
         last: Index(last),
@@ -47,7 +60,7 @@ fn hole(entries: &[Entry], first: u64, last: u64) -> Hole {
     }
 }
 
-fn holes(recovered: &Recovered) -> Vec<Hole> {
+pub(crate) fn holes(recovered: &Recovered) -> Vec<Hole> {
     let pieces = recovered.groups[&GROUP].pieces.as_ref();
     pieces.map(|pieces| pieces.holes()).unwrap_or_default()
 }
@@ -113,15 +126,7 @@ fn a_lost_flush_between_others_is_a_hole_of_known_end() {
 #[test]
 fn a_group_that_wrote_nothing_since_doubts_where_its_log_ended() {
     let (mut node, entries) = node(&[1, 1]);
-    // A flush with nothing of the group's blocks bears witness.
-    let hard = HardState {
-        term: Term(2),
-        vote: Some(NodeId(1)),
-    };
-    node.journal.open_lsn().expect("room");
-    node.journal.put_hard_state(GROUP, hard);
-    node.journal.seal();
-    node.settle();
+    let hard = put_vote(&mut node);
     let lsn = entries[1].place.lsn;
     let mut image = node.disk.visible.clone();
     image[0][lsn.0 as usize + 8] ^= 4;
@@ -237,87 +242,6 @@ fn a_hole_that_is_written_over_leaves_the_end_in_doubt() {
         holes: false,
     };
     assert_eq!(group.doubt, doubt);
-}
-
-/// As above, and what the leader wrote is lost in turn: another hole, in the place of the first.
-#[test]
-fn a_second_hole_does_not_hide_that_the_first_was_written_over() {
-    let (mut node, entries) = node(&[1, 3, 1]);
-    node.disk.visible[0][at(&entries[1]) + 300] ^= 1;
-    let mut node = Node::unopened(node.disk);
-    node.settle();
-    let again = [900, 901].map(|size| node.put(size).expect("room"));
-    node.settle();
-    node.put(902).expect("room");
-    node.settle();
-    node.disk.visible[0][at(&again[0]) + 300] ^= 1;
-    let recovered = node.disk.recover().expect("the rest is there");
-    let group = &recovered.groups[&GROUP];
-    let hole = Hole {
-        first: Index(2),
-        last: Index(2),
-        sum: again[0].sum,
-    };
-    assert_eq!(holes(&recovered), [hole]);
-    assert!(group.doubt.log && group.doubt.holes, "{:?}", group.doubt);
-}
-
-/// A life that doubts writes blocks, and they say nothing of what was lost before it.
-#[test]
-fn blocks_of_a_life_whose_beginning_is_lost_settle_no_doubt() {
-    let (mut node, entries) = node(&[1, 1]);
-    let hard = HardState {
-        term: Term(2),
-        vote: Some(NodeId(1)),
-    };
-    node.journal.open_lsn().expect("room");
-    node.journal.put_hard_state(GROUP, hard);
-    node.journal.seal();
-    node.settle();
-    let lost = entries[1].place.lsn.0 as usize;
-    node.disk.visible[0][lost + 8] ^= 4;
-    let mut node = Node::unopened(node.disk);
-    let opening = node.journal.open_lsn().expect("room");
-    node.settle();
-    assert!(node.journal.doubt(GROUP).log);
-    for _ in 0..2 {
-        node.put(900).expect("room");
-        node.settle();
-    }
-    let doubts = |node: &Node| {
-        let recovered = node.disk.recover().expect("the rest is there");
-        assert_eq!(recovered.groups[&GROUP].tail.last_index(), Index(3));
-        recovered.groups[&GROUP].doubt.log
-    };
-    assert!(doubts(&node), "it says so itself");
-    let (_, opening) = RING.locate(opening);
-    let end = opening as usize;
-    let begin = node.disk.visible[0][..end]
-        .chunks(4096)
-        .rposition(|sector| sector.iter().any(|byte| *byte != 0));
-    let begin = 4096 * begin.expect("the opening flush");
-    node.disk.visible[0][begin..end].fill(0);
-    assert!(doubts(&node), "and where that is lost");
-}
-
-/// What is dealt with is no reason to take a flush that cannot be read for a torn one.
-#[test]
-fn a_last_flush_that_cannot_be_read_is_missed_whatever_was_lost_before() {
-    let (mut node, entries) = node(&[1, 2, 1]);
-    node.disk.visible[0][at(&entries[1]) + 300] ^= 1;
-    let last = node.put(9_000).expect("room");
-    node.settle();
-    let lost = last.place.lsn.0 + 4096;
-    let mut read = |slot: u32, position: u64, size: usize| {
-        if slot == 0 && (position..position + size as u64).contains(&lost) {
-            return Err(DiskFault { errno: 5 });
-        }
-        let bytes = &node.disk.visible[slot as usize][position as usize..][..size];
-        Ok(bytes::Bytes::copy_from_slice(bytes))
-    };
-    let recovered = recover(&node.disk.identity, &mut read).expect("the rest is there");
-    assert_eq!(holes(&recovered), [hole(&entries, 2, 2)]);
-    assert!(recovered.groups[&GROUP].doubt.log);
 }
 
 #[test]
@@ -503,67 +427,6 @@ fn a_files_lost_start_is_made_up_for_by_the_file_before() {
         assert!(is_whole || found.pieces.is_some(), "file {file}");
         assert_eq!(recovered.journal.head(), sound.journal.head());
     }
-}
-
-/// A node whose blocks of file 0 are covered by a checkpoint in file 1, which says that file 0 is free
-/// and ends at `end` or behind; and where that checkpoint's run stands.
-fn covered(end: u64) -> (Node, Lsn) {
-    let mut node = Node::new();
-    while RING.file_of(node.journal.durable()) < 1 {
-        node.put(20_000).expect("room");
-        node.settle();
-    }
-    let checkpoint = node.checkpoint().expect("room");
-    node.journal.seal();
-    node.settle();
-    node.journal.release_below(checkpoint);
-    while node.journal.durable() < Lsn(end) {
-        node.put(20_000).expect("room");
-        node.settle();
-    }
-    // A block more, so that what was written last is promised.
-    node.put(10).expect("room");
-    node.settle();
-    (node, checkpoint)
-}
-
-#[test]
-fn what_a_lost_checkpoint_had_covered_is_kept_from_then_on() {
-    let (mut node, checkpoint) = covered(RING.file_size + 200_000);
-    let entries: Vec<Entry> = node.tail.entries().map(|(_, entry)| *entry).collect();
-    node.disk.visible[1][(checkpoint.0 - RING.file_size) as usize..][..512].fill(0);
-    let recovered = node.disk.recover().expect("the rest is there");
-    let group = &recovered.groups[&GROUP];
-    assert!(group.checkpoint.is_none() && group.pieces.is_none());
-    let found: Vec<Entry> = group.tail.entries().map(|(_, entry)| *entry).collect();
-    assert_eq!(found, entries);
-    // Earlier lives say that file 0 is free. This one needs it, whatever they say.
-    let mut node = Node::unopened(node.disk);
-    node.fill();
-    for _ in 0..2 {
-        let recovered = node.disk.recover().expect("the rest is there");
-        let group = &recovered.groups[&GROUP];
-        assert!(!group.doubt.lacks_blocks());
-        assert_eq!(group.tail.last_index(), node.tail.last_index());
-        let first = group.tail.entry(Index(1));
-        assert_eq!(first.map(|first| first.place), Some(entries[0].place));
-        node = Node::unopened(node.disk);
-        node.settle();
-    }
-}
-
-#[test]
-fn where_the_ring_is_too_full_to_keep_it_a_lost_checkpoints_blocks_are_doubted_at_once() {
-    let (mut node, checkpoint) = covered(2 * RING.file_size - 150_000);
-    let entries: Vec<Entry> = node.tail.entries().map(|(_, entry)| *entry).collect();
-    node.disk.visible[1][(checkpoint.0 - RING.file_size) as usize..][..512].fill(0);
-    let in_file_0 = entries
-        .iter()
-        .filter(|entry| RING.file_of(entry.place.lsn) == 0);
-    let last = in_file_0.count() as u64;
-    let recovered = node.disk.recover().expect("the rest is there");
-    assert_eq!(holes(&recovered), [hole(&entries, 1, last)]);
-    assert!(recovered.groups[&GROUP].doubt.lacks_blocks());
 }
 
 /// Any damage of any sector of promised flushes: nothing comes back that was not there, what is

@@ -9,6 +9,7 @@ mod golden;
 mod graphs;
 mod log_crash;
 mod log_damage;
+mod log_damage_again;
 mod log_disk;
 mod log_golden;
 mod log_journal;
