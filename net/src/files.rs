@@ -2,7 +2,7 @@
 //!
 //! Knows no content. `disk` opens and calibrates; here is only who is open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub(crate) struct Files {
     pins: File,
     persist: File,
     segments: BTreeMap<(GroupId, u32), Segment>,
+    /// Segments that are being made.
+    making: BTreeSet<(GroupId, u32)>,
     /// How many of them stay open.
     open_max: usize,
     use_count: u64,
@@ -143,6 +145,7 @@ impl Files {
             pins,
             persist,
             segments: BTreeMap::new(),
+            making: BTreeSet::new(),
             open_max: SEGMENT_OPEN_MAX,
             use_count: 0,
             mode: calibration.mode,
@@ -192,6 +195,7 @@ impl Files {
                 Ok(Some(file))
             }
             Err(DiskError::Missing { .. }) => {
+                self.making.insert((group, number));
                 self.maker.ask((group, number));
                 Ok(None)
             }
@@ -202,6 +206,7 @@ impl Files {
     /// A segment that was made since, or why it was not.
     pub(crate) fn take_made(&mut self) -> Option<Made> {
         let made = self.maker.take()?;
+        self.making.remove(&(made.group, made.number));
         if let Ok(file) = &made.result {
             self.keep(made.group, made.number, file);
         }
@@ -217,8 +222,16 @@ impl Files {
     pub(crate) fn take_mended(&mut self) -> Option<Mended> {
         let mended = self.mender.take()?;
         if let Some(key) = mended.replaced {
-            // Whoever reads it next opens the new file.
-            self.segments.remove(&key);
+            let (group, number) = key;
+            let is_old = |segment: &Segment| {
+                let file = &segment.file;
+                !self.directory.is_segment(group, number, file)
+            };
+            // Whoever reads it next opens the new file. It may have been opened since it has its name:
+            // whoever opened it again would wait for this very process.
+            if self.segments.get(&key).is_some_and(is_old) {
+                self.segments.remove(&key);
+            }
         }
         Some(mended)
     }
@@ -264,7 +277,9 @@ impl Files {
                 }
                 // Its name may still be there, and an operation of its last life hold its lock.
                 let removed_below = self.removed_below.get(&group);
-                if removed_below.is_some_and(|below| number < *below) {
+                let is_removed = removed_below.is_some_and(|below| number < *below);
+                // Or it is there already, empty, and whoever makes it holds that.
+                if is_removed || self.making.contains(&(group, number)) {
                     let path = self.directory.segment_path(group, number);
                     return Err(DiskError::Missing { path });
                 }
@@ -429,19 +444,15 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_in_use_stays_open_and_the_longest_unused_goes() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let access = Access::BufferedForDevelopmentOnly;
-        let directory = Arc::new(Directory::open(dir.path(), access).expect("it is there"));
-        let mut ring = Ring::new(&RingOptions::default()).expect("io_uring");
-        let maker = start_maker(Arc::clone(&directory), ring.waker());
-        let mender = start_mender(Arc::clone(&directory), ring.waker());
-        let remover = start_remover(Arc::clone(&directory), ring.waker());
-        let mut files = Files {
+    /// As a node has them that keeps three segments open.
+    fn files(directory: &Arc<Directory>, ring: &Ring) -> Files {
+        let maker = start_maker(Arc::clone(directory), ring.waker());
+        let mender = start_mender(Arc::clone(directory), ring.waker());
+        let remover = start_remover(Arc::clone(directory), ring.waker());
+        Files {
             pins: directory.open_pins().expect("there is room"),
             persist: directory.open_persist().expect("there is room"),
-            directory,
+            directory: Arc::clone(directory),
             maker: maker.expect("a thread"),
             mender: mender.expect("a thread"),
             remover: remover.expect("a thread"),
@@ -450,10 +461,20 @@ mod tests {
             removed_below: BTreeMap::new(),
             journal: Vec::new(),
             segments: BTreeMap::new(),
+            making: BTreeSet::new(),
             open_max: 3,
             use_count: 0,
             mode: WriteMode::Plain,
-        };
+        }
+    }
+
+    #[test]
+    fn a_file_in_use_stays_open_and_the_longest_unused_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let access = Access::BufferedForDevelopmentOnly;
+        let directory = Arc::new(Directory::open(dir.path(), access).expect("it is there"));
+        let mut ring = Ring::new(&RingOptions::default()).expect("io_uring");
+        let mut files = files(&directory, &ring);
         let group = GroupId(1);
         // The active segment of the lowest group was the first to go, and an operation used it.
         let active = made(&mut files, &mut ring, group, 0);
@@ -497,5 +518,46 @@ mod tests {
         }
         assert_eq!(files.directory.segments(GroupId(2)).unwrap(), [5]);
         assert!(files.directory.segments(group).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_segment_that_is_replaced_is_opened_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let access = Access::BufferedForDevelopmentOnly;
+        let directory = Arc::new(Directory::open(dir.path(), access).expect("it is there"));
+        let mut ring = Ring::new(&RingOptions::default()).expect("io_uring");
+        let mut files = files(&directory, &ring);
+        let (group, number) = (GroupId(1), 0);
+        let old = made(&mut files, &mut ring, group, number);
+        let source = Source::Segment { group, number };
+        for is_seen_early in [false, true] {
+            directory
+                .mend_segment(group, number, 0, &[7; 4096])
+                .expect("there is room");
+            if is_seen_early {
+                files.segments.clear();
+            }
+            files.mend(Mending {
+                group,
+                number,
+                step: MendStep::Replace {
+                    write: SegmentWriteId(1),
+                },
+            });
+            let mut completions = Vec::new();
+            let wait = std::time::Duration::from_secs(10);
+            let count = ring.submit_and_wait(Some(wait), &mut completions);
+            assert!(count.is_ok_and(|count| count > 0), "the loop is woken");
+            // The name is the new file's, and nobody has told of it.
+            let early = files.source(source).expect("it is there");
+            let mended = files.take_mended().expect("it is done");
+            mended.result.expect("there is room");
+            let begun = std::time::Instant::now();
+            let next = files.source(source).expect("it is there");
+            assert!(begun.elapsed().as_secs() < 1, "nobody waits for himself");
+            assert!(directory.is_segment(group, number, &next));
+            assert_eq!(directory.is_segment(group, number, &early), is_seen_early);
+        }
+        drop(old);
     }
 }

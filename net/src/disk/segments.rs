@@ -75,6 +75,16 @@ impl Directory {
         self.open_file(&name, OFlags::RDWR)
     }
 
+    /// Whether this open file is segment `number` of `group`, and not one that another has replaced.
+    pub(crate) fn is_segment(&self, group: GroupId, number: u32, file: &File) -> bool {
+        let name = format!("{}/{}", log_name(group), segment_name(number));
+        let named = rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
+        match (named, rustix::fs::fstat(file)) {
+            (Ok(named), Ok(open)) => (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino),
+            _ => false,
+        }
+    }
+
     /// Writes into the file that is to take a segment's place, made anew at position 0. Not durable
     /// before it does.
     ///
