@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub enum StartError<E> {
 /// Readers at work.
 #[derive(Debug)]
 pub struct Readers {
+    /// What counts, once that is known.
+    window: Arc<OnceLock<Window>>,
     /// Dropped when they are to end.
     until: oneshot::Sender<()>,
     thread: JoinHandle<Reading>,
@@ -88,14 +91,13 @@ pub struct Readers {
 
 impl Readers {
     /// Sets them to work on `logs` in turn, one for each client that `open` gives. They read from now
-    /// on and count within `window`.
+    /// on, and count nothing before [`Readers::count_in`].
     ///
     /// # Errors
     /// [`StartError`]; nothing reads then.
     pub async fn start<E, F>(
         logs: Vec<String>,
         from: ReadFrom,
-        window: Window,
         open: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Self, StartError<E>>
     where
@@ -104,6 +106,8 @@ impl Readers {
     {
         let (opened, is_open) = oneshot::channel();
         let (until, end) = oneshot::channel();
+        let window = Arc::new(OnceLock::new());
+        let counted = Arc::clone(&window);
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
         let builder = thread::Builder::new().name("readers".into());
@@ -117,14 +121,26 @@ impl Readers {
                     }
                 };
                 let _ = opened.send(Ok(()));
-                read_all(clients, logs, from, window, end).await
+                read_all(clients, logs, from, counted, end).await
             })
         });
         let thread = thread.map_err(StartError::Thread)?;
         let opened = is_open.await.expect("it is told, or the thread panicked");
         opened
-            .map(|()| Self { until, thread })
+            .map(|()| Self {
+                window,
+                until,
+                thread,
+            })
             .map_err(StartError::Open)
+    }
+
+    /// Has them count what they get within `window`, which is that of the load.
+    ///
+    /// # Panics
+    /// If they were told before.
+    pub fn count_in(&self, window: Window) {
+        self.window.set(window).expect("a run has one window");
     }
 
     /// Ends them, and tells what they got.
@@ -142,7 +158,7 @@ async fn read_all(
     clients: Vec<Client>,
     logs: Vec<String>,
     from: ReadFrom,
-    window: Window,
+    window: Arc<OnceLock<Window>>,
     end: oneshot::Receiver<()>,
 ) -> Reading {
     let count = Rc::new(RefCell::new(Count {
@@ -196,23 +212,26 @@ async fn read_on(
         ReadFrom::End => end,
     });
     let mut tail = client.tail(log, begin);
-    while from == ReadFrom::End || tail.offset() < end || end == 0 {
+    loop {
         let records = tail.next_batch().await?;
         count.borrow_mut().on_records(&records);
         *next = Some(tail.offset());
+        if from == ReadFrom::Start && tail.offset() >= end {
+            *next = None;
+            return Ok(());
+        }
     }
-    *next = None;
-    Ok(())
 }
 
 struct Count {
-    window: Window,
+    window: Arc<OnceLock<Window>>,
     reading: Reading,
 }
 
 impl Count {
     fn on_records(&mut self, records: &[Record]) {
-        if self.window.measures(clock::now()) {
+        let now = clock::now();
+        if self.window.get().is_some_and(|window| window.measures(now)) {
             let sizes = records.iter().map(|record| record.bytes.len() as u64);
             self.reading.records += records.len() as u64;
             self.reading.bytes += sizes.sum::<u64>();
@@ -225,11 +244,10 @@ impl Count {
     }
 
     fn told(&self) -> Reading {
-        let Window {
-            measured_from,
-            until,
-        } = self.window;
-        let span_s = until.since(measured_from).0 as f64 / 1e9;
+        let span_s = self
+            .window
+            .get()
+            .map_or(f64::INFINITY, |window| window.duration().as_secs_f64());
         let rate = |count: u64| (count as f64 / span_s * 10.0).round() / 10.0;
         Reading {
             records_per_s: rate(self.reading.records),

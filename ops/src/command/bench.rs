@@ -317,7 +317,10 @@ impl Bench<'_> {
             )),
             None => None,
         };
-        let readers = self.start_readers(plan).await?;
+        let readers = self.start_readers().await?;
+        if let Some(readers) = &readers {
+            readers.count_in(Window::new(clock::now(), plan.warmup, plan.duration));
+        }
         let started = SystemTime::now();
         let measured = workload::run(&self.target, plan).await.map_err(|error| {
             Failure::new(
@@ -338,7 +341,7 @@ impl Bench<'_> {
         })
     }
 
-    async fn start_readers(&self, plan: &Plan) -> Result<Option<Readers>, Failure> {
+    async fn start_readers(&self) -> Result<Option<Readers>, Failure> {
         let Args {
             readers, read_from, ..
         } = *self.args;
@@ -353,8 +356,7 @@ impl Bench<'_> {
             }
             Ok(clients)
         };
-        let window = Window::new(clock::now(), plan.warmup, plan.duration);
-        let started = Readers::start(logs, read_from, window, open).await;
+        let started = Readers::start(logs, read_from, open).await;
         started.map(Some).map_err(|error| match error {
             StartError::Thread(error) => Failure::new(
                 Exit::Internal,
