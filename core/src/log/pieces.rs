@@ -283,10 +283,12 @@ impl Pieces {
         self.list.get(&index).map(|piece| &piece.entry)
     }
 
-    /// The lowest run that holds any of it.
+    /// The lowest run that holds any of it, or may.
     #[must_use]
     pub fn lowest(&self) -> Option<Lsn> {
-        self.list.values().map(|piece| piece.entry.place.lsn).min()
+        let loose = self.loose.iter().map(|(_, piece)| piece);
+        let all = self.list.values().chain(loose);
+        all.map(|piece| piece.entry.place.lsn).min()
     }
 
     /// Blocks in runs before `lsn` are lost, for these are to be written over.
@@ -294,6 +296,7 @@ impl Pieces {
         let last = self.list.last_key_value();
         let end = last.map(|(index, piece)| (*index, piece.entry.sum));
         self.list.retain(|_, piece| piece.entry.place.lsn >= lsn);
+        self.loose.retain(|(_, piece)| piece.entry.place.lsn >= lsn);
         let is_left = |(index, _): &(Index, u32)| !self.list.contains_key(index);
         self.end = self.end.or(end.filter(is_left));
     }

@@ -77,6 +77,9 @@ struct Loss {
     votes: bool,
     /// An earlier recovery has dealt with it.
     is_known: bool,
+    /// What a later life began with is lost, and with it what it doubted: that it wrote blocks proves
+    /// nothing.
+    is_unprovable: bool,
 }
 
 /// So many losses were before the last item that proved something.
@@ -103,11 +106,8 @@ struct GroupReplay {
 pub(super) struct Replay {
     groups: BTreeMap<GroupId, GroupReplay>,
     losses: Vec<Loss>,
-    /// So many of them lie before a life whose beginning is lost, and with it what it doubted: that it
-    /// wrote blocks proves nothing.
-    unproven: usize,
-    /// That life. That it had dealt with losses proves nothing either.
-    unproven_life: u64,
+    /// The last life whose beginning is lost; 0 if none is. That it had dealt with losses proves nothing.
+    headless_life: u64,
     /// Something is lost, so what does not fit is no contradiction.
     has_gap: bool,
 }
@@ -122,7 +122,7 @@ impl Replay {
     ) -> Result<(), Contradiction> {
         let loss_count = self.losses.len();
         let (id, index, fits) = match item {
-            Item::Scars(_) if flush.life == self.unproven_life => return Ok(()),
+            Item::Scars(_) if flush.life == self.headless_life => return Ok(()),
             Item::Scars(scars) => {
                 for loss in &mut self.losses {
                     loss.is_known |= scars.contains(&loss.scar);
@@ -216,6 +216,7 @@ impl Replay {
                 blocks: !left.has_all_blocks,
                 votes: !left.has_all_votes,
                 is_known: false,
+                is_unprovable: false,
             });
         }
     }
@@ -228,13 +229,16 @@ impl Replay {
             blocks: true,
             votes: true,
             is_known: false,
+            is_unprovable: false,
         });
     }
 
     /// Something is lost of what this life began with.
     pub(super) fn lose_opening(&mut self, life: u64) {
-        self.unproven = self.losses.len();
-        self.unproven_life = life;
+        self.headless_life = life;
+        for loss in &mut self.losses {
+            loss.is_unprovable = true;
+        }
     }
 
     /// All losses, for the next recovery. Those that do not fit are doubted anew.
@@ -248,13 +252,9 @@ impl Replay {
     }
 
     /// The lowest run that holds a block that no checkpoint covers.
-    pub(super) fn lowest(&mut self) -> Option<Lsn> {
-        let groups = self.groups.values_mut();
-        let lowest = groups.filter_map(|group| {
-            group.pieces.settle_loose();
-            group.pieces.lowest()
-        });
-        lowest.min()
+    pub(super) fn lowest(&self) -> Option<Lsn> {
+        let groups = self.groups.values();
+        groups.filter_map(|group| group.pieces.lowest()).min()
     }
 
     /// Blocks in runs before `lsn` are lost.
@@ -271,7 +271,7 @@ impl Replay {
         for (id, group) in self.groups {
             // By a gap, or by one that is written over by now.
             let is_explained = self.has_gap || group.doubt.lacks_blocks();
-            let group = group.finish(&self.losses, self.unproven);
+            let group = group.finish(&self.losses);
             let group = group.map_err(|index| (id, index))?;
             if let Some(pieces) = &group.pieces
                 && !is_explained
@@ -284,19 +284,19 @@ impl Replay {
         Ok(Replayed {
             groups: recovered,
             states,
-            doubt: doubt_of(&self.losses, self.unproven, Proven::default()),
+            doubt: doubt_of(&self.losses, Proven::default()),
         })
     }
 }
 
 /// What those losses make a group doubt that has proven so much.
-fn doubt_of(losses: &[Loss], unproven: usize, proven: Proven) -> Doubt {
-    let new = |from: usize| losses[from..].iter().filter(|loss| !loss.is_known);
+fn doubt_of(losses: &[Loss], proven: Proven) -> Doubt {
+    let new = || losses.iter().enumerate().filter(|(_, loss)| !loss.is_known);
+    let is_open = |at: usize, loss: &Loss| at >= proven.blocks || loss.is_unprovable;
+    let has_votes = |(at, loss): (usize, &Loss)| loss.votes && at >= proven.votes;
     Doubt {
-        log: new(proven.blocks)
-            .chain(losses[..unproven].iter().filter(|loss| !loss.is_known))
-            .any(|loss| loss.blocks),
-        vote: new(proven.votes).any(|loss| loss.votes) && !bugs::is_on(Switch::B62),
+        log: new().any(|(at, loss)| loss.blocks && is_open(at, loss)),
+        vote: new().any(has_votes) && !bugs::is_on(Switch::B62),
         holes: false,
     }
 }
@@ -317,7 +317,7 @@ impl GroupReplay {
         }
     }
 
-    fn finish(mut self, losses: &[Loss], unproven: usize) -> Result<GroupRecovered, Index> {
+    fn finish(mut self, losses: &[Loss]) -> Result<GroupRecovered, Index> {
         self.pieces.settle_loose();
         let Prefix {
             tail,
@@ -327,7 +327,7 @@ impl GroupReplay {
         } = self.pieces.prefix()?;
         let mut hard = self.hard;
         let is_whole = self.pieces.holes().is_empty();
-        let new = doubt_of(losses, unproven, self.proven);
+        let new = doubt_of(losses, self.proven);
         let doubt = Doubt {
             // Holes that are gone and were never said to be filled: a leader wrote over what is
             // missing, and with it over all that stood behind, and may not have come to its end.

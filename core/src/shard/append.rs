@@ -287,10 +287,10 @@ impl Shard {
     /// a leader that can commit nothing.
     pub(super) fn maybe_put_no_op(&mut self, position: usize) {
         let raft = &self.groups[position].raft;
-        let is_missing = raft.is_leader() && raft.tail().last_term() < raft.term();
         // Nothing is proposed during a hand-over; should that come to nothing, it is looked for again.
-        let is_missing = is_missing && raft.can_propose() != Err(ProposeRefusal::Transferring);
-        if is_missing && !bugs::is_on(Switch::R1) {
+        let may_propose = raft.can_propose() != Err(ProposeRefusal::Transferring);
+        let is_missing = raft.is_leader() && raft.tail().last_term() < raft.term();
+        if is_missing && may_propose && !bugs::is_on(Switch::R1) {
             self.put_no_op(position);
         }
     }

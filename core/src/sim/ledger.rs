@@ -182,7 +182,9 @@ impl Ledger {
             for issued in std::mem::take(&mut self.issued) {
                 self.keep(&issued.run);
             }
-            self.written_over.push(behind);
+            if !behind.is_empty() {
+                self.written_over.push(behind);
+            }
         }
         for run in runs {
             if let Some(last) = self.issued.back() {
@@ -363,7 +365,8 @@ impl Ledger {
     ) -> Option<(Vec<Held>, usize)> {
         let mut held = self.durable.clone();
         let mut runs = runs.iter();
-        for beyond in 0.. {
+        let mut beyond = 0;
+        loop {
             let mut is_found = true;
             for ((raft, held), is_whole) in rafts.clone().zip(&held).zip(&mut *is_whole) {
                 is_found &= held.is_found(raft);
@@ -373,8 +376,8 @@ impl Ledger {
                 return Some((held, beyond));
             }
             apply(&self.groups, &mut held, &runs.next()?.run);
+            beyond += 1;
         }
-        unreachable!("runs end")
     }
 
     /// What a damaged disk brought back: whatever is missing must be doubted.
